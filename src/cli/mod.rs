@@ -1,0 +1,144 @@
+//! The command line: one file a command.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon unreachable, 4 not found, 5 refused by state,
+//! 78 bad configuration.
+
+mod act;
+mod check;
+mod client;
+mod extras;
+mod prefill;
+mod run;
+mod show;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An open video-cache appliance.
+#[derive(Debug, Parser)]
+#[command(name = "oca", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How a command ended, as the process tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Unreachable = 3,
+    NotFound = 4,
+    Refused = 5,
+    /// `EX_CONFIG`: systemd is told not to restart on it.
+    Config = 78,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the appliance.
+    Run(ConfigArgs),
+    /// Check the configuration and print every problem at once.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print one JSON array instead of text.
+        #[arg(short, long)]
+        json: bool,
+    },
+    /// Show what a running box is and does.
+    Show(show::ShowArgs),
+    /// Take no new viewers; those being served finish.
+    Drain {
+        /// Open again by itself after this time, for example `3h`.
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<String>,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Take viewers again.
+    Undrain {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Read the configuration again; a bad one changes nothing.
+    Reload {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Change the log filter of a running box until it restarts.
+    LogLevel {
+        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `oca::serve=debug,info`.
+        level: String,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Put a directory of media on the disks: hash, place, publish, write the manifest.
+    Prefill(prefill::PrefillArgs),
+    /// Run the whole system on loopback and prove what it does.
+    Demo(crate::demo::DemoArgs),
+    /// Print shell completions.
+    Completions { shell: clap_complete::Shell },
+    /// Write manual pages into a directory.
+    Man { dir: PathBuf },
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// The main file; `conf.d/*.toml` beside it is merged in lexical order.
+    #[arg(long, value_name = "FILE", default_value = "/etc/oca/oca.toml")]
+    pub config: PathBuf,
+}
+
+/// Where the daemon is asked.
+#[derive(Clone, Debug, Args)]
+pub struct SocketArgs {
+    /// The admin socket. Questions fall back to the read-only twin beside it.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "OCA_SOCKET",
+        default_value = "/run/oca/oca.sock"
+    )]
+    pub socket: PathBuf,
+    /// Print JSON.
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Parses the arguments, runs the command, tells the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check { config, json } => check::check(&config, json),
+        Command::Show(args) => show::show(&args),
+        Command::Drain { time, socket } => act::drain(time.as_deref(), &socket),
+        Command::Undrain { socket } => act::undrain(&socket),
+        Command::Reload { socket } => act::reload(&socket),
+        Command::LogLevel { level, socket } => act::log_level(&level, &socket),
+        Command::Prefill(args) => prefill::prefill(&args),
+        Command::Demo(args) => crate::demo::run(&args),
+        Command::Completions { shell } => extras::completions(shell),
+        Command::Man { dir } => extras::man(&dir),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("oca: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}

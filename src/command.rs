@@ -1,0 +1,53 @@
+//! What an operator may ask a running box to do.
+//!
+//! `admin` parses these from the socket and sends them to `appliance`, which owns the state they
+//! change. Each carries its own reply; a dropped reply means the daemon is stopping.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// One request with the place for its answer.
+#[derive(Debug)]
+pub struct Request {
+    pub command: Command,
+    pub reply: oneshot::Sender<Result<Value, Refusal>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Take no new viewers; for good, or until the time has passed.
+    Drain {
+        time: Option<Duration>,
+    },
+    Undrain,
+    /// Read the configuration again, all or nothing.
+    Reload,
+    /// Set the log filter (`info`, `debug`, `oca::serve=trace,info` …).
+    LogLevel {
+        filter: String,
+    },
+    /// Hash, place and publish a directory of media on the server's own file system.
+    Prefill {
+        dir: PathBuf,
+    },
+    /// Stop a running prefill at the next file; what is published stays.
+    PrefillStop,
+}
+
+/// Why a command was not carried out. The kind decides the exit code of the command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// What was asked for is wrong; asking again will not help.
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    NotFound(String),
+    /// The box is not in a state in which it can do that.
+    #[error("{0}")]
+    State(String),
+    /// It was tried and failed.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,55 @@
+//! Where viewers come from: sockets in the daemon, in-memory streams in the world test.
+//!
+//! The wiring passes a [`Bind`] and a [`SpawnWorker`] in; nothing below knows which kind it has.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+
+/// A viewer's connection.
+pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Moves up to `length` bytes of `file` from `offset` to the peer, inside the kernel where the
+    /// stream is a socket (`sendfile(2)`). Returns how many were accepted; 0 means that the file
+    /// ended before `length`, which for an immutable object is a fault.
+    fn poll_send_file(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        file: &std::fs::File,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// One worker's accept queue.
+pub trait Listener: Send {
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Box<dyn ViewerStream>, SocketAddr)>>;
+}
+
+/// A bound address, not yet attached to a runtime.
+pub trait Bound: Send {
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// Starts to listen; called on the worker's own runtime.
+    fn listen(self: Box<Self>) -> io::Result<Box<dyn Listener>>;
+}
+
+/// Binds addresses. Several binds of one address share its load (`SO_REUSEPORT`).
+pub trait Bind: Send + Sync {
+    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Bound>>;
+}
+
+/// A worker's whole life.
+pub type WorkerFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Starts data-plane workers: threads with a runtime each in the daemon, tasks in the world test.
+pub trait SpawnWorker: Send + Sync {
+    fn spawn(&self, name: String, worker: WorkerFuture) -> io::Result<()>;
+}
