@@ -176,12 +176,12 @@ mod tests {
             }),
             ("replace", |p| {
                 let new = p.with_extension("new");
-                std::fs::write(&new, [0; 2_000_000]).unwrap();
+                std::fs::write(&new, vec![0; 2_000_000]).unwrap();
                 std::fs::rename(&new, p).unwrap();
             }),
         ];
         for (what, spoil) in spoil {
-            std::fs::write(&path, [0; 2_000_000]).unwrap();
+            std::fs::write(&path, vec![0; 2_000_000]).unwrap();
             assert_eq!(read(&mut Source::open(&path).unwrap()).unwrap(), 2_000_000);
             let mut source = Source::open(&path).unwrap();
             source.next().unwrap();
