@@ -14,11 +14,18 @@ use super::table::SECTIONS;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// Elements of one repeated section: no machine holds as many disks, no box as many names.
+const ELEMENTS_MAX: usize = 256;
+
 /// Adds every problem of the merged settings to `report`.
 pub(super) fn check(settings: &Settings, report: &mut Report) {
     if report.is_complete() {
         missing(settings, report);
         listeners(settings, report);
+    }
+    if !counts(settings, report) {
+        // The rules below compare each with each.
+        return;
     }
     names(settings, report);
     addresses(settings, report);
@@ -32,21 +39,15 @@ fn missing(settings: &Settings, report: &mut Report) {
             for element in settings.elements(section) {
                 missing_keys(element, report);
             }
-        } else {
+        } else if settings.is_well_formed(section.name) {
             missing_keys(settings.fields(section), report);
         }
     }
-    if settings
-        .repeated("disk")
-        .is_some_and(|disks| disks.is_empty())
-    {
+    let disks = settings.repeated("disk").unwrap_or_default();
+    if disks.is_empty() && settings.is_well_formed("disk") {
+        let problem = "is missing: no disk to keep content on";
         let remedy = "add `[[disk]]` with `path = \"/srv/oca/disk1\"` and `class = \"nvme\"`";
-        report.add(
-            At::START,
-            "disk",
-            "is missing: no disk to keep content on",
-            remedy,
-        );
+        report.add(At::START, "disk", problem, remedy);
     }
 }
 
@@ -65,6 +66,23 @@ fn missing_keys(fields: Fields<'_>, report: &mut Report) {
     }
 }
 
+/// Whether no section is repeated beyond all reason.
+fn counts(settings: &Settings, report: &mut Report) -> bool {
+    let mut within = true;
+    for section in SECTIONS {
+        if let Some(one) = settings.elements(section).get(ELEMENTS_MAX) {
+            let problem = format!(
+                "there are more than {ELEMENTS_MAX} of `{}`",
+                section.header()
+            );
+            let remedy = format!("write at most {ELEMENTS_MAX}");
+            report.add(one.at_or_above(""), section.name, problem, remedy);
+            within = false;
+        }
+    }
+    within
+}
+
 /// Something must listen, and HTTPS needs a certificate.
 fn listeners(settings: &Settings, report: &mut Report) {
     let (Some(serve), Some(certificates)) = (
@@ -73,6 +91,9 @@ fn listeners(settings: &Settings, report: &mut Report) {
     ) else {
         return;
     };
+    if !settings.is_well_formed("serve") {
+        return;
+    }
     let (Some(secure), Some(plain)) = (serve.addresses("listen"), serve.addresses("plain_listen"))
     else {
         return;
@@ -83,7 +104,10 @@ fn listeners(settings: &Settings, report: &mut Report) {
         let problem = "no address to serve viewers on: `listen` and `plain_listen` are empty";
         report.add(at, "serve.listen", problem, remedy);
     }
-    if !secure.is_empty() && certificates.is_empty() {
+    let is_bare = certificates.is_empty()
+        && settings.is_well_formed("serve.tls")
+        && settings.is_well_formed("serve.tls.certificate");
+    if !secure.is_empty() && is_bare {
         let remedy = "add `[[serve.tls.certificate]]` with `chain` and `key`, or write \
                       `listen = []` and give `plain_listen` an address";
         report.add(at, "serve.listen", "HTTPS has no certificate", remedy);

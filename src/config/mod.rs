@@ -29,7 +29,11 @@ use crate::ids::Identity;
 use crate::serve;
 use crate::store;
 use crate::telemetry;
+use problem::At;
+use problem::Report;
 use serde::Serialize;
+use settings::Settings;
+use source::Source;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -95,9 +99,14 @@ pub struct Place {
 ///
 /// Blocks on small reads; a daemon that reloads calls it where blocking is allowed.
 pub fn load(main: &Path) -> Result<Loaded, Problems> {
-    let mut report = problem::Report::default();
+    let mut report = Report::default();
     let sources = source::read(main, &mut report);
-    let mut settings = settings::Settings::default();
+    assemble(sources, report)
+}
+
+/// Everything that comes after reading the files.
+fn assemble(sources: Vec<Source>, mut report: Report) -> Result<Loaded, Problems> {
+    let mut settings = Settings::default();
     for (index, source) in sources.iter().enumerate() {
         walk::walk(source, index, &mut settings, &mut report);
     }
@@ -111,8 +120,7 @@ pub fn load(main: &Path) -> Result<Loaded, Problems> {
             });
         }
         let problem = "is right, but oca cannot make a configuration of it: a fault of oca";
-        let remedy = "report it with this file";
-        report.add(problem::At::START, "", problem, remedy);
+        report.add(At::START, "", problem, "report it with this file");
     }
     Err(report.finish(&sources))
 }

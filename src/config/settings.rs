@@ -13,6 +13,7 @@ use super::value::Value;
 use crate::ids::BoxId;
 use crate::ids::SiteName;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use toml::de::DeValue;
 pub(super) struct Settings {
     single: BTreeMap<&'static str, Record>,
     repeated: BTreeMap<&'static str, Vec<Record>>,
+    misshapen: BTreeSet<&'static str>,
 }
 
 /// The keys of one section, or of one element of a repeated section.
@@ -61,6 +63,16 @@ impl Settings {
                 self.single.insert(section.name, record);
             }
         }
+    }
+
+    /// The section is written, in a form that cannot be read; it was reported.
+    pub(super) fn put_misshapen(&mut self, section: &'static Section) {
+        self.misshapen.insert(section.name);
+    }
+
+    /// Nothing of the section's content is hidden by its form.
+    pub(super) fn is_well_formed(&self, section: &str) -> bool {
+        !self.misshapen.contains(section)
     }
 
     /// A section that is not repeated.

@@ -23,6 +23,9 @@ const SOCKET_PATH_MAX: usize = 107;
 /// `PATH_MAX` without its NUL.
 const PATH_MAX: usize = 4_095;
 
+/// Elements of a list: no box has more addresses to serve on.
+const LIST_MAX: usize = 64;
+
 /// Longer words are not compared with known ones: that is noise, not a slip.
 pub(super) const WORD_MAX: usize = 64;
 
@@ -159,6 +162,12 @@ fn list<T: PartialEq>(
         faults.push(mistyped(kind, value));
         return None;
     };
+    if items.len() > LIST_MAX {
+        let problem = format!("the list has {} elements", items.len());
+        let remedy = format!("write at most {LIST_MAX}");
+        faults.push(fault(value, (problem, remedy)));
+        return None;
+    }
     let before = faults.len();
     let mut list = Vec::new();
     for item in items {

@@ -109,10 +109,14 @@ impl Walk<'_> {
                     }
                 }
             }
+            // Single brackets: one problem, and the keys below it are still read.
+            (true, DeValue::Table(table)) => {
+                self.misshapen(section, value);
+                self.single(section, offset, table);
+            }
             (
                 _,
-                DeValue::Table(_)
-                | DeValue::Array(_)
+                DeValue::Array(_)
                 | DeValue::String(_)
                 | DeValue::Integer(_)
                 | DeValue::Float(_)
@@ -127,7 +131,7 @@ impl Walk<'_> {
         self.settings.put(section, record);
     }
 
-    fn misshapen(&mut self, section: &Section, value: &Spanned<DeValue<'_>>) {
+    fn misshapen(&mut self, section: &'static Section, value: &Spanned<DeValue<'_>>) {
         let header = section.header();
         let problem = if section.repeated {
             format!("is a section that may be repeated: its header is `{header}`")
@@ -137,6 +141,7 @@ impl Walk<'_> {
         let remedy = format!("write `{header}` on a line of its own and its keys below it");
         let at = self.at(value.span().start);
         self.report.add(at, section.name, problem, remedy);
+        self.settings.put_misshapen(section);
     }
 
     fn unknown(
