@@ -216,6 +216,8 @@ fn syntax(message: &str) -> (String, String) {
     let (problem, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let remedy = match (problem, expected) {
         ("duplicate key", _) => "keep one of them".to_owned(),
+        ("string values must be quoted", _) => "put the text in double quotes".to_owned(),
+        ("key with no value", _) => "write `key = value`".to_owned(),
         (_, "" | "nothing") => "remove it, or write it as TOML".to_owned(),
         (_, expected) => format!("write here: {expected}"),
     };

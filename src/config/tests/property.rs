@@ -11,6 +11,7 @@ use crate::tls;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use proptest::sample::select;
 use proptest::sample::subsequence;
 use std::net::IpAddr;
@@ -204,13 +205,13 @@ proptest! {
 
     #[test]
     fn no_damage_to_a_file_panics_and_every_problem_lies_in_it(
-        at in 0.0..1.0_f64,
+        at in any::<Index>(),
         length in 0_usize..40,
         noise in "[\\[\\]{}=\"'.,#\\n a-z0-9_\u{7}é-]{0,12}",
     ) {
         let text = include_str!("../../../config/oca.toml");
         let chars: Vec<char> = text.chars().collect();
-        let start = usize::try_from((at * 1e6) as u64).unwrap() * chars.len() / 1_000_000;
+        let start = at.index(chars.len());
         let end = (start + length).min(chars.len());
         let before: String = chars[..start].iter().collect();
         let after: String = chars[end..].iter().collect();
