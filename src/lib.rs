@@ -16,6 +16,7 @@ pub mod media_type;
 pub mod object;
 pub mod serve;
 pub mod store;
+pub mod sys;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
