@@ -51,7 +51,13 @@ mod tests {
 
     #[test]
     fn levels_and_directives_are_accepted() {
-        for good in ["info", "WARN", "oca::serve=debug,info", "off", "oca[conn{id=1}]=trace"] {
+        for good in [
+            "info",
+            "WARN",
+            "oca::serve=debug,info",
+            "off",
+            "oca[conn{id=1}]=trace",
+        ] {
             assert!(check_filter(good).is_ok(), "{good}");
         }
     }
@@ -60,7 +66,15 @@ mod tests {
     fn a_misspelt_level_is_refused_with_the_nearest_one() {
         let message = check_filter("inof").unwrap_err().to_string();
         assert!(message.contains("did you mean `info`"), "{message}");
-        for bad in ["", " ", "oca=loud", "info,", "oca::serve", "a=b=c", "info,\u{1b}[31m"] {
+        for bad in [
+            "",
+            " ",
+            "oca=loud",
+            "info,",
+            "oca::serve",
+            "a=b=c",
+            "info,\u{1b}[31m",
+        ] {
             let message = check_filter(bad).unwrap_err().to_string();
             assert!(!message.contains('\u{1b}'), "{message:?}");
         }

@@ -67,7 +67,9 @@ pub fn start(config: &Config) -> Result<Handle, TelemetryError> {
         .map_err(|_| TelemetryError::AlreadyStarted)?;
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        let place = panic
+            .location()
+            .map_or_else(String::new, ToString::to_string);
         tracing::error!(target: "oca::panic", place, "panic: {text}");
     }));
     Ok(handle)
@@ -150,9 +152,9 @@ fn is_stderr(stream: &str) -> bool {
     let Ok(copy) = std::io::stderr().as_fd().try_clone_to_owned() else {
         return false;
     };
-    File::from(copy).metadata().is_ok_and(|about| {
-        device.parse() == Ok(about.dev()) && inode.parse() == Ok(about.ino())
-    })
+    File::from(copy)
+        .metadata()
+        .is_ok_and(|about| device.parse() == Ok(about.dev()) && inode.parse() == Ok(about.ino()))
 }
 
 #[cfg(test)]
@@ -201,7 +203,12 @@ mod tests {
         tracing::dispatcher::with_default(&dispatch, || {
             let span = tracing::info_span!("connection", peer = "192.0.2.7");
             let _inside = span.enter();
-            tracing::info!(bytes = 7_u64, ok = true, ts = "mine", "sent \"x\"\n\u{1b}[31m");
+            tracing::info!(
+                bytes = 7_u64,
+                ok = true,
+                ts = "mine",
+                "sent \"x\"\n\u{1b}[31m"
+            );
         });
         let lines = page.lines();
         let line = &lines[0];
@@ -231,7 +238,11 @@ mod tests {
             assert_eq!(handle.set_filter("off").unwrap(), "debug");
             tracing::error!("four");
         });
-        let told: Vec<_> = page.lines().iter().map(|line| line["msg"].clone()).collect();
+        let told: Vec<_> = page
+            .lines()
+            .iter()
+            .map(|line| line["msg"].clone())
+            .collect();
         assert_eq!(told, ["two", "three"]);
     }
 
@@ -244,10 +255,19 @@ mod tests {
         };
         let auto = |around| choose(LogFormat::Auto, around);
         assert_eq!(auto(around(true, false, false)), Form::Journald);
-        assert_eq!(auto(around(false, true, false)), Form::Text { colour: true });
-        assert_eq!(auto(around(false, true, true)), Form::Text { colour: false });
+        assert_eq!(
+            auto(around(false, true, false)),
+            Form::Text { colour: true }
+        );
+        assert_eq!(
+            auto(around(false, true, true)),
+            Form::Text { colour: false }
+        );
         assert_eq!(auto(around(false, false, false)), Form::Json);
-        assert_eq!(choose(LogFormat::Json, around(true, true, false)), Form::Json);
+        assert_eq!(
+            choose(LogFormat::Json, around(true, true, false)),
+            Form::Json
+        );
     }
 
     #[test]

@@ -171,7 +171,9 @@ impl Collector for Process {
 
 fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
 }
@@ -191,9 +193,7 @@ fn cpu_seconds() -> Option<f64> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
     let micros = [usage.user_time(), usage.system_time()]
         .iter()
-        .map(|time| {
-            u64::try_from(nix::sys::time::TimeValLike::num_microseconds(time)).unwrap_or(0)
-        })
+        .map(|time| u64::try_from(nix::sys::time::TimeValLike::num_microseconds(time)).unwrap_or(0))
         .sum();
     Some(std::time::Duration::from_micros(micros).as_secs_f64())
 }

@@ -43,11 +43,15 @@ pub enum LogFormat {
 /// Why logging could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("log filter `{filter}`: {problem}; write a level (error, warn, info, debug, trace, \
-             off) or directives such as `oca::serve=debug,info`")]
+    #[error(
+        "log filter `{filter}`: {problem}; write a level (error, warn, info, debug, trace, \
+             off) or directives such as `oca::serve=debug,info`"
+    )]
     Filter { filter: String, problem: String },
-    #[error("journald does not answer on /run/systemd/journal/socket ({0}); set [telemetry] \
-             log_format to \"json\", \"text\" or \"auto\"")]
+    #[error(
+        "journald does not answer on /run/systemd/journal/socket ({0}); set [telemetry] \
+             log_format to \"json\", \"text\" or \"auto\""
+    )]
     Journald(std::io::Error),
     #[error("logging is already set up in this process; start the telemetry room only once")]
     AlreadyStarted,
