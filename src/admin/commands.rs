@@ -33,10 +33,6 @@ pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// For the whole body, from the end of the head.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// For the reply. A reload prepares listeners and certificates within seconds; long work (prefill)
-/// replies when it has begun.
-pub(super) const REPLY_TIME: Duration = Duration::from_secs(30);
-
 /// Who gave the command: `SO_PEERCRED`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
@@ -190,7 +186,7 @@ async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
             ),
             TrySendError::Closed(_) => unavailable("the daemon is stopping and takes no commands"),
         })?;
-    match clock::within(REPLY_TIME, answer).await {
+    match clock::within(shared.reply_time, answer).await {
         Ok(Ok(Ok(value))) => Ok(answer::ok(value)),
         Ok(Ok(Err(refusal))) => {
             tracing::info!(command = told, %refusal, "command refused");
@@ -200,7 +196,7 @@ async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
             "the daemon is stopping and dropped the command",
         )),
         Err(_) => {
-            let seconds = REPLY_TIME.as_secs();
+            let seconds = shared.reply_time.as_secs();
             tracing::warn!(command = told, seconds, "command not answered in time");
             Err(unavailable(format!(
                 "the daemon did not answer the command within {seconds} s; it may still carry it \

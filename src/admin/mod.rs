@@ -13,8 +13,6 @@ mod gauges;
 mod routes;
 mod server;
 mod socket;
-#[cfg(test)]
-mod tests;
 mod views;
 
 use crate::command;
@@ -23,6 +21,7 @@ use crate::telemetry;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use server::Handle;
@@ -52,7 +51,13 @@ pub struct Deps {
     pub metrics: telemetry::Registry,
     /// Of every other scheduler; shown in status and metrics. This room's own is in [`Handle`].
     pub heartbeats: Vec<Heartbeat>,
+    /// How long a command may take to be answered: [`REPLY_TIME`], shorter in tests.
+    pub reply_time: Duration,
 }
+
+/// A reload prepares listeners and certificates within seconds; long work (prefill) is to reply
+/// when it has begun.
+pub const REPLY_TIME: Duration = Duration::from_secs(30);
 
 /// Why the sockets could not be opened. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]

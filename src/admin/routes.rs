@@ -29,6 +29,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rows of one catalogue page: some 300 kB of JSON. Clients ask again with `after`.
 const PAGE_ROWS_MAX: usize = 1_000;
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) metrics: telemetry::Registry,
     pub(super) heartbeats: Arc<[Heartbeat]>,
     pub(super) commands: tokio::sync::mpsc::Sender<crate::command::Request>,
+    pub(super) reply_time: Duration,
     /// For the remedy that the read-only twin gives.
     pub(super) full_socket: Arc<std::path::Path>,
 }

@@ -7,6 +7,7 @@
 use super::AdminError;
 use super::Config;
 use super::Deps;
+use super::REPLY_TIME;
 use super::commands;
 use super::commands::Peer;
 use super::gauges::Counters;
@@ -96,6 +97,7 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, AdminError> {
         metrics: deps.metrics,
         heartbeats: heartbeats.collect(),
         commands: deps.commands,
+        reply_time: deps.reply_time,
         full_socket: config.socket.as_path().into(),
     };
     let (stop, stopped) = oneshot::channel();
@@ -285,7 +287,7 @@ async fn converse<S>(stream: S, router: Router, slot: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let most = HEAD_TIME + commands::BODY_TIME + commands::REPLY_TIME + WRITE_TIME;
+    let most = HEAD_TIME + commands::BODY_TIME + REPLY_TIME + WRITE_TIME;
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
