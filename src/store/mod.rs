@@ -1,9 +1,44 @@
 //! What is on the disks: objects, found by key, opened for reading, published whole.
 //!
-//! Path of an object: [`prefill`] (or a fill) → [`place`] chooses a volume → [`writer`] stages,
-//! makes durable and renames → [`index`] knows it → [`Handle::find`] and [`Handle::open`] serve it.
-//! At start [`volume`] checks identity and locks each disk, and a scan per disk fills the index.
-//! Asynchronous reads of cold pages (`residency`), moves, eviction and scrub come with later work.
+//! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume → `writer` stages, makes
+//! durable and renames → `index` knows it → `manifest` binds keys to it and `copies` keeps that →
+//! [`Handle::find`] and [`Handle::open`] serve it.
+//! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
+//! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
+//! Asynchronous reads of cold pages (`residency`), moves, eviction and scrub have no room here yet.
+
+mod copies;
+mod core;
+mod handle;
+mod identity;
+mod index;
+mod lane;
+mod layout;
+mod manifest;
+mod manifest_file;
+mod open;
+mod place;
+pub mod prefill;
+mod root;
+mod scan;
+mod sidecar;
+mod state;
+mod table;
+mod view;
+mod volume;
+mod writer;
+
+pub use handle::BindError;
+pub use index::VOLUMES_MAX;
+pub use manifest::Binding;
+pub use sidecar::OBJECT_BYTES_MAX;
+pub use state::FAILED_OBJECTS_MAX;
+pub use state::FAILURE_WINDOW;
+pub use writer::Probe;
+pub use writer::Publication;
+pub use writer::PublishError;
+pub use writer::Published;
+pub use writer::Step;
 
 use crate::object::Digest;
 use serde::Serialize;
@@ -120,67 +155,37 @@ pub struct CatalogueRow {
     pub rank: u32,
 }
 
-/// The store could not be opened at all (one bad disk is not an error: it shows in [`View`]).
+/// The store could not be opened at all (one bad disk is not an error: it shows in [`View`]), or
+/// its own state cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{path}: {problem}")]
+    #[error("{path}: {problem}; check `[appliance] state_dir` and its file system")]
     State { path: PathBuf, problem: String },
+    #[error("{path} is in use by another oca process; stop that one, or send it the command")]
+    Locked { path: PathBuf },
+    #[error("{configured} disks are configured; at most {VOLUMES_MAX} are possible")]
+    TooManyDisks { configured: usize },
+    #[error("cannot start a thread: {0}; check the limit of tasks")]
+    Thread(std::io::Error),
 }
 
-/// Everybody's way to the store. Clones share it.
+/// Everybody's way to the store. Clones share it; the last one stops it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    _inner: Arc<()>,
+    inner: Arc<handle::Guard>,
 }
 
-/// Opens, identifies and locks the disks and starts their scans; returns before they end.
-/// A disk that is refused shows in the view with the remedy; the others go on.
+/// Opens, identifies and locks the disks and starts their scans; returns before they end. A blank
+/// disk is formatted. A disk that is refused shows in the view with the remedy; the others go on.
+/// Blocks for at most the deadline when a disk hangs.
 pub fn start(config: &Config) -> Result<Handle, StoreError> {
-    let _ = config;
-    todo!()
+    start_probed(config, &Probe::default())
 }
 
-impl Handle {
-    /// What `key` names, if the manifest has it and a readable disk holds it. No I/O, no allocation.
-    pub fn find(&self, key: &str) -> Option<Entry> {
-        let _ = key;
-        todo!()
-    }
-
-    /// Opens an object for reading, on its disk's own thread and within the deadline.
-    pub async fn open(&self, digest: Digest) -> Result<Arc<ObjectFile>, OpenError> {
-        let _ = digest;
-        todo!()
-    }
-
-    /// A read of an open object failed: the disk's health and the object's fate are the store's.
-    pub fn read_failed(&self, object: &ObjectFile, error: &std::io::Error) {
-        let _ = (object, error);
-        todo!()
-    }
-
-    pub fn view(&self) -> Arc<View> {
-        todo!()
-    }
-
-    /// Told of each new view.
-    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<Arc<View>> {
-        todo!()
-    }
-
-    /// Rows in key order: those whose key starts with `prefix` and is greater than `after`.
-    pub fn catalogue(&self, prefix: &str, after: Option<&str>, most: usize) -> Vec<CatalogueRow> {
-        let _ = (prefix, after, most);
-        todo!()
-    }
-
-    /// Every scan has ended.
-    pub async fn ready(&self) {
-        todo!()
-    }
-
-    /// Stops the disk threads and releases the locks.
-    pub fn stop(&self) {
-        todo!()
-    }
+/// As [`start`], telling `probe` of each durable step: for tests that end the process there.
+pub fn start_probed(config: &Config, probe: &Probe) -> Result<Handle, StoreError> {
+    let shared = open::start(config, probe)?;
+    Ok(Handle {
+        inner: Arc::new(handle::Guard(shared)),
+    })
 }

@@ -1,0 +1,292 @@
+//! Where the manifest is kept: the state directory and two data disks; the highest position wins.
+//!
+//! Every copy is written beside the old one, fsynced and renamed. `open` loads the best copy that
+//! verifies and puts it back where the state directory lost it; `Handle::bind` keeps a new one.
+//!
+//! I/O: the state directory directly (the system disk), data disks through their own threads, a
+//! block at a time so that each block has the disk's deadline.
+
+use super::StoreError;
+use super::core::Shared;
+use super::layout;
+use super::manifest::Manifest;
+use super::manifest_file;
+use super::manifest_file::FileError;
+use super::manifest_file::Position;
+use super::root;
+use super::volume::Volume;
+use super::writer::Probe;
+use super::writer::Step;
+use std::fs::File;
+use std::io;
+use std::io::BufReader;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Data disks that carry a copy: the state directory and one disk may die together.
+const DISK_COPIES: usize = 2;
+
+/// What one call on a disk's thread moves.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The node's small state, owned by one process.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    path: PathBuf,
+    dir: File,
+}
+
+/// One place where a copy may be.
+enum Place<'a> {
+    State(&'a StateDir),
+    Disk(&'a Arc<Volume>),
+}
+
+impl StateDir {
+    /// Makes the directory if it is missing and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let state = |error: io::Error| StoreError::State {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
+        std::fs::create_dir_all(path).map_err(state)?;
+        let dir = File::open(path).map_err(state)?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                dir,
+            }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(std::fs::TryLockError::Error(error)) => Err(state(error)),
+        }
+    }
+
+    pub(super) fn unlock(&self) {
+        // Closing the descriptor releases it as well; nothing depends on the answer.
+        let _ = self.dir.unlock();
+    }
+
+    fn keep(&self, shared: &Shared, manifest: &Manifest) -> io::Result<()> {
+        let new = self.path.join(layout::MANIFEST_NEW);
+        let mut out = BufWriter::with_capacity(BLOCK_BYTES, File::create(&new)?);
+        manifest_file::write(manifest, &shared.index, &mut out)?;
+        out.flush()?;
+        shared.probe.reached(Step::ManifestWritten);
+        out.get_ref().sync_all()?;
+        shared.probe.reached(Step::ManifestSynced);
+        std::fs::rename(&new, self.path.join(layout::MANIFEST))?;
+        shared.probe.reached(Step::ManifestRenamed);
+        self.dir.sync_all()?;
+        shared.probe.reached(Step::ManifestDirectorySynced);
+        Ok(())
+    }
+}
+
+/// Makes `manifest` durable. An error means that the state directory does not have it; a data disk
+/// that fails is logged, and judged as any failed write is.
+pub(super) fn keep(shared: &Arc<Shared>, manifest: &Manifest) -> Result<(), StoreError> {
+    let kept = shared.state_dir.keep(shared, manifest);
+    kept.map_err(|error| StoreError::State {
+        path: shared.state_dir.path.join(layout::MANIFEST),
+        problem: format!("the manifest cannot be written: {error}"),
+    })?;
+    let writable = shared.volumes.iter().filter(|v| v.state().is_writable());
+    for volume in writable.take(DISK_COPIES) {
+        if let Err(error) = keep_on(shared, volume, manifest) {
+            let disk = volume.name();
+            tracing::error!(disk, %error, "disk {disk}: no copy of the manifest: {error}");
+            shared.note_write_error(volume, &error);
+        }
+    }
+    Ok(())
+}
+
+fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> io::Result<()> {
+    let file = call(volume, |volume| {
+        let top = volume.root()?.top();
+        root::remove(top, layout::MANIFEST_NEW)?;
+        root::create_in(top, layout::MANIFEST_NEW)
+    })?;
+    let file = Arc::new(file);
+    let on_disk = DiskWriter {
+        volume,
+        file: Arc::clone(&file),
+        offset: 0,
+    };
+    let mut out = BufWriter::with_capacity(BLOCK_BYTES, on_disk);
+    manifest_file::write(manifest, &shared.index, &mut out)?;
+    out.flush()?;
+    drop(out);
+    let probe = shared.probe.clone();
+    call(volume, move |volume| publish(volume, &file, &probe))
+}
+
+fn publish(volume: &Volume, file: &File, probe: &Probe) -> io::Result<()> {
+    let top = volume.root()?.top();
+    probe.reached(Step::ManifestWritten);
+    file.sync_all()?;
+    probe.reached(Step::ManifestSynced);
+    root::rename(top, layout::MANIFEST_NEW, top, layout::MANIFEST)?;
+    probe.reached(Step::ManifestRenamed);
+    top.sync_all()?;
+    probe.reached(Step::ManifestDirectorySynced);
+    Ok(())
+}
+
+/// The best copy that verifies. Damaged ones are named in the log and ignored.
+pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
+    let identified = shared.volumes.iter().filter(|v| v.home().is_some());
+    let places: Vec<Place> = std::iter::once(Place::State(&shared.state_dir))
+        .chain(identified.map(Place::Disk))
+        .collect();
+    let mut copies: Vec<(Position, &Place)> = Vec::new();
+    for place in &places {
+        match place
+            .open()
+            .map(|file| file.map(|mut f| manifest_file::position(&mut f)))
+        {
+            Ok(None) => {}
+            Ok(Some(Ok(position))) => copies.push((position, place)),
+            Ok(Some(Err(error))) => place.complain(&error),
+            Err(error) => place.complain(&FileError::Io(error)),
+        }
+    }
+    // Stable: of equal copies the state directory's is read, which costs no data disk anything.
+    copies.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
+    let in_state = copies
+        .iter()
+        .find(|(_, place)| matches!(place, Place::State(_)));
+    let in_state = in_state.map(|(position, _)| *position);
+    for (position, place) in copies {
+        let Ok(Some(mut file)) = place.open() else {
+            continue;
+        };
+        match manifest_file::read(&mut file, &shared.index) {
+            Ok(manifest) => {
+                if in_state != Some(position) || matches!(place, Place::Disk(_)) {
+                    restore(shared, &manifest, place);
+                }
+                return Some(manifest);
+            }
+            Err(error) => place.complain(&error),
+        }
+    }
+    None
+}
+
+/// The state directory lost the manifest that a data disk has.
+fn restore(shared: &Shared, manifest: &Manifest, place: &Place) {
+    let from = place.name();
+    match shared.state_dir.keep(shared, manifest) {
+        Ok(()) => tracing::warn!(from, "the manifest was restored from {from}"),
+        Err(error) => tracing::error!(%error, "the manifest cannot be restored: {error}"),
+    }
+}
+
+impl Place<'_> {
+    /// The copy here, if there is one.
+    fn open(&self) -> io::Result<Option<Box<dyn io::BufRead + '_>>> {
+        let opened: io::Result<Box<dyn io::BufRead>> = match self {
+            Self::State(state) => File::open(state.path.join(layout::MANIFEST))
+                .map(|file| Box::new(BufReader::with_capacity(BLOCK_BYTES, file)) as _),
+            Self::Disk(volume) => {
+                read_call(volume, |v| v.root()?.file(layout::MANIFEST)).map(|file| {
+                    let on_disk = DiskReader {
+                        volume,
+                        file: Arc::new(file),
+                        offset: 0,
+                    };
+                    Box::new(BufReader::with_capacity(BLOCK_BYTES, on_disk)) as _
+                })
+            }
+        };
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::State(state) => state.path.join(layout::MANIFEST).display().to_string(),
+            Self::Disk(volume) => volume
+                .config
+                .path
+                .join(layout::MANIFEST)
+                .display()
+                .to_string(),
+        }
+    }
+
+    fn complain(&self, error: &FileError) {
+        let copy = self.name();
+        tracing::error!(copy, %error, "manifest {copy} is ignored: {error}");
+    }
+}
+
+/// Reads a file of a data disk on that disk's thread.
+struct DiskReader<'a> {
+    volume: &'a Arc<Volume>,
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for DiskReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (file, offset) = (Arc::clone(&self.file), self.offset);
+        let most = into.len().min(BLOCK_BYTES);
+        let bytes = read_call(self.volume, move |_| {
+            let mut bytes = vec![0; most];
+            let count = file.read_at(&mut bytes, offset)?;
+            bytes.truncate(count);
+            Ok(bytes)
+        })?;
+        into[..bytes.len()].copy_from_slice(&bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}
+
+struct DiskWriter<'a> {
+    volume: &'a Arc<Volume>,
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Write for DiskWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (file, offset, bytes) = (Arc::clone(&self.file), self.offset, bytes.to_vec());
+        let count = bytes.len();
+        call(self.volume, move |_| file.write_all_at(&bytes, offset))?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn call<T: Send + 'static>(
+    volume: &Arc<Volume>,
+    work: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let answer = volume.write(volume.flush_patience(), move |volume, _| work(volume));
+    answer
+        .and_then(|answer| volume.wait(&answer))
+        .map_err(io::Error::other)?
+}
+
+fn read_call<T: Send + 'static>(
+    volume: &Arc<Volume>,
+    work: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    volume.read_blocking(work).map_err(io::Error::other)?
+}

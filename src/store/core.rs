@@ -1,0 +1,173 @@
+//! What the store's threads and handles share, and the small verbs they all need.
+//!
+//! Owned by every [`super::Handle`] and by the store's threads; built by `start`.
+
+use super::View;
+use super::copies::StateDir;
+use super::index::Index;
+use super::lane::Ticks;
+use super::layout;
+use super::manifest::Manifest;
+use super::root;
+use super::state::Event;
+use super::volume::Volume;
+use super::writer::Probe;
+use crate::clock;
+use crate::object::Digest;
+use arc_swap::ArcSwapOption;
+use std::io;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use tokio::sync::watch;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) index: Index,
+    pub(super) volumes: Vec<Arc<Volume>>,
+    pub(super) manifest: ArcSwapOption<Manifest>,
+    /// One manifest is written at a time.
+    pub(super) manifest_writer: Mutex<()>,
+    pub(super) state_dir: StateDir,
+    pub(super) probe: Probe,
+    pub(super) ticks: Ticks,
+    pub(super) stopping: AtomicBool,
+    pub(super) manifest_loaded: AtomicBool,
+    pub(super) view: watch::Sender<Arc<View>>,
+    /// Every scan has ended and the manifest is loaded.
+    pub(super) settled: watch::Sender<bool>,
+    /// Grows with each change of what viewers can be served; the view's generation.
+    pub(super) changes: AtomicU64,
+    pub(super) waker: SyncSender<()>,
+}
+
+impl Shared {
+    /// What can be served is different: the next view tells.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Wakes the watch thread, which builds the view.
+    pub(super) fn wake(&self) {
+        // A full channel is a wake-up that has not been served yet.
+        let _ = self.waker.try_send(());
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn volume(&self, number: u16) -> Option<&Arc<Volume>> {
+        self.volumes.get(usize::from(number))
+    }
+
+    /// Volumes in service that hold an object, fastest first.
+    pub(super) fn holders(&self, number: u32) -> Vec<&Arc<Volume>> {
+        let places = self.index.places(number).iter();
+        let mut volumes: Vec<_> = places.filter_map(|n| self.volume(n)).collect();
+        volumes.sort_by_key(|v| (!v.state().is_readable(), v.config.class, v.number));
+        volumes
+    }
+
+    /// An object is whole and durable on `volume`.
+    pub(super) fn add(&self, number: u32, volume: &Volume) {
+        let length = self.index.object(number).map_or(0, |(_, length)| length);
+        if self.index.add_place(number, volume.number) {
+            volume.tally.objects.fetch_add(1, Ordering::Relaxed);
+            volume.tally.bytes.fetch_add(length, Ordering::Relaxed);
+            self.changed();
+        }
+    }
+
+    /// An object on `volume` is not to be served. False when it was not there.
+    pub(super) fn forget(&self, digest: Digest, volume: &Volume) -> bool {
+        let Some(number) = self.index.find(digest) else {
+            return false;
+        };
+        let length = self.index.object(number).map_or(0, |(_, length)| length);
+        let known = self.index.remove_place(number, volume.number);
+        if known {
+            volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
+            volume.tally.bytes.fetch_sub(length, Ordering::Relaxed);
+            self.changed();
+        }
+        known
+    }
+
+    /// An object that is not what its name says: out of service at once, moved aside by the disk's
+    /// own thread.
+    pub(super) fn quarantine(&self, digest: Digest, volume: &Arc<Volume>, reason: String) {
+        if !self.forget(digest, volume) {
+            return;
+        }
+        let shared_note = format!(
+            "disk {}: object {digest} is corrupt: {reason}",
+            volume.name()
+        );
+        tracing::error!(disk = volume.name(), %digest, reason, "{shared_note}; quarantined");
+        let moved = volume.write(volume.deadline(), move |volume, _| {
+            set_aside(volume, digest, &reason);
+        });
+        if moved.is_err() {
+            // It stays where it is, out of the index; the scan of the next start sees it.
+            tracing::warn!(disk = volume.name(), %digest, "quarantine put off: the disk is busy");
+        }
+    }
+
+    /// Writing failed otherwise than by a flush: what does it say about the disk?
+    pub(super) fn note_write_error(&self, volume: &Volume, error: &io::Error) {
+        if root::is_read_only(error) {
+            let reason = "its file system refuses writes; check the kernel log";
+            volume.report(self, Event::TurnedReadOnly, reason);
+        } else if root::is_medium_error(error) {
+            let reason = format!("writing failed: {error}; replace the disk");
+            volume.report(self, Event::Broken, &reason);
+        }
+    }
+
+    /// Reading failed: what does it say about the disk?
+    pub(super) fn note_read_error(&self, volume: &Volume, digest: Digest, error: &io::Error) {
+        if root::is_medium_error(error) {
+            let reason = format!(
+                "reading failed for several objects (last {digest}: {error}); replace the disk"
+            );
+            volume.report(self, Event::ObjectFailed(digest), &reason);
+        }
+    }
+}
+
+/// Moves an object and its sidecar to `quarantine/` with a file that says why. On the disk's thread.
+pub(super) fn set_aside(volume: &Volume, digest: Digest, reason: &str) {
+    match try_set_aside(volume, digest, reason) {
+        Ok(()) => {
+            volume.tally.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(error) => {
+            let disk = volume.name();
+            tracing::warn!(disk, %digest, %error, "cannot move the object to quarantine: {error}");
+        }
+    }
+}
+
+fn try_set_aside(volume: &Volume, digest: Digest, reason: &str) -> io::Result<()> {
+    let root = volume.root()?;
+    let from = root.dir(&layout::object_dir(digest))?;
+    let to = root.dir(layout::QUARANTINE)?;
+    let (object, sidecar) = (digest.to_string(), layout::sidecar_name(digest));
+    let note = format!("{object}.reason");
+    root::remove(&to, &note)?;
+    let mut file = root::create_in(&to, &note)?;
+    writeln!(file, "{} {reason}", clock::wall())?;
+    for name in [&object, &sidecar] {
+        match root::rename(&from, name, &to, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved?,
+        }
+    }
+    // Not flushed: a crash that undoes the move is found by the next scan, as this was.
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! What the other rooms call: find, open, report a failed read, publish, bind.
+//!
+//! I/O: waits for disk threads in `open`, `stage` and `bind`; the rest never waits.
+
+use super::CatalogueRow;
+use super::Entry;
+use super::Handle;
+use super::ObjectFile;
+use super::OpenError;
+use super::StoreError;
+use super::View;
+use super::copies;
+use super::core::Shared;
+use super::layout;
+use super::manifest::Binding;
+use super::manifest::Builder;
+use super::manifest::Manifest;
+use super::open;
+use super::place;
+use super::place::Candidate;
+use super::root;
+use super::root::Root;
+use super::sidecar::OBJECT_BYTES_MAX;
+use super::view;
+use super::volume::CallError;
+use super::volume::Volume;
+use super::writer;
+use super::writer::Publication;
+use super::writer::PublishError;
+use crate::key::Key;
+use crate::object::Digest;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use tokio::sync::watch;
+
+/// Why new bindings were not taken. The manifest is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("key `{key}` is bound to another object for ever; a re-encode gets a new path")]
+    Bound { key: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Ends the store with its last handle.
+#[derive(Debug)]
+pub(super) struct Guard(pub(super) Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        open::stop(&self.0);
+    }
+}
+
+impl Handle {
+    /// What `key` names, if the manifest has it and a readable disk holds it. No I/O, no lock, no
+    /// allocation.
+    pub fn find(&self, key: &str) -> Option<Entry> {
+        let shared = self.shared();
+        let manifest = shared.manifest.load();
+        manifest.as_ref()?.find(key)?.entry(&shared.index)
+    }
+
+    /// Opens an object for reading, on its disk's own thread and within the deadline.
+    pub async fn open(&self, digest: Digest) -> Result<Arc<ObjectFile>, OpenError> {
+        let shared = self.shared();
+        let number = shared.index.find(digest).ok_or(OpenError::NotHeld)?;
+        let (_, length) = shared.index.object(number).ok_or(OpenError::NotHeld)?;
+        let mut refusal = OpenError::NotHeld;
+        for volume in shared.holders(number) {
+            if shared.is_stopping() || !volume.state().is_readable() {
+                refusal = volume.unavailable(None);
+                continue;
+            }
+            match volume
+                .read(move |v| open_object(v.root()?, digest, length))
+                .await
+            {
+                Ok(Ok(file)) => {
+                    let volume = volume.number;
+                    return Ok(Arc::new(ObjectFile {
+                        file,
+                        length,
+                        digest,
+                        volume,
+                    }));
+                }
+                Ok(Err(error)) => refusal = self.open_failed(volume, digest, &error),
+                Err(error @ (CallError::Busy | CallError::NoAnswer)) => {
+                    refusal = volume.unavailable(Some(error.to_string()));
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    /// A read of an open object failed: the disk's health and the object's fate are the store's.
+    pub fn read_failed(&self, object: &ObjectFile, error: &io::Error) {
+        let shared = self.shared();
+        let Some(volume) = shared.volume(object.volume) else {
+            return;
+        };
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            let reason = "it ends before its length".to_owned();
+            shared.quarantine(object.digest, volume, reason);
+        } else {
+            self.open_failed(volume, object.digest, error);
+        }
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        self.shared().view.borrow().clone()
+    }
+
+    /// Told of each new view.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<View>> {
+        self.shared().view.subscribe()
+    }
+
+    /// Rows in key order: those whose key starts with `prefix` and is greater than `after`.
+    pub fn catalogue(&self, prefix: &str, after: Option<&str>, most: usize) -> Vec<CatalogueRow> {
+        view::catalogue(self.shared(), prefix, after, most)
+    }
+
+    /// Every scan has ended and the manifest is loaded.
+    pub async fn ready(&self) {
+        let mut settled = self.shared().settled.subscribe();
+        // The sender lives as long as this handle.
+        let _ = settled.wait_for(|settled| *settled).await;
+    }
+
+    pub fn is_ready(&self) -> bool {
+        *self.shared().settled.borrow()
+    }
+
+    /// Stops the disk threads and releases the locks.
+    pub fn stop(&self) {
+        open::stop(self.shared());
+    }
+
+    /// Begins to publish an object of `length` bytes on the best disk. `name` (a key or a digest)
+    /// spreads objects over equal disks; `without` are disks that have just refused it.
+    pub fn stage(
+        &self,
+        name: &[u8],
+        length: u64,
+        without: &BTreeSet<u16>,
+    ) -> Result<Publication, PublishError> {
+        let shared = self.shared();
+        if length > OBJECT_BYTES_MAX {
+            let most = OBJECT_BYTES_MAX;
+            return Err(PublishError::TooLarge { length, most });
+        }
+        let volumes = shared.volumes.iter();
+        let candidates: Vec<Candidate> = volumes
+            .filter(|v| v.state().is_writable() && !without.contains(&v.number))
+            .filter_map(|v| candidate(v))
+            .collect();
+        if candidates.is_empty() && without.is_empty() {
+            return Err(PublishError::NoVolume);
+        }
+        let chosen = place::choose(name, length, &candidates);
+        let chosen = chosen.map_err(|no| PublishError::NoRoom {
+            missing: no.missing,
+        })?;
+        let volume = shared.volume(chosen).ok_or(PublishError::NoVolume)?;
+        writer::stage(shared, volume, length)
+    }
+
+    /// Does a disk in service hold this object?
+    pub fn holds(&self, digest: Digest) -> bool {
+        let index = &self.shared().index;
+        index
+            .find(digest)
+            .is_some_and(|number| index.is_readable(number))
+    }
+
+    /// What a key is bound to, held or not.
+    pub fn binding(&self, key: &str) -> Option<Binding> {
+        let shared = self.shared();
+        let manifest = shared.manifest.load();
+        let manifest = manifest.as_ref()?;
+        manifest.binding(manifest.find(key)?, &shared.index)
+    }
+
+    /// Lengths of held objects that no key names: what an interrupted prefill left behind.
+    pub fn unbound_lengths(&self) -> BTreeSet<u64> {
+        let shared = self.shared();
+        let manifest = shared.manifest.load();
+        let mut bound = vec![false; shared.index.len() as usize];
+        for (_, row) in manifest.iter().flat_map(|manifest| manifest.rows()) {
+            if let Some(bound) = bound.get_mut(row.object as usize) {
+                *bound = true;
+            }
+        }
+        (0..shared.index.len())
+            .zip(bound)
+            .filter(|(number, bound)| !bound && shared.index.is_readable(*number))
+            .filter_map(|(number, _)| shared.index.object(number).map(|(_, length)| length))
+            .collect()
+    }
+
+    /// Adds keys to the manifest and makes it durable; the generation grows only if one is new.
+    /// Returns the generation in force. Blocks: for threads outside runtimes.
+    pub fn bind(&self, rows: &BTreeMap<Key, Binding>) -> Result<u64, BindError> {
+        let shared = self.shared();
+        let lock = &shared.manifest_writer;
+        let _one_writer = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = shared.manifest.load_full();
+        let (merged, fresh) = merge(old.as_deref(), shared, rows)?;
+        let (epoch, generation) = old.as_ref().map_or((0, 0), |m| (m.epoch, m.generation));
+        if fresh == 0 {
+            return Ok(generation);
+        }
+        let manifest = merged.build(epoch, generation + 1, &shared.index);
+        copies::keep(shared, &manifest)?;
+        shared.manifest.store(Some(Arc::new(manifest)));
+        shared.changed();
+        view::publish(shared);
+        Ok(generation + 1)
+    }
+
+    /// RAM of index and manifest.
+    pub fn index_bytes(&self) -> usize {
+        let shared = self.shared();
+        let manifest = shared.manifest.load();
+        shared.index.bytes() + manifest.as_ref().map_or(0, |manifest| manifest.bytes())
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.0
+    }
+
+    fn open_failed(&self, volume: &Arc<Volume>, digest: Digest, error: &io::Error) -> OpenError {
+        let shared = self.shared();
+        let disk = volume.name();
+        if error.kind() == io::ErrorKind::InvalidData {
+            shared.quarantine(digest, volume, error.to_string());
+        } else if error.kind() == io::ErrorKind::NotFound || root::is_medium_error(error) {
+            if shared.forget(digest, volume) {
+                tracing::error!(disk, %digest, %error, "disk {disk}: object {digest} lost: {error}");
+            }
+            shared.note_read_error(volume, digest, error);
+        } else {
+            // Not the disk's fault: too many open files, for example.
+            tracing::warn!(disk, %digest, %error, "disk {disk}: cannot read {digest}: {error}");
+        }
+        volume.unavailable(Some(error.to_string()))
+    }
+}
+
+/// Old and new rows in key order, and how many are new.
+fn merge(
+    old: Option<&Manifest>,
+    shared: &Shared,
+    rows: &BTreeMap<Key, Binding>,
+) -> Result<(Builder, usize), BindError> {
+    let mut merged = Builder::default();
+    let mut fresh = 0;
+    let mut push = |key: &str, binding: Binding| {
+        let pushed = merged.push(key, binding);
+        pushed.map_err(|error| BindError::Refused(error.to_string()))
+    };
+    let mut new = rows.iter().peekable();
+    let old = old.into_iter().flat_map(|manifest| {
+        let rows = manifest.rows();
+        rows.filter_map(|(key, row)| Some((key, manifest.binding(row, &shared.index)?)))
+    });
+    for (key, bound) in old {
+        while let Some((before, binding)) = new.next_if(|(new, _)| new.as_str() < key) {
+            fresh += 1;
+            push(before.as_str(), binding.clone())?;
+        }
+        if let Some((_, again)) = new.next_if(|(new, _)| new.as_str() == key)
+            && again.digest != bound.digest
+        {
+            let key = key.to_owned();
+            return Err(BindError::Bound { key });
+        }
+        push(key, bound)?;
+    }
+    for (key, binding) in new {
+        fresh += 1;
+        push(key.as_str(), binding.clone())?;
+    }
+    Ok((merged, fresh))
+}
+
+fn candidate(volume: &Volume) -> Option<Candidate> {
+    Some(Candidate {
+        volume: volume.number,
+        uuid: volume.home()?.uuid.clone(),
+        class: volume.config.class,
+        free: volume.tally.free.load(Ordering::Relaxed),
+        size: volume.tally.size.load(Ordering::Relaxed),
+    })
+}
+
+/// Opens a file that must be exactly the object; anything else is `InvalidData`.
+fn open_object(root: &Root, digest: Digest, length: u64) -> io::Result<File> {
+    let file = root.file(&layout::object_path(digest))?;
+    let found = file.metadata()?;
+    if found.is_file() && found.len() == length {
+        return Ok(file);
+    }
+    let problem = format!("it is {} bytes long and should be {length}", found.len());
+    Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+}

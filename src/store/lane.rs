@@ -1,0 +1,201 @@
+//! A disk's own thread: calls that a sick disk may hang for ever wait here and nowhere else.
+//!
+//! Each [`super::volume`] has two lanes, one for readers and one for writers and scans, so that a
+//! flush never stands before a viewer's open. The queue is bounded; full is a refusal. Who waits for
+//! an answer waits for the volume's state as well: the watch thread isolates a volume whose lane is
+//! [`Lane::is_overdue`], which wakes everybody.
+//!
+//! I/O: runs what it is given, on a thread of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Calls waiting for one disk. At 0.1 ms an open this is a tenth of a second; at a hung disk it is
+/// the memory that viewers of its objects can make us keep.
+pub(super) const QUEUE_CALLS: usize = 1024;
+
+/// Milliseconds since the store started, as the watch thread last saw them. Lanes compare with it
+/// instead of reading a clock, so that callers on a paused test runtime and real disk threads agree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ticks(Arc<AtomicU64>);
+
+/// When the call that runs must have returned.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    ticks: Ticks,
+    /// 0 while idle.
+    due_ms: AtomicU64,
+}
+
+/// One thread with its queue.
+#[derive(Debug)]
+pub(super) struct Lane {
+    sender: RwLock<Option<SyncSender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    pulse: Arc<Pulse>,
+}
+
+/// The queue is full or the lane has been stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
+struct Job {
+    queued_ms: u64,
+    patience: Duration,
+    work: Box<dyn FnOnce(&Pulse) + Send>,
+}
+
+impl Ticks {
+    pub(super) fn set(&self, since_start: Duration) {
+        let ms = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(ms, Ordering::Release);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Pulse {
+    /// The work is a long row of short calls: the next may take `patience` again.
+    pub(super) fn beat(&self, patience: Duration) {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let due = self.ticks.now_ms().saturating_add(patience).max(1);
+        self.due_ms.store(due, Ordering::Release);
+    }
+}
+
+impl Lane {
+    pub(super) fn start(name: String, ticks: Ticks) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE_CALLS);
+        let due_ms = AtomicU64::new(0);
+        let pulse = Arc::new(Pulse { ticks, due_ms });
+        let own = Arc::clone(&pulse);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || run(&receiver, &own))?;
+        Ok(Self {
+            sender: RwLock::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            pulse,
+        })
+    }
+
+    /// Queues `work`; each of its calls may take `patience`. Work that waited longer than that in
+    /// the queue is dropped unrun, and with it the place for its answer.
+    pub(super) fn submit(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&Pulse) + Send + 'static,
+    ) -> Result<(), Busy> {
+        let job = Job {
+            queued_ms: self.pulse.ticks.now_ms(),
+            patience,
+            work: Box::new(work),
+        };
+        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
+        let sender = sender.as_ref().ok_or(Busy)?;
+        sender.try_send(job).map_err(|_| Busy)
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        let due = self.pulse.due_ms.load(Ordering::Acquire);
+        due != 0 && self.pulse.ticks.now_ms() > due
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.pulse.due_ms.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes no more work. What is queued still runs.
+    pub(super) fn close(&self) {
+        self.sender
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Has the thread ended (after [`Lane::close`])?
+    pub(super) fn has_ended(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+fn run(receiver: &Receiver<Job>, pulse: &Pulse) {
+    while let Ok(job) = receiver.recv() {
+        let waited = pulse.ticks.now_ms().saturating_sub(job.queued_ms);
+        if u128::from(waited) <= job.patience.as_millis() {
+            pulse.beat(job.patience);
+            // A panic in one call must not take the disk away from everybody. The caller sees
+            // its reply dropped.
+            let work = std::panic::AssertUnwindSafe(|| (job.work)(pulse));
+            if std::panic::catch_unwind(work).is_err() {
+                tracing::error!("a disk call panicked; its caller gets an error");
+            }
+        }
+        pulse.due_ms.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_hanging_call_is_overdue_and_the_queue_behind_it_is_bounded() {
+        let ticks = Ticks::default();
+        let lane = Lane::start("t".into(), ticks.clone()).unwrap();
+        let (release, held) = sync_channel::<()>(0);
+        let (started, begun) = sync_channel(1);
+        lane.submit(PATIENCE, move |_| {
+            started.send(()).unwrap();
+            let _ = held.recv();
+        })
+        .unwrap();
+        begun.recv().unwrap();
+        assert!(!lane.is_overdue() && !lane.is_idle());
+        let (late, answer) = sync_channel::<()>(1);
+        lane.submit(PATIENCE, move |_| late.send(()).unwrap())
+            .unwrap();
+        let accepted = (0..2 * QUEUE_CALLS).take_while(|_| lane.submit(PATIENCE, |_| {}).is_ok());
+        assert_eq!(accepted.count(), QUEUE_CALLS - 1);
+        ticks.set(Duration::from_millis(102));
+        assert!(lane.is_overdue());
+        release.send(()).unwrap();
+        assert!(answer.recv().is_err(), "what waited too long is not run");
+        lane.close();
+        while !lane.has_ended() {
+            std::thread::yield_now();
+        }
+        assert!(lane.is_idle() && !lane.is_overdue());
+    }
+
+    #[test]
+    fn a_panic_costs_one_call() {
+        let lane = Lane::start("t".into(), Ticks::default()).unwrap();
+        let (reply, answer) = sync_channel::<()>(1);
+        lane.submit(PATIENCE, move |_| {
+            let _reply = reply;
+            panic!("on purpose");
+        })
+        .unwrap();
+        assert!(answer.recv().is_err());
+        let (reply, answer) = sync_channel(1);
+        lane.submit(PATIENCE, move |_| reply.send(5).unwrap())
+            .unwrap();
+        assert_eq!(answer.recv(), Ok(5));
+    }
+}

@@ -1,0 +1,316 @@
+//! The manifest in RAM: which key names which object. Compact, immutable, swapped whole.
+//!
+//! One arena of key bytes in key order, one row a key, one hash table of row numbers; no string and
+//! no digest a key. [`super::Handle::find`] reads it without a lock. Built by [`Builder`] from a file
+//! (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
+
+use super::Entry;
+use super::index::Index;
+use super::table::Table;
+use crate::key;
+use crate::object::Digest;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::ops::Range;
+
+/// As many keys as the index has objects.
+pub(super) const KEYS_MAX: usize = 1 << 24;
+
+/// One version of what the box should hold.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) epoch: u64,
+    pub(super) generation: u64,
+    keys: Vec<u8>,
+    rows: Vec<Row>,
+    table: Table,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// Offset of the key; it ends where the next row's begins.
+    key_at: u32,
+    pub(super) object: u32,
+    pub(super) rank: u32,
+    pub(super) last_modified: u64,
+}
+
+/// One binding, as files and callers give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub digest: Digest,
+    pub length: u64,
+    /// Seconds since the Unix epoch.
+    pub last_modified: u64,
+    pub rank: u32,
+}
+
+/// Why rows do not make a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BuildError {
+    #[error("key `{0}` does not come after the one before it")]
+    Order(String),
+    #[error("`{key}` is no key: {problem}")]
+    Key { key: String, problem: key::KeyError },
+    #[error("more than {KEYS_MAX} keys, or more than 4 GiB of them")]
+    TooMany,
+}
+
+/// Collects rows in key order. Objects are numbered only when all rows are believed.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    keys: Vec<u8>,
+    rows: Vec<(u32, Binding)>,
+}
+
+impl Builder {
+    pub(super) fn push(&mut self, key: &str, binding: Binding) -> Result<(), BuildError> {
+        key::check(key.as_bytes()).map_err(|problem| BuildError::Key {
+            key: crate::help::printable(key.as_bytes(), 80),
+            problem,
+        })?;
+        let before = self.rows.last().map(|(at, _)| *at as usize);
+        if before.is_some_and(|at| self.keys[at..] >= *key.as_bytes()) {
+            return Err(BuildError::Order(key.to_owned()));
+        }
+        let at = u32::try_from(self.keys.len()).map_err(|_| BuildError::TooMany)?;
+        if self.rows.len() >= KEYS_MAX || u32::try_from(self.keys.len() + key.len()).is_err() {
+            return Err(BuildError::TooMany);
+        }
+        self.keys.extend_from_slice(key.as_bytes());
+        self.rows.push((at, binding));
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Numbers the objects. A row whose length contradicts a held object is left out and named.
+    pub(super) fn build(self, epoch: u64, generation: u64, index: &Index) -> Manifest {
+        let Self { mut keys, rows } = self;
+        let hasher = RandomState::new();
+        let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+        for (key_at, binding) in rows {
+            // A row that is left out keeps its bytes in the arena, at the end of the key before;
+            // the table and the rows would then disagree, so its object gets no number instead.
+            let object = index
+                .number(binding.digest, binding.length)
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "a key of the manifest is not served: {error}");
+                    u32::MAX
+                });
+            let Binding {
+                last_modified,
+                rank,
+                ..
+            } = binding;
+            kept.push(Row {
+                key_at,
+                object,
+                rank,
+                last_modified,
+            });
+        }
+        keys.shrink_to_fit();
+        let mut manifest = Manifest {
+            epoch,
+            generation,
+            keys,
+            rows: kept,
+            table: Table::default(),
+            hasher,
+        };
+        let mut table = Table::with_capacity(manifest.rows.len());
+        for (number, at) in (0_u32..).zip(0..manifest.rows.len()) {
+            table.insert(manifest.hash(manifest.key(at)), number, |_| 0);
+        }
+        manifest.table = table;
+        manifest
+    }
+}
+
+impl Manifest {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The row of a key. No lock, no allocation.
+    pub(super) fn find(&self, key: &str) -> Option<&Row> {
+        let is_it = |number: u32| self.key(number as usize) == key.as_bytes();
+        let number = self.table.find(self.hash(key.as_bytes()), is_it)?;
+        self.rows.get(number as usize)
+    }
+
+    /// What a key is bound to, held or not.
+    pub(super) fn binding(&self, row: &Row, index: &Index) -> Option<Binding> {
+        let (digest, length) = index.object(row.object)?;
+        Some(Binding {
+            digest,
+            length,
+            last_modified: row.last_modified,
+            rank: row.rank,
+        })
+    }
+
+    /// Rows in key order, each with its key.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &Row)> {
+        self.rows_in(0..self.rows.len())
+    }
+
+    /// Rows whose keys start with `prefix` and are greater than `after`, in key order.
+    pub(super) fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&str, &Row)> {
+        let first = self.first(|key| key >= prefix.as_bytes());
+        let first = after.map_or(first, |after| {
+            first.max(self.first(|key| key > after.as_bytes()))
+        });
+        self.rows_in(first..self.rows.len())
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// RAM taken, for the bar of bytes an object.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.capacity() + self.rows.capacity() * size_of::<Row>() + self.table.bytes()
+    }
+
+    fn rows_in(&self, range: Range<usize>) -> impl Iterator<Item = (&str, &Row)> {
+        range.map(|at| {
+            // Keys are ASCII: `push` checked each.
+            let key = std::str::from_utf8(self.key(at)).unwrap_or("");
+            (key, &self.rows[at])
+        })
+    }
+
+    /// The first row for which `wanted` holds, when it holds for all after it too.
+    fn first(&self, wanted: impl Fn(&[u8]) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.rows.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if wanted(self.key(middle)) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
+    }
+
+    fn key(&self, at: usize) -> &[u8] {
+        let from = self
+            .rows
+            .get(at)
+            .map_or(self.keys.len(), |row| row.key_at as usize);
+        let next = self.rows.get(at + 1);
+        let to = next.map_or(self.keys.len(), |row| row.key_at as usize);
+        self.keys.get(from..to).unwrap_or(&[])
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+}
+
+impl Row {
+    /// What a viewer is told; `None` when no volume in service holds the object.
+    pub(super) fn entry(&self, index: &Index) -> Option<Entry> {
+        if !index.is_readable(self.object) {
+            return None;
+        }
+        let (digest, length) = index.object(self.object)?;
+        Some(Entry {
+            digest,
+            length,
+            last_modified: self.last_modified,
+            rank: self.rank,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn binding(name: &str) -> Binding {
+        Binding {
+            digest: Digest::of(name.as_bytes()),
+            length: name.len() as u64,
+            last_modified: 5,
+            rank: 1,
+        }
+    }
+
+    fn manifest(keys: &BTreeMap<String, Binding>, index: &Index) -> Manifest {
+        let mut builder = Builder::default();
+        for (key, binding) in keys {
+            builder.push(key, binding.clone()).unwrap();
+        }
+        builder.build(0, 1, index)
+    }
+
+    #[test]
+    fn keys_out_of_order_or_out_of_grammar_are_refused() {
+        let mut builder = Builder::default();
+        builder.push("b", binding("b")).unwrap();
+        for key in ["b", "a"] {
+            assert!(matches!(
+                builder.push(key, binding("b")),
+                Err(BuildError::Order(_))
+            ));
+        }
+        assert!(matches!(
+            builder.push("c/../d", binding("b")),
+            Err(BuildError::Key { .. })
+        ));
+        assert_eq!(builder.len(), 1);
+    }
+
+    #[test]
+    fn an_object_that_no_volume_holds_is_not_found_and_two_keys_may_name_one() {
+        let index = Index::default();
+        let keys = ["a", "b"].map(|key| (key.to_owned(), binding("same")));
+        let manifest = manifest(&keys.into(), &index);
+        let entry = |key| manifest.find(key).unwrap().entry(&index);
+        assert_eq!((entry("a"), entry("b")), (None, None));
+        let number = index.find(Digest::of(b"same")).unwrap();
+        index.add_place(number, 3);
+        assert_eq!(entry("a"), None, "its volume is not in service");
+        index.set_online(3, true);
+        assert_eq!(entry("a").unwrap().digest, Digest::of(b"same"));
+        assert_eq!(entry("a"), entry("b"));
+        assert!(manifest.find("c").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn lookups_and_pages_agree_with_a_naive_map(
+            keys in proptest::collection::btree_set("[ab]{1,3}(/[ab]{1,3})?", 0..60),
+            prefix in "[ab]{0,2}/?",
+            after in proptest::option::of("[ab]{0,3}"),
+        ) {
+            let naive: BTreeMap<String, Binding> =
+                keys.into_iter().map(|key| (key.clone(), binding(&key))).collect();
+            let index = Index::default();
+            let manifest = manifest(&naive, &index);
+            for (key, binding) in &naive {
+                let row = manifest.find(key).unwrap();
+                let found = manifest.binding(row, &index);
+                prop_assert_eq!(found.as_ref(), Some(binding));
+            }
+            let after = after.as_deref();
+            let page: Vec<&str> = manifest.page(&prefix, after).map(|(key, _)| key).collect();
+            let expected: Vec<&str> = naive
+                .keys()
+                .map(String::as_str)
+                .filter(|key| key.starts_with(&prefix) && after.is_none_or(|a| *key > a))
+                .collect();
+            prop_assert_eq!(page, expected);
+        }
+    }
+}

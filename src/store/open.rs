@@ -1,0 +1,266 @@
+//! Start and stop: disks identified, locked and scanned side by side, and the thread that watches.
+//!
+//! ```text
+//! start ─ look at every disk ─ compare uuids ─ claim each ─┬─ scan a disk ─┐
+//!                                                          └─ manifest ────┴─ settled
+//! ```
+//! The watch thread is the store's clock: it isolates disks whose calls hang, asks for free space
+//! and read-only remounts, and builds the view.
+//!
+//! I/O: spawns the store's threads; reads the manifest.
+
+use super::Config;
+use super::StoreError;
+use super::copies;
+use super::copies::StateDir;
+use super::core::Shared;
+use super::identity;
+use super::identity::IdentityError;
+use super::identity::Seen;
+use super::index::Index;
+use super::index::VOLUMES_MAX;
+use super::lane::Ticks;
+use super::scan;
+use super::state::Event;
+use super::state::State;
+use super::view;
+use super::volume::CallError;
+use super::volume::Home;
+use super::volume::Volume;
+use super::writer::Probe;
+use crate::clock;
+use crate::clock::Instant;
+use arc_swap::ArcSwapOption;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The watch thread looks at least this often; more often when the deadline is short.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// Free space and the read-only flag are asked for this often.
+const SPACE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long [`stop`] waits for disk threads that still work, in deadlines. One that hangs is left
+/// to the end of the process.
+const STOP_PATIENCE: u32 = 1;
+
+/// Opens the store; `probe` is told of each durable step.
+pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, StoreError> {
+    if config.disks.len() > VOLUMES_MAX {
+        return Err(StoreError::TooManyDisks {
+            configured: config.disks.len(),
+        });
+    }
+    let state_dir = StateDir::open(&config.state_dir)?;
+    let ticks = Ticks::default();
+    let mut volumes = Vec::new();
+    for (number, disk) in (0_u16..).zip(&config.disks) {
+        let volume = Volume::new(number, disk.clone(), config.deadline, &ticks);
+        volumes.push(Arc::new(volume.map_err(StoreError::Thread)?));
+    }
+    let (waker, woken) = sync_channel(1);
+    let shared = Arc::new(Shared {
+        index: Index::default(),
+        volumes,
+        manifest: ArcSwapOption::empty(),
+        manifest_writer: Mutex::default(),
+        state_dir,
+        probe: probe.clone(),
+        ticks,
+        stopping: AtomicBool::new(false),
+        manifest_loaded: AtomicBool::new(false),
+        view: watch::Sender::default(),
+        settled: watch::Sender::new(false),
+        changes: AtomicU64::new(0),
+        waker,
+    });
+    let (watched, deadline) = (Arc::clone(&shared), config.deadline);
+    spawn("store-watch", move || watch(&watched, &woken, deadline))?;
+    identify(&shared);
+    for volume in scannable(&shared) {
+        let own = Arc::clone(&shared);
+        let queued = volume.write(volume.deadline(), move |volume, pulse| {
+            scan::scan(&own, volume, pulse);
+        });
+        if let Err(error) = queued {
+            volume.report(&shared, Event::Refused, &error.to_string());
+        }
+    }
+    let loading = Arc::clone(&shared);
+    spawn("store-manifest", move || load_manifest(&loading))?;
+    view::publish(&shared);
+    Ok(shared)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
+    thread.map(drop).map_err(StoreError::Thread)
+}
+
+fn scannable(shared: &Shared) -> impl Iterator<Item = &Arc<Volume>> {
+    let scanning = |v: &&Arc<Volume>| v.home().is_some() && v.state() == State::Scanning;
+    shared.volumes.iter().filter(scanning)
+}
+
+/// Looks at all disks side by side, refuses second uuids in the order of the configuration, then
+/// claims the rest side by side. A disk that does not answer is isolated by the watch thread.
+fn identify(shared: &Arc<Shared>) {
+    let each = shared.volumes.iter();
+    let looks: Vec<_> = each
+        .map(|volume| volume.write(volume.deadline(), |v, _| identity::look(&v.config)))
+        .collect();
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    let mut claims = Vec::new();
+    for (volume, look) in shared.volumes.iter().zip(looks) {
+        let Some(seen) = settle(shared, volume, look) else {
+            continue;
+        };
+        if let Some(other) = seen.uuid.as_ref().and_then(|uuid| owners.get(uuid)) {
+            refuse(shared, volume, &IdentityError::Duplicate(other.clone()));
+            continue;
+        }
+        if let Some(uuid) = &seen.uuid {
+            owners.insert(uuid.clone(), volume.name());
+        }
+        volume.note_space(seen.space);
+        let probe = shared.probe.clone();
+        let blank = seen.uuid.is_none();
+        let claim = volume.write(volume.deadline(), move |_, _| claim(seen, &probe));
+        claims.push((volume, blank, claim));
+    }
+    for (volume, blank, claim) in claims {
+        let Some(home) = settle(shared, volume, claim) else {
+            continue;
+        };
+        if blank {
+            let (disk, uuid) = (volume.name(), &home.uuid);
+            tracing::info!(disk, uuid, "disk {disk} was blank and has been formatted");
+        }
+        volume.set_home(home);
+    }
+}
+
+fn claim(seen: Seen, probe: &Probe) -> Result<Home, IdentityError> {
+    let uuid = identity::claim(&seen, probe)?;
+    let root = seen.root;
+    Ok(Home { root, uuid })
+}
+
+type Answer<T> = Result<Receiver<Result<T, IdentityError>>, CallError>;
+
+fn settle<T>(shared: &Shared, volume: &Volume, answer: Answer<T>) -> Option<T> {
+    match answer.and_then(|answer| volume.wait(&answer)) {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            refuse(shared, volume, &error);
+            None
+        }
+        // The watch thread has isolated it and said why.
+        Err(_) => None,
+    }
+}
+
+fn refuse(shared: &Shared, volume: &Volume, error: &IdentityError) {
+    volume.report(shared, Event::Refused, &error.to_string());
+}
+
+fn load_manifest(shared: &Arc<Shared>) {
+    let found = copies::load(shared);
+    match &found {
+        Some(manifest) => {
+            let (generation, keys) = (manifest.generation, manifest.len());
+            tracing::info!(generation, keys, "manifest loaded: {keys} keys");
+        }
+        None => tracing::warn!("no manifest: nothing is served until one is written"),
+    }
+    shared.manifest.store(found.map(Arc::new));
+    shared.manifest_loaded.store(true, Ordering::Release);
+    shared.changed();
+    shared.wake();
+}
+
+/// The watch thread's life.
+fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
+    let started = clock::now();
+    let every = (deadline / 8).clamp(Duration::from_millis(10), LOOK_EVERY_MAX);
+    let mut asked: Option<Instant> = None;
+    let mut shown = u64::MAX;
+    while !shared.is_stopping() {
+        let waited = woken.recv_timeout(every);
+        let now = clock::now();
+        shared.ticks.set(now.duration_since(started));
+        for volume in &shared.volumes {
+            volume.watch(shared);
+        }
+        let asks = asked.is_none_or(|at| now.duration_since(at) >= SPACE_EVERY);
+        if asks {
+            asked = Some(now);
+            shared
+                .volumes
+                .iter()
+                .for_each(|volume| ask_space(shared, volume));
+        }
+        let changes = shared.changes.load(Ordering::Acquire);
+        if changes != shown || asks || waited == Ok(()) {
+            shown = changes;
+            view::publish(shared);
+        }
+        let scanning = |v: &Arc<Volume>| v.state() == State::Scanning;
+        if shared.manifest_loaded.load(Ordering::Acquire) && !shared.volumes.iter().any(scanning) {
+            shared
+                .settled
+                .send_if_modified(|settled| !std::mem::replace(settled, true));
+        }
+        if waited == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+    }
+}
+
+/// Free space, and whether the file system turned read-only by itself, as ext4 does on errors.
+fn ask_space(shared: &Arc<Shared>, volume: &Arc<Volume>) {
+    if !volume.state().is_readable() {
+        return;
+    }
+    let own = Arc::clone(shared);
+    // A full queue means that writes are under way, and they tell the same.
+    let _ = volume.write(volume.deadline(), move |volume, _| -> io::Result<()> {
+        let space = volume.root()?.space()?;
+        volume.note_space(space);
+        if space.read_only {
+            let reason = "its file system is mounted read-only; check the kernel log";
+            volume.report(&own, Event::TurnedReadOnly, reason);
+        }
+        Ok(())
+    });
+}
+
+/// Stops the threads and releases the locks.
+pub(super) fn stop(shared: &Shared) {
+    if shared.stopping.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    shared.wake();
+    shared.volumes.iter().for_each(|volume| volume.close());
+    let started = clock::now();
+    for volume in &shared.volumes {
+        let patience = volume.deadline() * STOP_PATIENCE;
+        while !volume.has_ended() && clock::now().duration_since(started) < patience {
+            clock::block_for(Duration::from_millis(2));
+        }
+        volume.unlock();
+    }
+    shared.state_dir.unlock();
+}

@@ -1,0 +1,205 @@
+//! One file of the directory: read in order, and noticed when it changes under the reader.
+//!
+//! I/O: reads a file of the operator's directory.
+
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::fs::Metadata;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// One piece; the disk writes one while the next is read and hashed.
+const PIECE_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    file: File,
+    stamp: Stamp,
+    read: u64,
+}
+
+/// What differs when a file is not the same any more. The change time notices a writer who sets
+/// the modification time back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it is not a regular file")]
+    Kind,
+    #[error("the file changed while it was read")]
+    Changed,
+}
+
+impl SourceError {
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "check its permissions and the disk it is on",
+            Self::Kind => "keep only regular files in the directory",
+            Self::Changed => "wait until its writer has finished, then prefill again",
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+        // Not followed if it became a link since the walk; not waited for if it became a FIFO.
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(SourceError::Kind);
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            stamp: Stamp::of(&metadata),
+            read: 0,
+        })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.stamp.length
+    }
+
+    /// Seconds since the Unix epoch; earlier times count as the epoch.
+    pub(super) fn modified(&self) -> u64 {
+        u64::try_from(self.stamp.modified.0).unwrap_or(0)
+    }
+
+    /// The next piece; `None` at the end. More bytes than the file had is a change.
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, SourceError> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        let most = PIECE_BYTES as u64;
+        (&self.file).take(most).read_to_end(&mut piece)?;
+        self.read += piece.len() as u64;
+        if self.read > self.stamp.length {
+            return Err(SourceError::Changed);
+        }
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    /// After the last piece: is it still the file that was opened, and was it read whole?
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        let open = Stamp::of(&self.file.metadata()?);
+        let named = Stamp::of(&std::fs::symlink_metadata(&self.path)?);
+        if open == self.stamp && named == self.stamp && self.read == self.stamp.length {
+            Ok(())
+        } else {
+            Err(SourceError::Changed)
+        }
+    }
+
+    pub(super) fn rewind(&mut self) -> Result<(), SourceError> {
+        self.file.rewind()?;
+        self.read = 0;
+        Ok(())
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::time::Duration;
+    use std::time::SystemTime;
+
+    fn read(source: &mut Source) -> Result<usize, SourceError> {
+        let mut total = 0;
+        while let Some(piece) = source.next()? {
+            total += piece.len();
+        }
+        source.check().map(|()| total)
+    }
+
+    #[test]
+    fn a_file_that_grows_shrinks_is_rewritten_or_replaced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        type Spoil = (&'static str, fn(&Path));
+        let spoil: [Spoil; 5] = [
+            ("grow", |p| {
+                let mut file = File::options().append(true).open(p).unwrap();
+                file.write_all(b"x").unwrap();
+            }),
+            ("shrink", |p| {
+                File::options()
+                    .write(true)
+                    .open(p)
+                    .unwrap()
+                    .set_len(3)
+                    .unwrap()
+            }),
+            ("rewrite with the old time", |p| {
+                let before = p.metadata().unwrap().modified().unwrap();
+                let mut file = File::options().write(true).open(p).unwrap();
+                file.write_all(b"y").unwrap();
+                file.set_modified(before).unwrap();
+            }),
+            ("touch", |p| {
+                let later = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
+                File::options()
+                    .write(true)
+                    .open(p)
+                    .unwrap()
+                    .set_modified(later)
+                    .unwrap();
+            }),
+            ("replace", |p| {
+                let new = p.with_extension("new");
+                std::fs::write(&new, [0; 2_000_000]).unwrap();
+                std::fs::rename(&new, p).unwrap();
+            }),
+        ];
+        for (what, spoil) in spoil {
+            std::fs::write(&path, [0; 2_000_000]).unwrap();
+            assert_eq!(read(&mut Source::open(&path).unwrap()).unwrap(), 2_000_000);
+            let mut source = Source::open(&path).unwrap();
+            source.next().unwrap();
+            spoil(&path);
+            assert!(
+                matches!(read(&mut source), Err(SourceError::Changed)),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_and_a_fifo_are_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("l")).unwrap();
+        assert!(Source::open(&dir.path().join("l")).is_err());
+        let fifo = dir.path().join("p");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(Source::open(&fifo), Err(SourceError::Kind)));
+    }
+}

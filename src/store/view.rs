@@ -1,0 +1,105 @@
+//! The store as others see it: [`View`] and the rows of the catalogue.
+
+use super::CatalogueRow;
+use super::DiskView;
+use super::ManifestView;
+use super::View;
+use super::core::Shared;
+use super::manifest::Manifest;
+use super::volume::Volume;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Builds the view of this moment and tells everybody.
+pub(super) fn publish(shared: &Shared) {
+    let generation = shared.changes.load(Ordering::Acquire);
+    let manifest = shared.manifest.load();
+    let mut view = View {
+        generation,
+        disks: shared.volumes.iter().map(|volume| disk(volume)).collect(),
+        ..View::default()
+    };
+    if let Some(manifest) = manifest.as_deref() {
+        count(shared, manifest, &mut view);
+    }
+    shared.view.send_if_modified(|shown| {
+        // Two threads may build at once; the later state stays.
+        let newer = view.generation >= shown.generation;
+        if newer {
+            *shown = Arc::new(view);
+        }
+        newer
+    });
+}
+
+fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
+    let mut seen = vec![0_u64; shared.index.len() as usize / 64 + 1];
+    let mut missing = 0;
+    for (_, row) in manifest.rows() {
+        let Some(entry) = row.entry(&shared.index) else {
+            missing += 1;
+            continue;
+        };
+        view.objects += 1;
+        // Several keys may name one object, whose bytes are there once.
+        let bit = 1 << (row.object % 64);
+        if let Some(word) = seen.get_mut(row.object as usize / 64)
+            && *word & bit == 0
+        {
+            *word |= bit;
+            view.bytes += entry.length;
+        }
+    }
+    view.manifest = Some(ManifestView {
+        epoch: manifest.epoch,
+        generation: manifest.generation,
+        keys: u64::try_from(manifest.len()).unwrap_or(u64::MAX),
+        missing,
+    });
+}
+
+fn disk(volume: &Volume) -> DiskView {
+    let status = volume.status();
+    let tally = &volume.tally;
+    DiskView {
+        path: volume.config.path.clone(),
+        uuid: volume.home().map(|home| home.uuid.clone()),
+        class: volume.config.class,
+        state: status.state.as_str(),
+        reason: status.reason,
+        since: status.since.to_string(),
+        objects: tally.objects.load(Ordering::Relaxed),
+        bytes: tally.bytes.load(Ordering::Relaxed),
+        free: tally.free.load(Ordering::Relaxed),
+        quarantined: tally.quarantined.load(Ordering::Relaxed),
+    }
+}
+
+/// Rows in key order: those whose key starts with `prefix` and is greater than `after`.
+pub(super) fn catalogue(
+    shared: &Shared,
+    prefix: &str,
+    after: Option<&str>,
+    most: usize,
+) -> Vec<CatalogueRow> {
+    let manifest = shared.manifest.load();
+    let Some(manifest) = manifest.as_deref() else {
+        return Vec::new();
+    };
+    manifest
+        .page(prefix, after)
+        .filter_map(|(key, row)| {
+            let (digest, bytes) = shared.index.object(row.object)?;
+            let readable = shared.index.readable(row.object).iter().next();
+            let disk = readable.and_then(|number| shared.volume(number));
+            Some(CatalogueRow {
+                key: key.to_owned(),
+                digest,
+                bytes,
+                disk: disk.map(|volume| volume.config.path.clone()),
+                rank: row.rank,
+            })
+        })
+        .take(most)
+        .collect()
+}

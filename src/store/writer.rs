@@ -1,0 +1,418 @@
+//! Publishing: an object becomes visible only when it is whole, verified and durable.
+//!
+//! `prefill` (and fills) ask [`super::Handle::stage`] for a [`Publication`], feed it bytes in order,
+//! and [`Publication::commit`] it. The order is the safety rule: data → fdatasync → sidecar written,
+//! fsynced, renamed → object renamed (the commit point) → directories fsynced → index. A failed fsync
+//! is final: the kernel may have dropped the pages, so a second one that succeeds proves nothing;
+//! the file goes to quarantine and the disk is suspect.
+//!
+//! I/O: hashes on the caller's thread while the disk's thread writes; waits for the latter.
+
+use super::core::Shared;
+use super::layout;
+use super::root;
+use super::root::Root;
+use super::sidecar;
+use super::state::Event;
+use super::volume::CallError;
+use super::volume::Volume;
+use crate::object::ChunkTree;
+use crate::object::Digest;
+use crate::object::TreeBuilder;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+/// Data is flushed as it comes, so that no single flush covers more than this: the last one, which
+/// the publication waits for, stays within the disk's patience.
+const FLUSH_EVERY_BYTES: u64 = 64 << 20;
+
+/// Durable steps, in order. A test stops the process at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    DiskFileSynced,
+    DiskFileRenamed,
+    DirectoryMade,
+    Staged,
+    DataWritten,
+    DataSynced,
+    SidecarWritten,
+    SidecarSynced,
+    SidecarRenamed,
+    ObjectRenamed,
+    ObjectDirectorySynced,
+    StagingSynced,
+    ManifestWritten,
+    ManifestSynced,
+    ManifestRenamed,
+    ManifestDirectorySynced,
+}
+
+/// Told of each durable step. The default does nothing; tests end the process in it.
+#[derive(Clone, Default)]
+pub struct Probe(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+
+/// An object being written. Dropped before its commit, it leaves nothing.
+#[derive(Debug)]
+pub struct Publication {
+    shared: Arc<Shared>,
+    volume: Arc<Volume>,
+    name: String,
+    file: Arc<File>,
+    tree: TreeBuilder,
+    in_flight: Option<Receiver<io::Result<()>>>,
+    unflushed: u64,
+    committed: bool,
+}
+
+/// A committed object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub digest: Digest,
+    pub length: u64,
+    /// It was held already: nothing was written.
+    pub already_held: bool,
+}
+
+/// Why an object was not published. Nothing of it is visible.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    #[error("no disk has room: {missing} bytes are missing; add a disk or publish less")]
+    NoRoom { missing: u64 },
+    #[error("no disk can be written; `oca show disks` tells why")]
+    NoVolume,
+    #[error("disk {disk} is full; free space on it or add a disk")]
+    Full { disk: String, volume: u16 },
+    #[error("disk {disk}: {problem}; the object was not published")]
+    Disk {
+        disk: String,
+        volume: u16,
+        problem: String,
+    },
+    #[error("the bytes hash to {found} and not to {expected}")]
+    Digest { expected: Digest, found: Digest },
+    #[error("an object of {length} bytes is larger than the {most} an object may have")]
+    TooLarge { length: u64, most: u64 },
+    #[error("the index refused the object: {0}")]
+    Index(String),
+}
+
+impl Step {
+    pub const ALL: [Self; 16] = [
+        Self::DiskFileSynced,
+        Self::DiskFileRenamed,
+        Self::DirectoryMade,
+        Self::Staged,
+        Self::DataWritten,
+        Self::DataSynced,
+        Self::SidecarWritten,
+        Self::SidecarSynced,
+        Self::SidecarRenamed,
+        Self::ObjectRenamed,
+        Self::ObjectDirectorySynced,
+        Self::StagingSynced,
+        Self::ManifestWritten,
+        Self::ManifestSynced,
+        Self::ManifestRenamed,
+        Self::ManifestDirectorySynced,
+    ];
+}
+
+impl Probe {
+    pub fn new(told: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    pub(super) fn reached(&self, step: Step) {
+        if let Some(told) = &self.0 {
+            told(step);
+        }
+    }
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Probe(set)"
+        } else {
+            "Probe"
+        })
+    }
+}
+
+impl PublishError {
+    /// The disk to leave out when trying again.
+    pub fn volume(&self) -> Option<u16> {
+        match self {
+            Self::Full { volume, .. } | Self::Disk { volume, .. } => Some(*volume),
+            Self::NoRoom { .. }
+            | Self::NoVolume
+            | Self::Digest { .. }
+            | Self::TooLarge { .. }
+            | Self::Index(_) => None,
+        }
+    }
+}
+
+/// Creates the staging file with its room reserved.
+pub(super) fn stage(
+    shared: &Arc<Shared>,
+    volume: &Arc<Volume>,
+    length: u64,
+) -> Result<Publication, PublishError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("p{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let (own, probe) = (name.clone(), shared.probe.clone());
+    let answer = volume
+        .write(volume.deadline(), move |volume, _| {
+            let staging = volume.root()?.dir(layout::STAGING)?;
+            root::remove(&staging, &own)?;
+            let file = root::create_in(&staging, &own)?;
+            if let Err(error) = root::reserve(&file, length) {
+                root::remove(&staging, &own)?;
+                return Err(error);
+            }
+            probe.reached(Step::Staged);
+            Ok(file)
+        })
+        .and_then(|answer| volume.wait(&answer));
+    let file = settle(shared, volume, answer)?;
+    Ok(Publication {
+        shared: Arc::clone(shared),
+        volume: Arc::clone(volume),
+        name,
+        file: Arc::new(file),
+        tree: TreeBuilder::new(),
+        in_flight: None,
+        unflushed: 0,
+        committed: false,
+    })
+}
+
+impl Publication {
+    /// Adds the next bytes: they are written while they are hashed.
+    pub fn write(&mut self, bytes: Vec<u8>) -> Result<(), PublishError> {
+        self.land()?;
+        let offset = self.tree.length();
+        self.unflushed += bytes.len() as u64;
+        let flush = self.unflushed >= FLUSH_EVERY_BYTES;
+        if flush {
+            self.unflushed = 0;
+        }
+        let bytes = Arc::new(bytes);
+        let (file, piece) = (Arc::clone(&self.file), Arc::clone(&bytes));
+        let (shared, patience) = (Arc::clone(&self.shared), self.volume.flush_patience());
+        let answer = self.volume.write(patience, move |volume, _| {
+            // Loops over short writes; one of zero bytes is an error.
+            file.write_all_at(&piece, offset)?;
+            if flush {
+                file.sync_data()
+                    .inspect_err(|error| flush_failed(&shared, volume, error))?;
+            }
+            Ok(())
+        });
+        match answer {
+            Ok(answer) => self.in_flight = Some(answer),
+            Err(error) => settle(&self.shared, &self.volume, Err(error))?,
+        }
+        self.tree.update(&bytes);
+        Ok(())
+    }
+
+    /// Bytes taken so far.
+    pub fn length(&self) -> u64 {
+        self.tree.length()
+    }
+
+    /// Publishes what was written, if it hashes to `expected` (when one is given). An object that
+    /// is held already is not written again.
+    pub fn commit(mut self, expected: Option<Digest>) -> Result<Published, PublishError> {
+        self.land()?;
+        self.shared.probe.reached(Step::DataWritten);
+        let tree = std::mem::take(&mut self.tree).finish();
+        let (digest, length) = (tree.digest(), tree.length());
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(PublishError::Digest {
+                expected,
+                found: digest,
+            });
+        }
+        let index = &self.shared.index;
+        let number = index.number(digest, length);
+        let number = number.map_err(|error| PublishError::Index(error.to_string()))?;
+        if index.is_readable(number) {
+            let already_held = true;
+            return Ok(Published {
+                digest,
+                length,
+                already_held,
+            });
+        }
+        let (shared, file, name) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.file),
+            self.name.clone(),
+        );
+        let answer = self
+            .volume
+            .write(self.volume.flush_patience(), move |volume, pulse| {
+                let patience = volume.flush_patience();
+                publish(&shared, volume, &file, &name, &tree, &|| {
+                    pulse.beat(patience)
+                })
+            })
+            .and_then(|answer| self.volume.wait(&answer));
+        // From here on the name in staging belongs to the disk's thread, whatever it answers.
+        self.committed = true;
+        settle(&self.shared, &self.volume, answer)?;
+        self.shared.add(number, &self.volume);
+        let already_held = false;
+        Ok(Published {
+            digest,
+            length,
+            already_held,
+        })
+    }
+
+    /// Waits for the write in flight.
+    fn land(&mut self) -> Result<(), PublishError> {
+        match self.in_flight.take() {
+            None => Ok(()),
+            Some(answer) => settle(&self.shared, &self.volume, self.volume.wait(&answer)),
+        }
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let name = std::mem::take(&mut self.name);
+        // A busy or silent disk keeps the file; the scan of the next start removes it.
+        let _ = self.volume.write(self.volume.deadline(), move |volume, _| {
+            let staging = volume.root()?.dir(layout::STAGING)?;
+            root::remove(&staging, &name)
+        });
+    }
+}
+
+/// The publish order. On the disk's thread; `beat` before each call that may take its time.
+fn publish(
+    shared: &Shared,
+    volume: &Volume,
+    file: &File,
+    name: &str,
+    tree: &ChunkTree,
+    beat: &dyn Fn(),
+) -> io::Result<()> {
+    let root = volume.root()?;
+    let staging = root.dir(layout::STAGING)?;
+    let outcome = publish_steps(shared, volume, root, &staging, file, name, tree, beat);
+    if outcome.is_err() {
+        // A file whose flush failed has been moved away already; removing it again is harmless.
+        let sidecar = format!("{name}.meta");
+        let _ = root::remove(&staging, name).and(root::remove(&staging, &sidecar));
+    }
+    if let Ok(space) = root.space() {
+        volume.note_space(space);
+    }
+    outcome
+}
+
+#[allow(clippy::too_many_arguments)]
+fn publish_steps(
+    shared: &Shared,
+    volume: &Volume,
+    root: &Root,
+    staging: &File,
+    file: &File,
+    name: &str,
+    tree: &ChunkTree,
+    beat: &dyn Fn(),
+) -> io::Result<()> {
+    let reached = |step| {
+        shared.probe.reached(step);
+        beat();
+    };
+    let failed = |error: &io::Error| {
+        flush_failed(shared, volume, error);
+        keep_evidence(root, staging, name, error);
+    };
+    let digest = tree.digest();
+    let directory = layout::open_object_dir(root, digest)?;
+    reached(Step::DirectoryMade);
+    file.sync_data().inspect_err(failed)?;
+    reached(Step::DataSynced);
+    let sidecar = format!("{name}.meta");
+    root::remove(staging, &sidecar)?;
+    let mut meta = root::create_in(staging, &sidecar)?;
+    meta.write_all(&sidecar::encode(tree))?;
+    reached(Step::SidecarWritten);
+    meta.sync_all().inspect_err(failed)?;
+    reached(Step::SidecarSynced);
+    root::rename(staging, &sidecar, &directory, &layout::sidecar_name(digest))?;
+    reached(Step::SidecarRenamed);
+    root::rename(staging, name, &directory, &digest.to_string())?;
+    reached(Step::ObjectRenamed);
+    // The sidecar lies in the same directory: one fsync makes both names durable.
+    directory
+        .sync_all()
+        .inspect_err(|error| flush_failed(shared, volume, error))?;
+    reached(Step::ObjectDirectorySynced);
+    staging
+        .sync_all()
+        .inspect_err(|error| flush_failed(shared, volume, error))?;
+    reached(Step::StagingSynced);
+    Ok(())
+}
+
+fn flush_failed(shared: &Shared, volume: &Volume, error: &io::Error) {
+    let reason = format!("a flush failed ({error}), so written data may be lost; replace the disk");
+    volume.report(shared, Event::Broken, &reason);
+}
+
+/// Moves a file whose flush failed where nobody takes it for good.
+fn keep_evidence(root: &Root, staging: &File, name: &str, error: &io::Error) {
+    let moved = root.dir(layout::QUARANTINE).and_then(|quarantine| {
+        let note = format!("flush-{name}.reason");
+        root::remove(&quarantine, &note)?;
+        let mut file = root::create_in(&quarantine, &note)?;
+        writeln!(file, "{} a flush failed: {error}", crate::clock::wall())?;
+        root::rename(staging, name, &quarantine, &format!("flush-{name}"))
+    });
+    if let Err(error) = moved {
+        tracing::warn!(name, %error, "cannot move the unflushed file to quarantine: {error}");
+    }
+}
+
+/// Turns the answer of a disk's thread into what the publisher is told.
+fn settle<T>(
+    shared: &Shared,
+    volume: &Volume,
+    answer: Result<io::Result<T>, CallError>,
+) -> Result<T, PublishError> {
+    let problem = match answer {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) if root::is_full(&error) => {
+            let (disk, volume) = (volume.name(), volume.number);
+            return Err(PublishError::Full { disk, volume });
+        }
+        Ok(Err(error)) => {
+            shared.note_write_error(volume, &error);
+            error.to_string()
+        }
+        Err(error) => error.to_string(),
+    };
+    let (disk, volume) = (volume.name(), volume.number);
+    Err(PublishError::Disk {
+        disk,
+        volume,
+        problem,
+    })
+}
