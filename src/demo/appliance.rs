@@ -113,8 +113,12 @@ impl Appliance {
         let config = self.config();
         let mut command = self.command("prefill");
         command.arg(media).arg("--json").arg("--config").arg(config);
-        let output = finished(&mut command, "oca prefill").await?;
-        serde_json::from_slice(&output.stdout).context("oca prefill --json printed no JSON")
+        let output = command.output().await.context("cannot run oca prefill")?;
+        // A directory with files that are refused is no success, but what it told counts.
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            format!("oca prefill ended with {}: {}", output.status, said.trim())
+        })
     }
 
     /// A command that asks the running box, such as `drain`, with its standard output.

@@ -12,6 +12,7 @@ use crate::media_type;
 use crate::object::Digest;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -68,6 +69,12 @@ impl Content {
 
     pub(super) fn bytes(&self) -> u64 {
         self.files.values().map(|source| source.length).sum()
+    }
+
+    /// Files with different bytes: equal ones are one object.
+    pub(super) fn distinct(&self) -> usize {
+        let digests: BTreeSet<Digest> = self.files.values().map(|file| file.digest).collect();
+        digests.len()
     }
 
     /// The largest file; of equals the last by key.

@@ -72,7 +72,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         };
         if !args.check {
             proof.start().await?;
-            report::invite(&proof.places()?)?;
+            report::invite(&proof.places()?, args.json)?;
             signals.next().await;
             proof.terminate().await?;
         }

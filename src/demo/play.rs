@@ -156,3 +156,30 @@ pub(super) fn same(
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderMap;
+
+    #[test]
+    fn an_answer_that_differs_in_status_length_or_one_byte_is_refused() {
+        let answer = |status, body: &[u8]| Answer {
+            status,
+            headers: HeaderMap::new(),
+            length: body.len() as u64,
+            digest: Digest::of(body),
+            body: body.to_vec(),
+        };
+        let check = |answer: &Answer| same("k", answer, StatusCode::OK, 4, Digest::of(b"film"));
+        assert!(check(&answer(StatusCode::OK, b"film")).is_ok());
+        for (status, body) in [
+            (StatusCode::NOT_FOUND, b"film".as_slice()),
+            (StatusCode::OK, b"filn"),
+            (StatusCode::OK, b"fil"),
+            (StatusCode::OK, b""),
+        ] {
+            assert!(check(&answer(status, body)).is_err(), "{status} {body:?}");
+        }
+    }
+}

@@ -113,15 +113,22 @@ impl Proof {
 
     async fn prefill(&self) -> Outcome {
         let told = self.appliance.prefill(&self.content.dir).await?;
-        let published = count(&told, "published")?;
+        let (published, held) = (count(&told, "published")?, count(&told, "already_held")?);
         let bytes = count(&told, "bytes")?;
-        let ok = published == self.content.files.len() as u64 && bytes == self.content.bytes();
-        Ok((ok, format!("{published} files, {} published", Bytes(bytes))))
+        let ok = published == self.content.distinct() as u64
+            && published + held == self.content.files.len() as u64
+            && bytes == self.content.bytes();
+        let (files, bytes) = (published + held, Bytes(bytes));
+        let objects = format!("{files} files, {bytes}: {published} objects published");
+        Ok(match count(&told, "refused_total")? {
+            0 => (ok, objects),
+            refused => (ok, format!("{objects}, {refused} files refused")),
+        })
     }
 
     async fn prefill_again(&self) -> Outcome {
         let told = self.appliance.prefill(&self.content.dir).await?;
-        let (published, held) = (count(&told, "published")?, count(&told, "unchanged")?);
+        let (published, held) = (count(&told, "published")?, count(&told, "already_held")?);
         let ok = published == 0 && held == self.content.files.len() as u64;
         Ok((ok, format!("{published} published, {held} held already")))
     }

@@ -102,8 +102,17 @@ impl Report {
     }
 }
 
-/// What somebody may try while the demo goes on.
-pub(super) fn invite(places: &Places) -> anyhow::Result<()> {
+/// What somebody may try while the demo goes on. JSON lines stay alone on standard output.
+pub(super) fn invite(places: &Places, json: bool) -> anyhow::Result<()> {
+    let text = invitation(places);
+    if json {
+        eprintln!("{text}");
+        return Ok(());
+    }
+    print_line(&text)
+}
+
+fn invitation(places: &Places) -> String {
     let Places {
         https,
         plain,
@@ -114,7 +123,7 @@ pub(super) fn invite(places: &Places) -> anyhow::Result<()> {
         key,
     } = places;
     let (ca, socket) = (ca.display(), socket.display());
-    print_line(&format!(
+    format!(
         "\nThe box goes on serving until Ctrl-C.\n\
          \n  {https}/{key}\n  {plain}/{key}\n\
          \nTry:\n\
@@ -127,7 +136,7 @@ pub(super) fn invite(places: &Places) -> anyhow::Result<()> {
          \n\nConfiguration {}, access log {}, CA {ca}; all of it goes with the demo.",
         config.display(),
         access_log.display(),
-    ))
+    )
 }
 
 fn mark(ok: bool) -> &'static str {
