@@ -28,7 +28,10 @@ const PLUMBING: &[&str] = &["sys", "task", "telemetry"];
 /// Room → what it may import besides vocabulary, plumbing and itself. `*`: everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admin", &["health", "serve", "store"]),
-    ("appliance", &["admin", "config", "health", "serve", "store", "tls"]),
+    (
+        "appliance",
+        &["admin", "config", "health", "serve", "store", "tls"],
+    ),
     ("cli", &["*"]),
     ("config", &["admin", "health", "serve", "store", "tls"]),
     ("demo", &["*"]),
@@ -46,7 +49,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// From these rooms the others may take types, never functions.
 const ONLY_TYPES: &[(&str, &[&str])] = &[
     ("admin", &["health", "serve", "store"]),
-    ("config", &["admin", "health", "serve", "store", "telemetry", "tls"]),
+    (
+        "config",
+        &["admin", "health", "serve", "store", "telemetry", "tls"],
+    ),
     ("health", &["serve", "store"]),
 ];
 
@@ -149,7 +155,9 @@ fn rooms_import_only_what_the_house_allows() {
         let is_word = VOCABULARY.contains(&room);
         let row = MAY_IMPORT.iter().find(|(name, _)| *name == room);
         if row.is_none() && !is_word {
-            problems.push(format!("{path}: new module; give `{room}` a row in MAY_IMPORT"));
+            problems.push(format!(
+                "{path}: new module; give `{room}` a row in MAY_IMPORT"
+            ));
             continue;
         }
         let allowed = row.map_or(&[][..], |(_, allowed)| allowed);
@@ -161,7 +169,10 @@ fn rooms_import_only_what_the_house_allows() {
                     || allowed.contains(&name)
                     || allowed.contains(&"*");
                 if !fine {
-                    problems.push(format!("{path}:{}: {room} may not import {name}", number + 1));
+                    problems.push(format!(
+                        "{path}:{}: {room} may not import {name}",
+                        number + 1
+                    ));
                 }
             }
         }
@@ -198,16 +209,23 @@ fn files_are_small_and_say_what_they_are_for() {
     for (path, text) in all_rust() {
         let lines = text.lines().count();
         if lines > FILE_LINES_MAX {
-            problems.push(format!("{path}: {lines} lines; split it by noun ({FILE_LINES_MAX})"));
+            problems.push(format!(
+                "{path}: {lines} lines; split it by noun ({FILE_LINES_MAX})"
+            ));
         }
         if !text.starts_with("//! ") && !path.contains("fuzz_targets") {
-            problems.push(format!("{path}: the first line must be `//! ` and say what it is for"));
+            problems.push(format!(
+                "{path}: the first line must be `//! ` and say what it is for"
+            ));
         }
         for (number, line) in text.lines().enumerate() {
             // A long string cannot be broken by the formatter; prose can.
             let is_prose = is_comment(line) || !line.contains('"');
             if line.chars().count() > LINE_COLUMNS_MAX && is_prose {
-                problems.push(format!("{path}:{}: over {LINE_COLUMNS_MAX} columns", number + 1));
+                problems.push(format!(
+                    "{path}:{}: over {LINE_COLUMNS_MAX} columns",
+                    number + 1
+                ));
             }
         }
     }
@@ -247,7 +265,10 @@ fn unsafe_code_lives_in_sys_with_its_reason() {
             }
             let lets_in = line.contains("allow(unsafe_code)");
             if lets_in && !path.starts_with("src/sys/") && path != "src/lib.rs" {
-                problems.push(format!("{path}:{}: only src/sys may allow unsafe", number + 1));
+                problems.push(format!(
+                    "{path}:{}: only src/sys may allow unsafe",
+                    number + 1
+                ));
             }
         }
     }
@@ -260,7 +281,9 @@ fn the_top_level_is_exactly_the_house() {
     for entry in fs::read_dir(root()).unwrap().map(Result::unwrap) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && !TOP_LEVEL.contains(&name.as_str()) {
-            problems.push(format!("{name}: not part of the top level; put it where it belongs"));
+            problems.push(format!(
+                "{name}: not part of the top level; put it where it belongs"
+            ));
         }
     }
     for name in TOP_LEVEL.iter().filter(|name| **name != "target") {
@@ -274,7 +297,10 @@ fn the_top_level_is_exactly_the_house() {
 #[test]
 fn every_folder_has_a_shop_window() {
     let mut problems = Vec::new();
-    for entry in fs::read_dir(root().join("src")).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(root().join("src"))
+        .unwrap()
+        .map(Result::unwrap)
+    {
         let window = entry.path().join("mod.rs");
         if entry.path().is_dir() && !window.exists() {
             problems.push(format!("{}: missing", window.display()));
@@ -285,7 +311,10 @@ fn every_folder_has_a_shop_window() {
 
 #[test]
 fn the_checks_themselves_can_fail() {
-    assert_eq!(names_after("use crate::serve::range;", "crate::"), ["serve"]);
+    assert_eq!(
+        names_after("use crate::serve::range;", "crate::"),
+        ["serve"]
+    );
     assert_eq!(names_after("mycrate::serve", "crate::"), Vec::<&str>::new());
     assert_eq!(room("src/serve/range.rs"), "serve");
     assert_eq!(room("src/key.rs"), "key");

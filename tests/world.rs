@@ -60,15 +60,27 @@ async fn a_drain_lets_running_viewers_finish_and_ends_by_itself() {
     assert!(refused.text().contains("drained"), "{}", refused.text());
     assert_eq!(anna.get(&key).await.body, bytes, "a running viewer goes on");
     let mut anna_again = Viewer::plain(&box_.net, ANNA).await;
-    assert_eq!(anna_again.get(&key).await.status, 200, "on another connection, too");
+    assert_eq!(
+        anna_again.get(&key).await.status,
+        200,
+        "on another connection, too"
+    );
 
     box_.pass(Duration::from_secs(11 * 60)).await;
     let mut anna_late = Viewer::plain(&box_.net, ANNA).await;
-    assert_eq!(anna_late.get(&key).await.status, 503, "silent for over ten minutes");
+    assert_eq!(
+        anna_late.get(&key).await.status,
+        503,
+        "silent for over ten minutes"
+    );
 
     box_.pass(three_hours).await;
     let mut bert = Viewer::plain(&box_.net, BERT).await;
-    assert_eq!(bert.get(&key).await.status, 200, "the drain ended by itself");
+    assert_eq!(
+        bert.get(&key).await.status,
+        200,
+        "the drain ended by itself"
+    );
     box_.terminate().await;
 }
 
@@ -81,7 +93,10 @@ async fn a_bad_reload_changes_nothing_and_a_good_one_counts() {
     box_.write_config("require = [\"cloks\"]");
     let refusal = box_.ask(Command::Reload).await.unwrap_err();
     assert!(refusal.to_string().contains("clock"), "{refusal}");
-    assert_eq!(Viewer::plain(&box_.net, ANNA).await.get(&key).await.status, 200);
+    assert_eq!(
+        Viewer::plain(&box_.net, ANNA).await.get(&key).await.status,
+        200
+    );
 
     box_.write_config("require = [\"control\"]");
     let answer = box_.ask(Command::Reload).await.unwrap();
@@ -103,7 +118,11 @@ async fn term_waits_for_a_running_response_and_not_for_a_stalled_one() {
     let mut stalled = Viewer::plain(&box_.net, BERT).await;
     let _stalled = stalled.begin(&key).await;
     box_.signal(Signal::Terminate).await;
-    assert_eq!(running.rest().await, bytes, "the running response was finished");
+    assert_eq!(
+        running.rest().await,
+        bytes,
+        "the running response was finished"
+    );
     let refused = Viewer::try_plain(&box_.net, ANNA).await;
     assert!(refused.is_none(), "a stopping box takes no connections");
 

@@ -93,7 +93,9 @@ impl WorldBox {
     pub fn media(&self) -> Vec<(String, Vec<u8>)> {
         [(1, 0), (2, 1), (3, 70_000), (4, 1_500_000)]
             .map(|(number, length)| {
-                let bytes = (0..length).map(|at: u32| (at % 251) as u8 ^ number).collect();
+                let bytes = (0..length)
+                    .map(|at: u32| (at % 251) as u8 ^ number)
+                    .collect();
                 (format!("title/v1/seg-{number}.m4s"), bytes)
             })
             .to_vec()
@@ -113,7 +115,10 @@ impl WorldBox {
     /// Gives a command as `admin` would.
     pub async fn ask(&self, command: Command) -> Result<Value, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Request { command, reply }).await.unwrap();
+        self.commands
+            .send(Request { command, reply })
+            .await
+            .unwrap();
         answer.await.unwrap()
     }
 
