@@ -2,8 +2,8 @@
 //! over in-memory streams. Time moves only where a test moves it.
 
 mod world {
-    pub mod viewer;
-    pub mod world_box;
+    pub(crate) mod viewer;
+    pub(crate) mod world_box;
 }
 
 use oca::appliance::Signal;

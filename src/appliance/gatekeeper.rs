@@ -99,8 +99,7 @@ impl Gatekeeper {
     }
 
     fn step(&mut self, input: drain::Input) -> Result<(), drain_file::SaveError> {
-        let Some(drain::Action::Save(record)) =
-            self.drain.step(clock::now(), clock::wall(), input)
+        let Some(drain::Action::Save(record)) = self.drain.step(clock::now(), clock::wall(), input)
         else {
             return Ok(());
         };
@@ -128,7 +127,11 @@ impl Gatekeeper {
 
 /// `serving`, or `closed: drained, disks`.
 pub(super) fn words(gate: &Gate) -> String {
-    let reasons: Vec<&str> = gate.reasons().iter().map(|reason| reason.as_str()).collect();
+    let reasons: Vec<&str> = gate
+        .reasons()
+        .iter()
+        .map(|reason| reason.as_str())
+        .collect();
     if reasons.is_empty() {
         return gate.state().to_owned();
     }

@@ -40,7 +40,7 @@ use tokio::task::JoinHandle;
 /// Commands waiting for their turn; more are refused by `admin`.
 pub const COMMANDS_MAX: usize = 16;
 
-/// The clock's synchronisation and the free space of disks are looked at this often.
+/// The clock's synchronisation is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// After `Stopped` the workers have this long to end before the process goes without them.
@@ -138,7 +138,10 @@ impl Appliance {
         let mut news = self.store.subscribe();
         let mut look_again = clock::now() + LOOK_EVERY;
         loop {
-            let wake = self.gatekeeper.deadline().map_or(look_again, |at| at.min(look_again));
+            let wake = self
+                .gatekeeper
+                .deadline()
+                .map_or(look_again, |at| at.min(look_again));
             tokio::select! {
                 signal = controls.signals.recv() => match signal {
                     Some(Signal::Reload) => { let _ = self.reload(); }
@@ -150,7 +153,6 @@ impl Appliance {
                 () = clock::sleep_until(wake) => {
                     if clock::now() >= look_again {
                         look_again = clock::now() + LOOK_EVERY;
-                        self.store.look();
                     }
                     self.gatekeeper.tick();
                     self.refresh();
@@ -175,7 +177,10 @@ impl Appliance {
     ) -> Result<(), ApplianceError> {
         let time = self.stop_time();
         self.notifier.stopping(time + STOP_GRACE);
-        tracing::info!(seconds = time.as_secs(), "stopping: running responses may finish");
+        tracing::info!(
+            seconds = time.as_secs(),
+            "stopping: running responses may finish"
+        );
         self.gatekeeper.stopping(&self.store.view());
         self.prefill.stop();
         let deadline = clock::now() + time;
@@ -184,7 +189,10 @@ impl Appliance {
             self.wait_for_viewers(signals, deadline).await;
         }
         self.phase.stop();
-        if clock::within(STOP_GRACE, self.serve.finished()).await.is_err() {
+        if clock::within(STOP_GRACE, self.serve.finished())
+            .await
+            .is_err()
+        {
             tracing::error!("data-plane workers did not end in time; leaving without them");
         }
         self.watchdog.abort();

@@ -42,14 +42,18 @@ impl Appliance {
         let saved = self.gatekeeper.undrain();
         self.refresh();
         saved.map_err(|error| {
-            Refusal::Failed(format!("undrained, but a restart would drain again: {error}"))
+            Refusal::Failed(format!(
+                "undrained, but a restart would drain again: {error}"
+            ))
         })?;
         Ok(json!({ "drained": false, "gate": self.gate_words() }))
     }
 
     fn log_level(&mut self, filter: &str) -> Result<Value, Refusal> {
         let Some(logs) = &self.logs else {
-            return Err(Refusal::State("this process does not own its logs".to_owned()));
+            return Err(Refusal::State(
+                "this process does not own its logs".to_owned(),
+            ));
         };
         let old = logs
             .set_filter(filter)

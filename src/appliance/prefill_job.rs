@@ -92,7 +92,9 @@ impl PrefillJob {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // A panic while it was held leaves plain values, each valid on its own.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

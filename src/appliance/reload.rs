@@ -34,7 +34,11 @@ impl Appliance {
             .map_err(|error| refused(&error))?;
         // A filter is the last thing that can be refused, and switching it is its own check.
         let level = &loaded.config.telemetry.log_level;
-        if let Some(logs) = self.logs.as_ref().filter(|_| old.telemetry.log_level != *level) {
+        if let Some(logs) = self
+            .logs
+            .as_ref()
+            .filter(|_| old.telemetry.log_level != *level)
+        {
             logs.set_filter(level).map_err(|error| refused(&error))?;
         }
         serve.commit();

@@ -23,7 +23,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -67,6 +66,7 @@ pub(super) fn start(
             views,
             metrics: registry,
             heartbeats: heartbeats.clone(),
+            reply_time: admin::REPLY_TIME,
         };
         Some(admin::start(&config.admin, deps)?)
     } else {
@@ -95,8 +95,8 @@ impl Appliance {
     fn announce(&mut self) {
         self.refresh();
         let gate = super::gatekeeper::words(&self.gatekeeper.subscribe().borrow());
-        for (address, tls) in self.serve.listeners() {
-            tracing::info!(%address, tls, "listening");
+        for listener in self.serve.view().listeners {
+            tracing::info!(address = %listener.address, tls = listener.tls, "listening");
         }
         tracing::info!(%gate, version = env!("CARGO_PKG_VERSION"), "ready");
         self.notifier.ready(&gate);
@@ -106,7 +106,9 @@ impl Appliance {
 pub(super) fn effective(shared: &Mutex<Effective>) -> MutexGuard<'_, Effective> {
     // A panic while it was held leaves a whole configuration: it is replaced field by field only
     // by moves that cannot panic.
-    shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    shared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The watchdog runs where it is itself one of the watched: on the control runtime.

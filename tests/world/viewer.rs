@@ -17,34 +17,38 @@ use super::world_box::HTTP;
 use super::world_box::HTTPS;
 
 /// One keep-alive connection.
-pub struct Viewer {
+pub(crate) struct Viewer {
     sender: http1::SendRequest<Empty<Bytes>>,
 }
 
 /// A whole answer.
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
     headers: hyper::HeaderMap,
 }
 
 /// An answer whose body is not yet read.
-pub struct Running {
+pub(crate) struct Running {
     body: Incoming,
 }
 
 impl Viewer {
-    pub async fn plain(net: &MemoryNet, from: &str) -> Self {
+    pub(crate) async fn plain(net: &MemoryNet, from: &str) -> Self {
         Self::try_plain(net, from).await.expect("the box accepts")
     }
 
-    pub async fn try_plain(net: &MemoryNet, from: &str) -> Option<Self> {
+    pub(crate) async fn try_plain(net: &MemoryNet, from: &str) -> Option<Self> {
         let to = HTTP.parse().unwrap();
         let stream = net.connect(from.parse().unwrap(), to).await.ok()?;
         Some(Self::over(stream).await)
     }
 
-    pub async fn tls(net: &MemoryNet, from: &str, authority: &CertificateDer<'static>) -> Self {
+    pub(crate) async fn tls(
+        net: &MemoryNet,
+        from: &str,
+        authority: &CertificateDer<'static>,
+    ) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -66,7 +70,7 @@ impl Viewer {
         Self { sender }
     }
 
-    pub async fn get(&mut self, key: &str) -> Answer {
+    pub(crate) async fn get(&mut self, key: &str) -> Answer {
         let response = self.send(key).await;
         let (parts, body) = response.into_parts();
         Answer {
@@ -77,7 +81,7 @@ impl Viewer {
     }
 
     /// Asks, and reads the head alone.
-    pub async fn begin(&mut self, key: &str) -> Running {
+    pub(crate) async fn begin(&mut self, key: &str) -> Running {
         let response = self.send(key).await;
         assert_eq!(response.status(), 200);
         Running {
@@ -96,17 +100,17 @@ impl Viewer {
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl Running {
-    pub async fn rest(&mut self) -> Vec<u8> {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(frame) = self.body.frame().await {
             all.extend_from_slice(&frame.unwrap().into_data().unwrap());

@@ -24,15 +24,15 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub const HTTP: &str = "203.0.113.1:80";
-pub const HTTPS: &str = "203.0.113.1:443";
+pub(crate) const HTTP: &str = "203.0.113.1:80";
+pub(crate) const HTTPS: &str = "203.0.113.1:443";
 
 /// Real time that something on a disk thread may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct WorldBox {
-    pub net: MemoryNet,
-    pub authority: CertificateDer<'static>,
+pub(crate) struct WorldBox {
+    pub(crate) net: MemoryNet,
+    pub(crate) authority: CertificateDer<'static>,
     dir: TempDir,
     commands: mpsc::Sender<Request>,
     signals: mpsc::Sender<Signal>,
@@ -44,7 +44,7 @@ pub struct WorldBox {
 
 impl WorldBox {
     /// Starts a box on blank disks; `gate` is the body of `[gate]`.
-    pub async fn start(gate: &str) -> Self {
+    pub(crate) async fn start(gate: &str) -> Self {
         clock::pin_wall("2026-03-01T01:00:00Z".parse().unwrap());
         let (frozen, thaw) = std::sync::mpsc::sync_channel::<()>(0);
         tokio::task::spawn_blocking(move || thaw.recv());
@@ -82,15 +82,19 @@ impl WorldBox {
             _frozen: frozen,
         };
         world.write_media();
+        // The workers are tasks: let them open their doors.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
         world
     }
 
-    pub fn write_config(&self, gate: &str) {
+    pub(crate) fn write_config(&self, gate: &str) {
         write_config(&self.dir, gate);
     }
 
     /// Keys and bytes of the title.
-    pub fn media(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn media(&self) -> Vec<(String, Vec<u8>)> {
         [(1, 0), (2, 1), (3, 70_000), (4, 1_500_000)]
             .map(|(number, length)| {
                 let bytes = (0..length)
@@ -102,7 +106,7 @@ impl WorldBox {
             .split_off(1)
     }
 
-    pub fn largest(&self) -> (String, Vec<u8>) {
+    pub(crate) fn largest(&self) -> (String, Vec<u8>) {
         self.media().pop().unwrap()
     }
 
@@ -113,7 +117,7 @@ impl WorldBox {
     }
 
     /// Gives a command as `admin` would.
-    pub async fn ask(&self, command: Command) -> Result<Value, Refusal> {
+    pub(crate) async fn ask(&self, command: Command) -> Result<Value, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Request { command, reply })
@@ -123,7 +127,7 @@ impl WorldBox {
     }
 
     /// Prefills through the daemon and waits until viewers may come.
-    pub async fn prefill(&mut self) {
+    pub(crate) async fn prefill(&mut self) {
         let dir: PathBuf = self.dir.path().join("media");
         self.ask(Command::Prefill { dir }).await.unwrap();
         let begun = std::time::Instant::now();
@@ -139,7 +143,7 @@ impl WorldBox {
     }
 
     /// Moves the clock, a second at a time, so that every timer fires in its turn.
-    pub async fn pass(&self, time: Duration) {
+    pub(crate) async fn pass(&self, time: Duration) {
         let until = clock::now() + time;
         while clock::now() < until {
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -149,7 +153,7 @@ impl WorldBox {
         }
     }
 
-    pub async fn signal(&self, signal: Signal) {
+    pub(crate) async fn signal(&self, signal: Signal) {
         self.signals.send(signal).await.unwrap();
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -157,7 +161,7 @@ impl WorldBox {
     }
 
     /// Passes time until the daemon has ended, for at most `time`.
-    pub async fn ended(&mut self, time: Duration) -> Result<(), ApplianceError> {
+    pub(crate) async fn ended(&mut self, time: Duration) -> Result<(), ApplianceError> {
         let until = clock::now() + time;
         while !self.run.is_finished() {
             assert!(clock::now() < until, "the box did not stop within {time:?}");
@@ -166,7 +170,7 @@ impl WorldBox {
         (&mut self.run).await.unwrap()
     }
 
-    pub async fn terminate(mut self) {
+    pub(crate) async fn terminate(mut self) {
         self.signal(Signal::Terminate).await;
         self.ended(Duration::from_secs(40)).await.unwrap();
     }
