@@ -63,6 +63,12 @@ pub async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
+/// A timer that a poll function holds and moves, where a fresh `sleep_until` for each request
+/// would cost more than the request.
+pub fn timer(at: Instant) -> tokio::time::Sleep {
+    tokio::time::sleep_until(at)
+}
+
 /// Runs `work` for at most `time`; dropped unfinished when it runs out.
 pub async fn within<F: Future>(time: Duration, work: F) -> Result<F::Output, Elapsed> {
     tokio::time::timeout(time, work).await.map_err(|_| Elapsed)
