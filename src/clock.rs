@@ -9,6 +9,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -28,9 +29,23 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+thread_local! {
+    /// Set by [`pin_wall`] alone.
+    static PINNED: Cell<Option<(Wall, Instant)>> = const { Cell::new(None) };
+}
+
 /// Calendar now. A clock outside jiff's range (year 9999) reads as the Unix epoch.
 pub fn wall() -> Wall {
+    if let Some((wall, since)) = PINNED.get() {
+        return wall.checked_add(now() - since).unwrap_or(wall);
+    }
     Wall::try_from(SystemTime::now()).unwrap_or(Wall::UNIX_EPOCH)
+}
+
+/// From here on the calendar of this thread starts at `wall` and follows the monotonic clock: in
+/// the world test a night passes in both. The daemon never calls it.
+pub fn pin_wall(wall: Wall) {
+    PINNED.set(Some((wall, now())));
 }
 
 /// Seconds since the Unix epoch, never negative.
@@ -46,6 +61,12 @@ pub async fn sleep_until(at: Instant) {
 /// Waits for `time`.
 pub async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+/// A timer that a poll function holds and moves, where a fresh `sleep_until` for each request
+/// would cost more than the request.
+pub fn timer(at: Instant) -> tokio::time::Sleep {
+    tokio::time::sleep_until(at)
 }
 
 /// Runs `work` for at most `time`; dropped unfinished when it runs out.

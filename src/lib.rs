@@ -1,7 +1,28 @@
-//! `oca`: an open video-cache appliance.
+//! `oca`: an open video-cache appliance. This file is the map.
+//!
+//! # Reading order
+//!
+//! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
+//!    [`key`], [`media_type`], [`ids`], [`gate`], [`command`], [`help`].
+//! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], `sys` (every unsafe block).
+//! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten lines.
+//! 4. The wiring: [`appliance`], and [`config`], the only room that knows TOML.
+//! 5. The outside: [`cli`], [`demo`].
+//!
+//! # Two questions and where they are answered
+//!
+//! * *A viewer gets a segment*: [`serve`], from `listener` to `access`.
+//! * *What is on the disks*: [`store`], from `prefill` to `index`.
+//!
+//! # Layers
+//!
+//! `main, cli, demo` → `appliance` → `admin, health` → `serve` → `store` → `sys`; everybody →
+//! vocabulary. `tests/tidy.rs` holds it so. docs/ARCHITECTURE.md has the invariants.
+
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod appliance;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -16,6 +37,7 @@ pub mod media_type;
 pub mod object;
 pub mod serve;
 pub mod store;
+pub mod sys;
 pub mod task;
 pub mod telemetry;
 pub mod tls;

@@ -1,24 +1,130 @@
 //! `oca drain|undrain|reload|log-level`: one command sent to the daemon.
+//!
+//! I/O: asks the daemon, writes standard output.
 
 use super::Exit;
 use super::SocketArgs;
+use super::client::Client;
+use super::client::ClientError;
+use super::show::told;
+use super::table;
+use crate::units;
+use serde_json::Value;
+use serde_json::json;
+use std::io::Write as _;
 
 pub(super) fn drain(time: Option<&str>, socket: &SocketArgs) -> anyhow::Result<Exit> {
-    let _ = (time, socket);
-    todo!()
+    if let Some(Err(problem)) = time.map(units::parse_duration) {
+        eprintln!("oca: --for: {problem}");
+        return Ok(Exit::Usage);
+    }
+    give(socket, "/v1/drain", &json!({"for": time}), |answer| {
+        let end = match answer.get("until").and_then(Value::as_str) {
+            Some(until) => format!("until {until}"),
+            None => "until `oca undrain`".to_owned(),
+        };
+        with_warning(
+            format!("drained {end}: no new viewers, running ones finish"),
+            answer,
+        )
+    })
 }
 
 pub(super) fn undrain(socket: &SocketArgs) -> anyhow::Result<Exit> {
-    let _ = socket;
-    todo!()
+    give(socket, "/v1/undrain", &json!({}), |answer| {
+        with_warning("not drained any more".to_owned(), answer)
+    })
 }
 
 pub(super) fn reload(socket: &SocketArgs) -> anyhow::Result<Exit> {
-    let _ = socket;
-    todo!()
+    let client = Client::new(&socket.socket)?;
+    match client.post("/v1/reload", &json!({})) {
+        Ok(answer) => print(socket, &answer, reloaded),
+        // What is bad about a reload is the configuration, not the command line.
+        Err(error @ ClientError::BadRequest(_)) => {
+            told(&error);
+            eprintln!("oca: the running configuration stays in effect");
+            Ok(Exit::Config)
+        }
+        Err(error) => Ok(told(&error)),
+    }
 }
 
 pub(super) fn log_level(level: &str, socket: &SocketArgs) -> anyhow::Result<Exit> {
-    let _ = (level, socket);
-    todo!()
+    give(
+        socket,
+        "/v1/log-level",
+        &json!({"level": level}),
+        |answer| {
+            let name = |member| table::cell(&answer[member]);
+            format!("log filter is {} (was {})", name("filter"), name("was"))
+        },
+    )
+}
+
+fn give(
+    socket: &SocketArgs,
+    path: &str,
+    body: &Value,
+    say: impl Fn(&Value) -> String,
+) -> anyhow::Result<Exit> {
+    match Client::new(&socket.socket)?.post(path, body) {
+        Ok(answer) => print(socket, &answer, say),
+        Err(error) => Ok(told(&error)),
+    }
+}
+
+fn print(
+    socket: &SocketArgs,
+    answer: &Value,
+    say: impl Fn(&Value) -> String,
+) -> anyhow::Result<Exit> {
+    let text = if socket.json {
+        answer.to_string()
+    } else {
+        table::safe_lines(&say(answer))
+    };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(Exit::Ok)
+}
+
+/// What the daemon adds when it did what was asked, but not as well as it should.
+fn with_warning(text: String, answer: &Value) -> String {
+    match answer.get("warning").and_then(Value::as_str) {
+        Some(warning) => format!("{text}\nwarning: {warning}"),
+        None => text,
+    }
+}
+
+fn reloaded(answer: &Value) -> String {
+    let keys = |member: &str| -> Vec<String> {
+        let list = answer.get(member).and_then(Value::as_array);
+        list.map_or(&[] as &[Value], Vec::as_slice)
+            .iter()
+            .map(table::cell)
+            .collect()
+    };
+    let (changed, restart) = (keys("changed"), keys("restart"));
+    let mut lines = Vec::new();
+    if changed.is_empty() && restart.is_empty() {
+        lines.push("reloaded: nothing differs from what is running".to_owned());
+    }
+    lines.extend(changed.iter().map(|key| format!("changed: {key}")));
+    let waits = |key| format!("needs a restart (`systemctl restart oca`): {key}");
+    lines.extend(restart.iter().map(waits));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_tells_what_changed_and_what_waits_for_a_restart() {
+        let text = reloaded(&json!({"changed": ["gate.require"], "restart": ["serve.listen"]}));
+        assert!(text.contains("changed: gate.require\n"), "{text}");
+        assert!(text.contains("restart oca`): serve.listen"), "{text}");
+        let text = reloaded(&json!({"changed": [], "restart": []}));
+        assert!(text.contains("nothing differs"), "{text}");
+    }
 }

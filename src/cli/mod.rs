@@ -5,11 +5,12 @@
 
 mod act;
 mod check;
-mod client;
+pub mod client;
 mod extras;
 mod prefill;
 mod run;
 mod show;
+mod table;
 
 use clap::Args;
 use clap::Parser;

@@ -1,8 +1,20 @@
-//! `oca show status|catalogue|disks|connections|tls|config`.
+//! `oca show status|catalogue|disks|connections|tls|config|prefill`: what a running box is and does.
+//!
+//! I/O: asks the daemon, writes standard output.
 
 use super::Exit;
 use super::SocketArgs;
+use super::client::Client;
+use super::client::ClientError;
+use super::table;
+use super::table::Medium;
+use crate::help;
+use crate::units::Bytes;
 use clap::Args;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io;
+use std::io::Write;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -14,7 +26,265 @@ pub(super) struct ShowArgs {
     socket: SocketArgs,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Topic {
+    Status,
+    Catalogue,
+    Disks,
+    Connections,
+    Tls,
+    Config,
+    Prefill,
+}
+
+const TOPICS: [(&str, Topic); 7] = [
+    ("status", Topic::Status),
+    ("catalogue", Topic::Catalogue),
+    ("disks", Topic::Disks),
+    ("connections", Topic::Connections),
+    ("tls", Topic::Tls),
+    ("config", Topic::Config),
+    ("prefill", Topic::Prefill),
+];
+
+/// How a question ended without an answer shown.
+#[derive(Debug, thiserror::Error)]
+enum ShowError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Output(#[from] io::Error),
+}
+
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
-    let _ = args;
-    todo!()
+    let topic = match topic(&args.what) {
+        Ok(topic) => topic,
+        Err(problem) => {
+            eprintln!("oca: {problem}");
+            return Ok(Exit::Usage);
+        }
+    };
+    if args.argument.is_some() && topic != Topic::Catalogue {
+        eprintln!("oca: only `oca show catalogue` takes a key");
+        return Ok(Exit::Usage);
+    }
+    let client = Client::new(&args.socket.socket)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let medium = Medium::of_stdout();
+    let shown = match topic {
+        Topic::Catalogue => {
+            let prefix = args.argument.as_deref().unwrap_or_default();
+            catalogue(&client, prefix, args.socket.json, medium, &mut out)
+        }
+        Topic::Disks if !args.socket.json => disks(&client, medium, &mut out),
+        Topic::Status
+        | Topic::Disks
+        | Topic::Connections
+        | Topic::Tls
+        | Topic::Config
+        | Topic::Prefill => whole(&client, topic, args.socket.json, medium, &mut out),
+    };
+    match shown.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(ShowError::Client(error)) => Ok(told(&error)),
+        // `oca show catalogue | head` has seen enough.
+        Err(ShowError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Err(ShowError::Output(error)) => Err(error.into()),
+    }
+}
+
+/// Prints why there is no answer and tells the exit code.
+pub(super) fn told(error: &ClientError) -> Exit {
+    eprintln!("oca: {}", table::safe_lines(&error.to_string()));
+    error.exit()
+}
+
+fn topic(text: &str) -> Result<Topic, String> {
+    if let Some((_, topic)) = TOPICS.iter().find(|(name, _)| *name == text) {
+        return Ok(*topic);
+    }
+    let meant: Vec<_> = TOPICS
+        .iter()
+        .filter(|(name, _)| !text.is_empty() && name.starts_with(text))
+        .collect();
+    let names = TOPICS.map(|(name, _)| name);
+    match meant[..] {
+        [(_, topic)] => Ok(*topic),
+        [] => {
+            let near = help::nearest(text, names)
+                .map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+            let text = help::printable(text.as_bytes(), 40);
+            let names = names.join(", ");
+            Err(format!(
+                "`{text}` cannot be shown; one of {names} can.{near}"
+            ))
+        }
+        _ => {
+            let names: Vec<_> = meant.iter().map(|(name, _)| *name).collect();
+            Err(format!(
+                "`{text}` may mean {}; write more of it",
+                names.join(" or ")
+            ))
+        }
+    }
+}
+
+fn path(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Status => "/v1/status",
+        Topic::Catalogue => "/v1/catalogue",
+        Topic::Disks => "/v1/disks",
+        Topic::Connections => "/v1/connections",
+        Topic::Tls => "/v1/tls",
+        Topic::Config => "/v1/config",
+        Topic::Prefill => "/v1/prefill",
+    }
+}
+
+/// An answer that is shown as it is: the daemon's JSON, or one line a value.
+fn whole(
+    client: &Client,
+    topic: Topic,
+    json: bool,
+    medium: Medium,
+    out: &mut impl Write,
+) -> Result<(), ShowError> {
+    let text = client.get_text(path(topic))?;
+    if json {
+        out.write_all(text.as_bytes())?;
+        return Ok(());
+    }
+    let mut value: Value = serde_json::from_str(&text)
+        .map_err(|error| ClientError::Failed(format!("the answer is not JSON: {error}")))?;
+    if let Some(members) = value.as_object_mut() {
+        members.remove("v");
+        // One section less to read: everything here is the configuration.
+        if let Some(config) = members.remove("config").filter(|_| topic == Topic::Config) {
+            value = config;
+        }
+    }
+    out.write_all(table::properties(medium, &value).as_bytes())?;
+    Ok(())
+}
+
+fn disks(client: &Client, medium: Medium, out: &mut impl Write) -> Result<(), ShowError> {
+    let answer = client.get(path(Topic::Disks))?;
+    let header = [
+        "path", "class", "state", "objects", "bytes", "free", "since", "uuid", "reason",
+    ];
+    let rows = rows(&answer, "disks", &header, medium);
+    out.write_all(table::table(medium, &header, &rows).as_bytes())?;
+    Ok(())
+}
+
+/// Every row, a page at a time, so that millions of keys fit in little memory.
+fn catalogue(
+    client: &Client,
+    prefix: &str,
+    json: bool,
+    medium: Medium,
+    out: &mut impl Write,
+) -> Result<(), ShowError> {
+    let header = ["key", "digest", "bytes", "disk", "rank"];
+    let (mut after, mut shown) = (None::<String>, 0_usize);
+    loop {
+        let mut question = format!("{}?prefix={}", path(Topic::Catalogue), encoded(prefix));
+        if let Some(after) = &after {
+            let _ = write!(question, "&after={}", encoded(after));
+        }
+        let page = client.get(&question)?;
+        let list = page.get("catalogue").and_then(Value::as_array);
+        let list = list.map_or(&[] as &[Value], Vec::as_slice);
+        if list.is_empty() && shown == 0 && !prefix.is_empty() {
+            let prefix = help::printable(prefix.as_bytes(), 200);
+            let message = format!("no key begins with {prefix}; `oca show catalogue` lists all");
+            return Err(ClientError::NotFound(message).into());
+        }
+        if json {
+            for row in list {
+                let before = if shown == 0 { r#"{"catalogue":["# } else { "," };
+                write!(out, "{before}{row}")?;
+                shown += 1;
+            }
+        } else {
+            let rows = rows(&page, "catalogue", &header, medium);
+            let text = table::table(medium, &header, &rows);
+            // A pipe gets one header; on a terminal each page is a table of its own.
+            let skip = usize::from(shown > 0 && medium == Medium::Pipe);
+            for line in text.lines().skip(skip) {
+                writeln!(out, "{line}")?;
+            }
+            shown += list.len();
+        }
+        let next = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        // A `next` that does not move would ask for ever.
+        if next.is_none() || next == after || list.is_empty() {
+            break;
+        }
+        after = next;
+    }
+    if json {
+        let begun = if shown == 0 { r#"{"catalogue":["# } else { "" };
+        writeln!(out, r#"{begun}],"next":null,"v":1}}"#)?;
+    }
+    Ok(())
+}
+
+fn rows(answer: &Value, list: &str, header: &[&str], medium: Medium) -> Vec<Vec<String>> {
+    let list = answer.get(list).and_then(Value::as_array);
+    list.map_or(&[] as &[Value], Vec::as_slice)
+        .iter()
+        .map(|row| {
+            header
+                .iter()
+                .map(|name| column(name, &row[*name], medium))
+                .collect()
+        })
+        .collect()
+}
+
+/// Sizes are rounded for people and exact for pipes.
+fn column(name: &str, value: &Value, medium: Medium) -> String {
+    match value.as_u64() {
+        Some(bytes) if medium == Medium::Terminal && matches!(name, "bytes" | "free") => {
+            Bytes(bytes).to_string()
+        }
+        _ => table::cell(value),
+    }
+}
+
+/// Percent-encoding for a query value (RFC 3986 section 2).
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unambiguous_beginning_is_enough_and_an_ambiguous_one_names_its_meanings() {
+        assert_eq!(topic("cat"), Ok(Topic::Catalogue));
+        assert_eq!(topic("s"), Ok(Topic::Status));
+        assert_eq!(topic("conf"), Ok(Topic::Config));
+        let problem = topic("con").unwrap_err();
+        assert!(problem.contains("connections or config"), "{problem}");
+        let problem = topic("dsks").unwrap_err();
+        assert!(problem.contains("Did you mean `disks`?"), "{problem}");
+        assert!(topic("").is_err());
+    }
+
+    #[test]
+    fn a_query_value_cannot_leave_its_place() {
+        assert_eq!(encoded("film/a.m4s"), "film/a.m4s");
+        assert_eq!(encoded("a&limit=1 é#"), "a%26limit%3D1%20%C3%A9%23");
+    }
 }

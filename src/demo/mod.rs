@@ -1,8 +1,45 @@
 //! The whole system on one machine: `oca demo`.
+//!
+//! [`title`] is the built-in film → [`content`] what is to be played, with its digests →
+//! [`authority`] makes a private CA → [`appliance`] runs boxes as child processes in a [`scratch`]
+//! directory → [`viewer`], [`playlist`] and [`play`] fetch as a player does, [`edge`] asks what
+//! players seldom ask → [`proof`] goes through the steps → [`report`] shows them.
+//!
+//! [`Appliance`], [`Authority`] and [`Scratch`] are also the fixture of the tests with real peers
+//! and of the benches. Nothing here runs in a daemon.
+//!
+//! I/O: makes a temporary directory, starts processes, talks to them over loopback.
+
+mod appliance;
+mod authority;
+mod content;
+mod edge;
+mod play;
+mod playlist;
+mod proof;
+mod report;
+mod scratch;
+mod title;
+mod viewer;
+
+pub use appliance::Addresses;
+pub use appliance::Appliance;
+pub use appliance::Settings;
+pub use authority::Authority;
+pub use scratch::Scratch;
+pub use title::TITLE;
 
 use crate::cli::Exit;
+use anyhow::Context as _;
 use clap::Args;
+use content::Content;
+use proof::Proof;
+use report::Report;
+use std::path::Path;
 use std::path::PathBuf;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -17,7 +54,85 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
+/// Runs the demo. Whatever ends it (a failed step, a signal, a panic), dropping the proof kills
+/// its box and removes its directory.
 pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
-    let _ = args;
-    todo!()
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the demo's runtime")?;
+    let outcome = runtime.block_on(async {
+        let mut signals = Signals::watch()?;
+        let proof = tokio::select! {
+            proof = prove(args) => proof?,
+            name = signals.next() => anyhow::bail!("stopped by {name} before the end"),
+        };
+        let Some(mut proof) = proof else {
+            return Ok(Exit::Failed);
+        };
+        if !args.check {
+            proof.start().await?;
+            report::invite(&proof.places()?, args.json)?;
+            signals.next().await;
+            proof.terminate().await?;
+        }
+        Ok(Exit::Ok)
+    });
+    // A hash of a large file may be running on a helper thread; nobody waits for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The proof from end to end; `None` when a step failed.
+async fn prove(args: &DemoArgs) -> anyhow::Result<Option<Proof>> {
+    let scratch = Scratch::new("oca-demo")?;
+    let media = match &args.content {
+        Some(dir) => absolute(dir)?,
+        None => title::write(&scratch.path().join("media"))?,
+    };
+    let content = tokio::task::spawn_blocking(move || Content::read(&media))
+        .await
+        .context("the media could not be hashed")??;
+    let mut report = Report::new(args.json);
+    let proof = match proof::prepare(&mut report, scratch, content)? {
+        Some(mut proof) => {
+            proof.run(&mut report).await?;
+            Some(proof)
+        }
+        None => None,
+    };
+    report.finish()?;
+    Ok(proof.filter(|_| report.all_ok()))
+}
+
+fn absolute(dir: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::canonicalize(dir)
+        .with_context(|| format!("cannot read the directory of media {}", dir.display()))
+}
+
+/// The signals with which a person or a supervisor ends the demo.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let watch = |kind| signal(kind).context("cannot watch for signals");
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+            hangup: watch(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Where viewers come from: sockets in the daemon, in-memory streams in the world test.
 //!
 //! The wiring passes a [`Bind`] and a [`SpawnWorker`] in; nothing below knows which kind it has.
+//! The real ones are in [`super::socket`], the in-memory ones in [`super::memory`].
 
 use std::future::Future;
 use std::io;
@@ -23,6 +24,16 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         offset: u64,
         length: usize,
     ) -> Poll<io::Result<usize>>;
+
+    /// Writes bytes that more will follow at once, so that the kernel may hold them back and fill
+    /// a packet (`MSG_MORE`).
+    fn poll_write_more(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
+    }
 }
 
 /// One worker's accept queue.
@@ -37,7 +48,7 @@ pub trait Listener: Send {
 pub trait Bound: Send {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// Starts to listen; called on the worker's own runtime.
+    /// Starts to accept; called on the worker's own runtime.
     fn listen(self: Box<Self>) -> io::Result<Box<dyn Listener>>;
 }
 

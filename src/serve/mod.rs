@@ -9,12 +9,67 @@
 //! handle to the store, nothing else.
 
 pub mod listener;
+pub mod memory;
+pub mod socket;
 
+mod access;
+mod admit;
+mod alarm;
+mod answer;
+mod card;
+pub mod condition;
+mod connection;
+mod counters;
+mod files;
+mod handle;
+mod handshake;
+pub mod head_scan;
+mod metrics;
+pub mod range;
+mod reply;
+pub mod request;
+mod scratch;
+mod send;
+mod session;
+pub mod target;
+mod transport;
+mod view;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_support;
+
+pub use handle::Handle;
+pub use handle::Prepared;
+pub use handle::start;
+pub use view::AccessLogView;
+pub use view::ConnectionCounts;
+pub use view::ConnectionView;
+pub use view::Handshakes;
+pub use view::ListenerView;
+pub use view::TlsView;
+pub use view::View;
+pub use view::WorkerView;
+
+use crate::gate::Gate;
+use crate::object::Digest;
+use crate::store;
+use crate::store::Entry;
+use crate::store::ObjectFile;
+use crate::store::OpenError;
+use crate::task::PhaseRx;
 use crate::tls;
 use serde::Serialize;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// `[serve]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,4 +113,81 @@ pub struct Limits {
     pub linger_time: Duration,
     /// … until the box has been closed this long. Default 2 h.
     pub linger_limit: Duration,
+}
+
+/// What serving needs from the rest of the box.
+pub struct Deps {
+    pub content: Arc<dyn Content>,
+    pub gate: watch::Receiver<Gate>,
+    pub phase: PhaseRx,
+}
+
+/// Where viewers come from and where workers run: real in the daemon, in memory in tests.
+pub struct Seams {
+    pub bind: Arc<dyn listener::Bind>,
+    pub spawn: Arc<dyn listener::SpawnWorker>,
+}
+
+/// The answer of [`Content::open`].
+pub type Opening<'a> =
+    Pin<Box<dyn Future<Output = Result<Arc<ObjectFile>, OpenError>> + Send + 'a>>;
+
+/// What serving sees of the store. Tests give a directory instead.
+pub trait Content: Send + Sync + 'static {
+    /// See [`store::Handle::find`].
+    fn find(&self, key: &str) -> Option<Entry>;
+
+    /// See [`store::Handle::open`].
+    fn open(&self, digest: Digest) -> Opening<'_>;
+
+    /// See [`store::Handle::read_failed`].
+    fn read_failed(&self, object: &ObjectFile, error: &io::Error);
+}
+
+/// Why serving cannot start, or cannot change. The old configuration goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(
+        "cannot listen on {address}: {source}; is the address this box's own, and the port free?"
+    )]
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{0} is listed twice in `listen` and `plain_listen`; each address has one use")]
+    Twice(SocketAddr),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    #[error(
+        "cannot open the access log {path}: {source}; create its directory and make it writable"
+    )]
+    AccessLog { path: PathBuf, source: io::Error },
+    #[error("cannot start a worker: {0}; is a limit on threads or descriptors too low?")]
+    Worker(io::Error),
+}
+
+impl Content for store::Handle {
+    fn find(&self, key: &str) -> Option<Entry> {
+        Self::find(self, key)
+    }
+
+    fn open(&self, digest: Digest) -> Opening<'_> {
+        Box::pin(Self::open(self, digest))
+    }
+
+    fn read_failed(&self, object: &ObjectFile, error: &io::Error) {
+        Self::read_failed(self, object, error);
+    }
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Seams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seams").finish_non_exhaustive()
+    }
 }

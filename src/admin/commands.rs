@@ -1,0 +1,225 @@
+//! Commands: a POST parsed once, sent to `appliance`, its reply awaited within a bound.
+//!
+//! Every command is logged with the credentials of the process that gave it.
+
+use super::answer;
+use super::answer::Failure;
+use super::routes::Shared;
+use crate::clock;
+use crate::command::Command;
+use crate::command::Refusal;
+use crate::health::drain::DRAIN_TIME_MAX;
+use crate::help;
+use crate::telemetry;
+use crate::units;
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+
+/// Commands are a few words.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// For the whole body, from the end of the head.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(5);
+
+/// Who gave the command: `SO_PEERCRED`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) pid: Option<i32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainBody {
+    #[serde(default, rename = "for")]
+    time: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogLevelBody {
+    level: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrefillBody {
+    dir: PathBuf,
+}
+
+/// For commands that have nothing to say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+type Answer = Result<Response, Failure>;
+
+pub(super) async fn drain(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let body: DrainBody = optional(read(body).await?)?;
+    let time = body.time.as_deref().map(drain_time).transpose()?;
+    send(&shared, peer, Command::Drain { time }).await
+}
+
+pub(super) async fn undrain(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = optional(read(body).await?)?;
+    send(&shared, peer, Command::Undrain).await
+}
+
+pub(super) async fn reload(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = optional(read(body).await?)?;
+    send(&shared, peer, Command::Reload).await
+}
+
+pub(super) async fn log_level(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let LogLevelBody { level: filter } = parse(&read(body).await?)?;
+    telemetry::check_filter(&filter).map_err(|error| bad(error.to_string()))?;
+    send(&shared, peer, Command::LogLevel { filter }).await
+}
+
+pub(super) async fn prefill(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let PrefillBody { dir } = parse(&read(body).await?)?;
+    if !dir.is_absolute() {
+        return Err(bad("`dir` must be an absolute path: the daemon has a \
+                        working directory of its own"));
+    }
+    send(&shared, peer, Command::Prefill { dir }).await
+}
+
+pub(super) async fn prefill_stop(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = optional(read(body).await?)?;
+    send(&shared, peer, Command::PrefillStop).await
+}
+
+fn drain_time(text: &str) -> Result<Duration, Failure> {
+    let time = units::parse_duration(text).map_err(|error| bad(error.to_string()))?;
+    if time.is_zero() || time > DRAIN_TIME_MAX {
+        let days = DRAIN_TIME_MAX.as_secs() / 86_400;
+        return Err(bad(format!(
+            "a drain lasts more than nothing and at most {days} days; leave the time away to \
+             drain until `oca undrain`"
+        )));
+    }
+    Ok(time)
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, Failure> {
+    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
+    match clock::within(BODY_TIME, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Ok(Err(error)) => Err(bad(format!("the body cannot be read: {error}"))),
+        Err(_) => {
+            let seconds = BODY_TIME.as_secs();
+            let message = format!("the body did not arrive within {seconds} s");
+            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, message))
+        }
+    }
+}
+
+fn optional<T: DeserializeOwned + Default>(body: Vec<u8>) -> Result<T, Failure> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    parse(&body)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let problem = help::printable(error.to_string().as_bytes(), 200);
+        bad(format!("the body is not the expected JSON: {problem}"))
+    })
+}
+
+async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
+    let Peer { uid, gid, pid } = peer;
+    let told = help::printable(format!("{command:?}").as_bytes(), 400);
+    tracing::info!(uid, gid, pid, command = told, "command received");
+    let (reply, answer) = oneshot::channel();
+    let request = crate::command::Request { command, reply };
+    shared
+        .commands
+        .try_send(request)
+        .map_err(|error| match error {
+            TrySendError::Full(_) => unavailable(
+                "the daemon has not taken up the commands before this one; ask `oca show status` \
+             how it is and try again",
+            ),
+            TrySendError::Closed(_) => unavailable("the daemon is stopping and takes no commands"),
+        })?;
+    match clock::within(shared.reply_time, answer).await {
+        Ok(Ok(Ok(value))) => Ok(answer::ok(value)),
+        Ok(Ok(Err(refusal))) => {
+            tracing::info!(command = told, %refusal, "command refused");
+            Err(refused(&refusal))
+        }
+        Ok(Err(_)) => Err(unavailable(
+            "the daemon is stopping and dropped the command",
+        )),
+        Err(_) => {
+            let seconds = shared.reply_time.as_secs();
+            tracing::warn!(command = told, seconds, "command not answered in time");
+            Err(unavailable(format!(
+                "the daemon did not answer the command within {seconds} s; it may still carry it \
+                 out: ask `oca show status` how it is"
+            )))
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let status = match refusal {
+        Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
+        Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        Refusal::State(_) => StatusCode::CONFLICT,
+        Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Failure::new(status, refusal.to_string())
+}
+
+fn bad(message: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, message)
+}
+
+fn unavailable(message: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}

@@ -1,0 +1,115 @@
+//! The views as metrics: gate, catalogue, disks, schedulers, and this room's own counters.
+
+use super::routes::number;
+use super::views::Views;
+use crate::clock;
+use crate::task::Heartbeat;
+use crate::telemetry;
+use crate::telemetry::Exposition;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// Counted by `server`.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    /// Connections refused because too many were open.
+    pub(super) refused: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct Gauges {
+    pub(super) views: Views,
+    pub(super) heartbeats: Arc<[Heartbeat]>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl telemetry::Collector for Gauges {
+    fn collect(&self, into: &mut Exposition<'_>) -> fmt::Result {
+        let gate = self.views.gate.borrow().clone();
+        let help = "Whether viewers are served.";
+        into.gauge("gate_open", help, flag(gate.is_serving()))?;
+        let reasons: Vec<_> = gate
+            .reasons()
+            .iter()
+            .map(|reason| (vec![("reason", reason.as_str())], 1.0))
+            .collect();
+        into.gauges("gate_closed", "Reasons for being closed.", &reasons)?;
+        self.collect_store(into)?;
+        if let Some(open) = number((self.views.serve)().get("connections")) {
+            into.gauge("serve_connections", "Open viewer connections.", open)?;
+        }
+        let now = clock::now();
+        let alive: Vec<_> = self
+            .heartbeats
+            .iter()
+            .map(|heart| (vec![("scheduler", heart.name())], flag(heart.is_alive(now))))
+            .collect();
+        into.gauges("scheduler_alive", "Whether a scheduler turns.", &alive)?;
+        let read = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
+        let help = "Requests to the admin sockets.";
+        into.counter("admin_requests", help, read(&self.counters.requests))?;
+        let help = "Connections refused because too many were open.";
+        into.counter("admin_refused", help, read(&self.counters.refused))
+    }
+}
+
+impl Gauges {
+    fn collect_store(&self, into: &mut Exposition<'_>) -> fmt::Result {
+        let store = (self.views.store)();
+        let help = "Keys whose objects are held.";
+        into.gauge("catalogue_objects", help, count(store.objects))?;
+        into.gauge("catalogue_bytes", "Bytes held.", count(store.bytes))?;
+        if let Some(manifest) = &store.manifest {
+            into.gauge(
+                "manifest_keys",
+                "Keys of the manifest.",
+                count(manifest.keys),
+            )?;
+            let help = "Keys whose object no readable disk holds.";
+            into.gauge("manifest_missing", help, count(manifest.missing))?;
+        }
+        let paths: Vec<_> = store
+            .disks
+            .iter()
+            .map(|disk| disk.path.display().to_string())
+            .collect();
+        let mut each = |name, help, value: fn(&crate::store::DiskView) -> f64| {
+            let samples: Vec<_> = paths
+                .iter()
+                .zip(&store.disks)
+                .map(|(path, disk)| (vec![("disk", path.as_str())], value(disk)))
+                .collect();
+            into.gauges(name, help, &samples)
+        };
+        each("disk_up", "Whether a disk can be read.", |disk| {
+            flag(matches!(disk.state, "online" | "read-only"))
+        })?;
+        each("disk_objects", "Objects on a disk.", |disk| {
+            count(disk.objects)
+        })?;
+        each("disk_bytes", "Bytes of objects on a disk.", |disk| {
+            count(disk.bytes)
+        })?;
+        each("disk_free_bytes", "Free bytes of a disk.", |disk| {
+            count(disk.free)
+        })?;
+        each(
+            "disk_quarantined",
+            "Objects put aside as corrupt.",
+            |disk| count(disk.quarantined),
+        )
+    }
+}
+
+fn flag(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
+}
+
+/// Metrics are floating point; counts above 2^53 lose their last digits there.
+#[allow(clippy::cast_precision_loss)]
+fn count(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,251 @@
+//! Questions and their answers. Nothing here waits: all of it comes from views.
+
+use super::answer;
+use super::answer::Failure;
+use super::commands;
+use super::views::Views;
+use crate::clock;
+use crate::gate::Gate;
+use crate::gate::Reason;
+use crate::help;
+use crate::key;
+use crate::task::Heartbeat;
+use crate::telemetry;
+use axum::Router;
+use axum::extract::Query;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rows of one catalogue page: some 300 kB of JSON. Clients ask again with `after`.
+const PAGE_ROWS_MAX: usize = 1_000;
+
+/// The paths that exist, to name the nearest one to a wrong one.
+const PATHS: [&str; 13] = [
+    "/v1/status",
+    "/v1/disks",
+    "/v1/catalogue",
+    "/v1/config",
+    "/v1/connections",
+    "/v1/tls",
+    "/v1/prefill",
+    "/v1/prefill/stop",
+    "/v1/drain",
+    "/v1/undrain",
+    "/v1/reload",
+    "/v1/log-level",
+    "/metrics",
+];
+
+/// What every handler sees.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) views: Views,
+    pub(super) metrics: telemetry::Registry,
+    pub(super) heartbeats: Arc<[Heartbeat]>,
+    pub(super) commands: tokio::sync::mpsc::Sender<crate::command::Request>,
+    pub(super) reply_time: Duration,
+    /// For the remedy that the read-only twin gives.
+    pub(super) full_socket: Arc<std::path::Path>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CatalogueQuery {
+    /// Exactly this key, or 404.
+    key: Option<String>,
+    prefix: String,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The full socket: questions and commands.
+pub(super) fn full(shared: Shared) -> Router {
+    questions()
+        .route("/v1/prefill", get(prefill).post(commands::prefill))
+        .route("/v1/prefill/stop", post(commands::prefill_stop))
+        .route("/v1/drain", post(commands::drain))
+        .route("/v1/undrain", post(commands::undrain))
+        .route("/v1/reload", post(commands::reload))
+        .route("/v1/log-level", post(commands::log_level))
+        .with_state(shared)
+}
+
+/// The read-only twin: `GET` and nothing else.
+pub(super) fn read_only(shared: Shared) -> Router {
+    let refuse = axum::middleware::from_fn_with_state(shared.clone(), questions_only);
+    questions()
+        .route("/v1/prefill", get(prefill))
+        .with_state(shared)
+        .layer(refuse)
+}
+
+/// The TCP listener: metrics and nothing else.
+pub(super) fn metrics_only(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(async || Failure::new(StatusCode::NOT_FOUND, "only /metrics is served here"))
+        .with_state(shared)
+}
+
+fn questions() -> Router<Shared> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/disks", get(disks))
+        .route("/v1/catalogue", get(catalogue))
+        .route("/v1/config", get(config))
+        .route("/v1/connections", get(connections))
+        .route("/v1/tls", get(tls))
+        .route("/metrics", get(metrics))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn questions_only(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if request.method() == Method::GET {
+        return next.run(request).await;
+    }
+    let full = shared.full_socket.display();
+    let message = format!(
+        "this socket only answers questions; send commands to {full} as root or as a member of \
+         its group (`oca`)"
+    );
+    Failure::new(StatusCode::FORBIDDEN, message).into_response()
+}
+
+async fn unknown(uri: Uri) -> Failure {
+    let path = help::printable(uri.path().as_bytes(), 80);
+    let meant = help::nearest(uri.path(), PATHS)
+        .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        format!("{path} is not known here{meant}"),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    let path = help::printable(uri.path().as_bytes(), 80);
+    let method = help::printable(method.as_str().as_bytes(), 20);
+    let message = format!("{path} does not answer to {method}; questions are GET, commands POST");
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    let views = &shared.views;
+    let gate = views.gate.borrow().clone();
+    let store = (views.store)();
+    let (now, mut disks) = (clock::now(), std::collections::BTreeMap::new());
+    for disk in &store.disks {
+        *disks.entry(disk.state).or_insert(0_u64) += 1;
+    }
+    let heartbeats = shared
+        .heartbeats
+        .iter()
+        .map(|heart| json!({"name": heart.name(), "alive": heart.is_alive(now)}))
+        .collect::<Vec<_>>();
+    answer::ok(json!({
+        "id": views.identity.id,
+        "site": views.identity.site,
+        "version": views.version,
+        "state": state(&gate),
+        "gate": {"state": gate.state(), "reasons": gate.reasons()},
+        "time": format!("{:.3}", clock::wall()),
+        "uptime_s": now.saturating_duration_since(views.started).as_secs(),
+        "catalogue": {
+            "generation": store.generation,
+            "objects": store.objects,
+            "bytes": store.bytes,
+        },
+        "manifest": store.manifest,
+        "disks": {"total": store.disks.len(), "states": disks},
+        "drain": (views.drain)(),
+        "connections": (views.serve)().get("connections"),
+        "schedulers": heartbeats,
+        // The truth of a box that has no BGP speaker and no fill machine in it.
+        "bgp": {"neighbours": 0, "established": 0, "routes": 0},
+        "fill": {"window_open": false, "window_bytes": 0, "rate_bps": 0, "cap_bps": 0},
+    }))
+}
+
+/// One word for the whole box: the gate's reasons say the rest.
+fn state(gate: &Gate) -> &'static str {
+    let reasons = gate.reasons();
+    if reasons.contains(&Reason::Stopping) {
+        "stopping"
+    } else if reasons.contains(&Reason::Drained) {
+        "drained"
+    } else {
+        gate.state()
+    }
+}
+
+async fn disks(State(shared): State<Shared>) -> Response {
+    answer::ok(json!({"disks": (shared.views.store)().disks}))
+}
+
+async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, Failure> {
+    let Query(query) = Query::<CatalogueQuery>::try_from_uri(&uri).map_err(|error| {
+        let text = help::printable(error.body_text().as_bytes(), 200);
+        let message = format!("{text}; known are key, prefix, after and limit");
+        Failure::new(StatusCode::BAD_REQUEST, message)
+    })?;
+    let list = &shared.views.catalogue;
+    if let Some(key) = &query.key {
+        // The first row of those that begin with the whole key is the key itself, or it is absent.
+        let mut rows = list(key, None, 1);
+        rows.retain(|row| row.key == *key);
+        if rows.is_empty() {
+            let key = help::printable(key.as_bytes(), key::KEY_BYTES_MAX);
+            let message = format!("no key {key} in the manifest of this box");
+            return Err(Failure::new(StatusCode::NOT_FOUND, message));
+        }
+        return Ok(answer::ok(json!({"catalogue": rows, "next": null})));
+    }
+    let most = query.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
+    let mut rows = list(&query.prefix, query.after.as_deref(), most + 1);
+    let more = rows.len() > most;
+    rows.truncate(most);
+    let next = rows.last().filter(|_| more).map(|row| row.key.clone());
+    Ok(answer::ok(json!({"catalogue": rows, "next": next})))
+}
+
+async fn config(State(shared): State<Shared>) -> Response {
+    answer::ok(json!({"config": (shared.views.config)()}))
+}
+
+async fn connections(State(shared): State<Shared>) -> Response {
+    answer::ok((shared.views.serve)())
+}
+
+async fn tls(State(shared): State<Shared>) -> Response {
+    answer::ok((shared.views.tls)())
+}
+
+async fn prefill(State(shared): State<Shared>) -> Response {
+    answer::ok((shared.views.prefill)())
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+    (kind, shared.metrics.render()).into_response()
+}
+
+/// The value of a view, for tests and metrics.
+pub(super) fn number(value: Option<&Value>) -> Option<f64> {
+    value.and_then(Value::as_f64)
+}

@@ -1,0 +1,51 @@
+//! What the other rooms show, as this room reads it: cheap calls that never wait.
+//!
+//! `appliance` builds one [`Views`]; the closures clone an `Arc` or read a `watch`.
+
+use crate::clock::Instant;
+use crate::gate::Gate;
+use crate::ids::Identity;
+use crate::store;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A room's view as JSON.
+pub type ValueFn = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// `store::Handle::view`.
+pub type StoreFn = Arc<dyn Fn() -> Arc<store::View> + Send + Sync>;
+
+/// `store::Handle::catalogue`: prefix, after, most.
+pub type CatalogueFn =
+    Arc<dyn Fn(&str, Option<&str>, usize) -> Vec<store::CatalogueRow> + Send + Sync>;
+
+/// Everything that questions are answered from.
+#[derive(Clone)]
+pub struct Views {
+    pub identity: Identity,
+    pub version: &'static str,
+    pub started: Instant,
+    pub gate: watch::Receiver<Gate>,
+    /// `health::drain::Record`.
+    pub drain: ValueFn,
+    pub store: StoreFn,
+    pub catalogue: CatalogueFn,
+    /// `serve`'s view; its member `connections`, if there is one, is repeated in status.
+    pub serve: ValueFn,
+    pub tls: ValueFn,
+    /// The configuration in effect.
+    pub config: ValueFn,
+    /// Progress of the running prefill and outcome of the last one.
+    pub prefill: ValueFn,
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Views")
+            .field("identity", &self.identity)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! Gathers the facts, asks `health` for the decision, publishes it.
+//!
+//! I/O: keeps the drain record on disk, asks the kernel whether the clock is synchronised.
+
+use crate::clock;
+use crate::clock::Instant;
+use crate::gate::Gate;
+use crate::health;
+use crate::health::drain;
+use crate::health::drain_file;
+use crate::store;
+use crate::sys::clock_sync;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Owner of the gate's sending side.
+#[derive(Debug)]
+pub(super) struct Gatekeeper {
+    sender: watch::Sender<Gate>,
+    require: Vec<health::Requirement>,
+    drain: health::Drain,
+    /// What `admin` shows of the drain.
+    shown: Arc<Mutex<drain::Record>>,
+    state_dir: PathBuf,
+    stopping: bool,
+}
+
+impl Gatekeeper {
+    /// Begins with what the last life left on disk and decides at once.
+    pub(super) fn new(config: &health::Config, state_dir: PathBuf, view: &store::View) -> Self {
+        let record = drain_file::load(&state_dir);
+        let keeper = Self {
+            sender: watch::Sender::new(Gate::Serving),
+            require: config.require.clone(),
+            shown: Arc::new(Mutex::new(record.clone())),
+            drain: health::Drain::new(record),
+            state_dir,
+            stopping: false,
+        };
+        keeper.sender.send_replace(keeper.decide(view));
+        keeper
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Gate> {
+        self.sender.subscribe()
+    }
+
+    pub(super) fn shown_drain(&self) -> Arc<Mutex<drain::Record>> {
+        Arc::clone(&self.shown)
+    }
+
+    pub(super) fn require(&mut self, config: &health::Config) {
+        self.require.clone_from(&config.require);
+    }
+
+    /// When [`Self::tick`] is due for the drain's sake.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.drain.deadline(clock::now(), clock::wall())
+    }
+
+    pub(super) fn tick(&mut self) {
+        if let Err(error) = self.step(drain::Input::Tick) {
+            tracing::error!(%error, "the end of the drain could not be saved");
+        }
+    }
+
+    pub(super) fn drain(&mut self, time: Option<Duration>) -> Result<(), drain_file::SaveError> {
+        self.step(drain::Input::Drain { time })
+    }
+
+    pub(super) fn undrain(&mut self) -> Result<(), drain_file::SaveError> {
+        self.step(drain::Input::Undrain)
+    }
+
+    /// The last decision of this life.
+    pub(super) fn stopping(&mut self, view: &store::View) {
+        self.stopping = true;
+        self.refresh(view);
+    }
+
+    /// Publishes a changed decision; its words for people, when it changed.
+    pub(super) fn refresh(&mut self, view: &store::View) -> Option<String> {
+        let gate = self.decide(view);
+        let changed = self.sender.send_if_modified(|old| {
+            let differs = *old != gate;
+            if differs {
+                old.clone_from(&gate);
+            }
+            differs
+        });
+        changed.then(|| {
+            let text = words(&gate);
+            tracing::info!(gate = %text, "the gate changed");
+            text
+        })
+    }
+
+    fn step(&mut self, input: drain::Input) -> Result<(), drain_file::SaveError> {
+        let Some(drain::Action::Save(record)) = self.drain.step(clock::now(), clock::wall(), input)
+        else {
+            return Ok(());
+        };
+        if let Ok(mut shown) = self.shown.lock() {
+            shown.clone_from(&record);
+        }
+        // The wish holds in this life even where it cannot be kept for the next.
+        drain_file::save(&self.state_dir, &record)
+    }
+
+    fn decide(&self, view: &store::View) -> Gate {
+        let needs_clock = self.require.contains(&health::Requirement::Clock);
+        let facts = health::Facts {
+            manifest: view.manifest.is_some(),
+            readable_disks: health::readable_disks(view),
+            drained: self.drain.is_drained(),
+            stopping: self.stopping,
+            clock_synchronised: !needs_clock || clock_sync::is_synchronised().unwrap_or(false),
+            enabled: false,
+            routes: 0,
+        };
+        health::decide(&facts, &self.require)
+    }
+}
+
+/// `serving`, or `closed: drained, disks`.
+pub(super) fn words(gate: &Gate) -> String {
+    let reasons: Vec<&str> = gate
+        .reasons()
+        .iter()
+        .map(|reason| reason.as_str())
+        .collect();
+    if reasons.is_empty() {
+        return gate.state().to_owned();
+    }
+    format!("{}: {}", gate.state(), reasons.join(", "))
+}

@@ -1,0 +1,234 @@
+//! The wiring of the daemon: every channel and task, start order, stop order, what a dead child
+//! means.
+//!
+//! Start: `store` → drain record → gate → `serve` → `admin` → watchdog → READY. Stop, in reverse:
+//! gate closed (`stopping`) → `serve` drains until its deadline → `admin` → `store`. [`gatekeeper`]
+//! gathers facts for the gate, [`reload`] prepares everything before it switches anything,
+//! [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`] carries out
+//! commands. A dead data-plane worker ends the process; a sick disk, a failed prefill or a bad
+//! reload do not.
+//!
+//! I/O: waits for signals, commands, deadlines and the news of other rooms.
+
+mod gatekeeper;
+mod operator;
+mod prefill_job;
+mod reload;
+mod start;
+
+use crate::admin;
+use crate::clock;
+use crate::command;
+use crate::config;
+use crate::serve;
+use crate::serve::listener::Bind;
+use crate::serve::listener::SpawnWorker;
+use crate::store;
+use crate::task::Heartbeat;
+use crate::task::PhaseTx;
+use crate::task::notify::Notifier;
+use crate::telemetry;
+use gatekeeper::Gatekeeper;
+use prefill_job::PrefillJob;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Commands waiting for their turn; more are refused by `admin`.
+pub const COMMANDS_MAX: usize = 16;
+
+/// The clock's synchronisation is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// After `Stopped` the workers have this long to end before the process goes without them.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// What the operating system asks of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// HUP.
+    Reload,
+    /// TERM or INT; the second one stops at once.
+    Terminate,
+}
+
+/// What differs between the daemon and the world test.
+pub struct Seams {
+    pub bind: Arc<dyn Bind>,
+    pub spawn: Arc<dyn SpawnWorker>,
+    pub notifier: Notifier,
+    /// `None` where somebody else owns the process's logs.
+    pub logs: Option<telemetry::Handle>,
+    /// The world test asks through `commands` alone.
+    pub admin_sockets: bool,
+}
+
+/// How a running box is told what to do.
+#[derive(Debug)]
+pub struct Controls {
+    pub signals: mpsc::Receiver<Signal>,
+    pub commands: mpsc::Receiver<command::Request>,
+    /// The sender for `commands` that `admin` is given.
+    pub sender: mpsc::Sender<command::Request>,
+}
+
+/// Why the process ends with an error. Each names what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplianceError {
+    #[error("store: {0}")]
+    Store(#[from] store::StoreError),
+    #[error("serve: {0}")]
+    Serve(#[from] serve::ServeError),
+    #[error("admin: {0}")]
+    Admin(#[from] admin::AdminError),
+    #[error("a data-plane worker ended by itself: a fault of oca; the log has the panic")]
+    Worker,
+}
+
+/// Everything that lives, owned by one task.
+#[derive(Debug)]
+struct Appliance {
+    main_file: PathBuf,
+    effective: Arc<std::sync::Mutex<Effective>>,
+    logs: Option<telemetry::Handle>,
+    notifier: Notifier,
+    store: store::Handle,
+    serve: serve::Handle,
+    admin: Option<admin::Handle>,
+    gatekeeper: Gatekeeper,
+    prefill: PrefillJob,
+    phase: PhaseTx,
+    watchdog: JoinHandle<()>,
+    heartbeat: JoinHandle<()>,
+}
+
+/// The configuration in effect; `admin` shows it, a reload replaces it.
+#[derive(Debug)]
+struct Effective {
+    config: config::Config,
+    settings: Vec<config::Setting>,
+}
+
+impl fmt::Debug for Seams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seams")
+            .field("admin_sockets", &self.admin_sockets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a box until it is told to stop. `main_file` is read again by a reload.
+pub async fn run(
+    main_file: PathBuf,
+    loaded: config::Loaded,
+    seams: Seams,
+    mut controls: Controls,
+) -> Result<(), ApplianceError> {
+    let mut appliance = start::start(main_file, loaded, seams, &controls.sender)?;
+    let outcome = appliance.serve_until_told(&mut controls).await;
+    appliance.stop(&mut controls.signals, outcome).await
+}
+
+impl Appliance {
+    /// `Ok` when asked to stop, an error when a child that the box cannot be without has died.
+    async fn serve_until_told(&mut self, controls: &mut Controls) -> Result<(), ApplianceError> {
+        let mut news = self.store.subscribe();
+        let mut look_again = clock::now() + LOOK_EVERY;
+        loop {
+            let wake = self
+                .gatekeeper
+                .deadline()
+                .map_or(look_again, |at| at.min(look_again));
+            tokio::select! {
+                signal = controls.signals.recv() => match signal {
+                    Some(Signal::Reload) => { let _ = self.reload(); }
+                    Some(Signal::Terminate) | None => return Ok(()),
+                },
+                Some(request) = controls.commands.recv() => self.carry_out(request),
+                // The store lives as long as this task, so its news cannot end.
+                _ = news.changed() => self.refresh(),
+                () = clock::sleep_until(wake) => {
+                    if clock::now() >= look_again {
+                        look_again = clock::now() + LOOK_EVERY;
+                    }
+                    self.gatekeeper.tick();
+                    self.refresh();
+                }
+                () = self.serve.finished() => return Err(ApplianceError::Worker),
+            }
+        }
+    }
+
+    /// Decides the gate anew and tells systemd what became of it.
+    fn refresh(&mut self) {
+        if let Some(text) = self.gatekeeper.refresh(&self.store.view()) {
+            self.notifier.status(&text);
+        }
+    }
+
+    /// Ends everything in reverse order of its start.
+    async fn stop(
+        mut self,
+        signals: &mut mpsc::Receiver<Signal>,
+        outcome: Result<(), ApplianceError>,
+    ) -> Result<(), ApplianceError> {
+        let time = self.stop_time();
+        self.notifier.stopping(time + STOP_GRACE);
+        tracing::info!(
+            seconds = time.as_secs(),
+            "stopping: running responses may finish"
+        );
+        self.gatekeeper.stopping(&self.store.view());
+        self.prefill.stop();
+        let deadline = clock::now() + time;
+        self.phase.drain(deadline);
+        if outcome.is_ok() {
+            self.wait_for_viewers(signals, deadline).await;
+        }
+        self.phase.stop();
+        if clock::within(STOP_GRACE, self.serve.finished())
+            .await
+            .is_err()
+        {
+            tracing::error!("data-plane workers did not end in time; leaving without them");
+        }
+        self.watchdog.abort();
+        self.heartbeat.abort();
+        if let Some(admin) = self.admin.take() {
+            admin.stop();
+        }
+        self.store.stop();
+        tracing::info!("stopped");
+        outcome
+    }
+
+    /// Until the last connection ends, the deadline passes, or somebody insists.
+    async fn wait_for_viewers(
+        &self,
+        signals: &mut mpsc::Receiver<Signal>,
+        deadline: clock::Instant,
+    ) {
+        loop {
+            tokio::select! {
+                () = self.serve.finished() => return,
+                () = clock::sleep_until(deadline) => return,
+                signal = signals.recv() => match signal {
+                    Some(Signal::Terminate) | None => return,
+                    Some(Signal::Reload) => tracing::warn!("stopping; the reload is ignored"),
+                },
+            }
+        }
+    }
+
+    fn stop_time(&self) -> Duration {
+        start::effective(&self.effective).config.stop_time
+    }
+}
+
+/// The heartbeat of this room's own scheduler.
+fn own_heartbeat() -> Heartbeat {
+    Heartbeat::new("control", clock::now())
+}

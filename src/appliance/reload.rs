@@ -1,0 +1,78 @@
+//! Reload: everything that can fail is prepared first, then everything is switched at once.
+
+use super::Appliance;
+use super::start;
+use crate::command::Refusal;
+use crate::config;
+use crate::config::Change;
+use crate::config::Loaded;
+use serde_json::Value;
+use serde_json::json;
+
+impl Appliance {
+    /// Reads the configuration again. On any problem nothing changes and the answer says why.
+    pub(super) fn reload(&mut self) -> Result<Value, Refusal> {
+        self.notifier.reloading();
+        let outcome = self.try_reload();
+        match &outcome {
+            Ok(answer) => tracing::info!(%answer, "configuration reloaded"),
+            Err(error) => tracing::error!(%error, "reload refused; the old configuration goes on"),
+        }
+        self.refresh();
+        self.notifier.ready(&self.gate_status());
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<Value, Refusal> {
+        let refused = |error: &dyn std::fmt::Display| Refusal::BadRequest(error.to_string());
+        let loaded = config::load(&self.main_file).map_err(|problems| refused(&problems))?;
+        let old = start::effective(&self.effective).config.clone();
+        let changes = config::changes(&old, &loaded.config);
+        let serve = self
+            .serve
+            .prepare(&loaded.config.serve)
+            .map_err(|error| refused(&error))?;
+        // A filter is the last thing that can be refused, and switching it is its own check.
+        let level = &loaded.config.telemetry.log_level;
+        if let Some(logs) = self
+            .logs
+            .as_ref()
+            .filter(|_| old.telemetry.log_level != *level)
+        {
+            logs.set_filter(level).map_err(|error| refused(&error))?;
+        }
+        serve.commit();
+        self.gatekeeper.require(&loaded.config.health);
+        let answer = told(&changes);
+        self.adopt(loaded, &old);
+        Ok(answer)
+    }
+
+    /// What is shown as effective keeps the old values of keys that wait for a restart.
+    fn adopt(&self, loaded: Loaded, old: &config::Config) {
+        let mut effective = start::effective(&self.effective);
+        effective.config = config::Config {
+            appliance: old.appliance.clone(),
+            store: old.store.clone(),
+            admin: old.admin.clone(),
+            ..loaded.config
+        };
+        effective.settings = loaded.settings;
+    }
+
+    fn gate_status(&self) -> String {
+        super::gatekeeper::words(&self.gatekeeper.subscribe().borrow())
+    }
+}
+
+/// `{changed: [key], restart_needed: [key]}`.
+fn told(changes: &[Change]) -> Value {
+    let keys = |reloadable: bool| -> Vec<&str> {
+        changes
+            .iter()
+            .filter(|change| change.reloadable == reloadable)
+            .map(|change| change.key.as_str())
+            .collect()
+    };
+    json!({ "changed": keys(true), "restart_needed": keys(false) })
+}

@@ -1,0 +1,160 @@
+//! Start order: one short builder a subsystem, everything that can fail before READY.
+
+use super::Appliance;
+use super::ApplianceError;
+use super::Effective;
+use super::Gatekeeper;
+use super::PrefillJob;
+use super::Seams;
+use super::own_heartbeat;
+use crate::admin;
+use crate::clock;
+use crate::command;
+use crate::config::Loaded;
+use crate::serve;
+use crate::store;
+use crate::task::Heartbeat;
+use crate::task::notify;
+use crate::task::phase;
+use crate::telemetry;
+use serde_json::Value;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub(super) fn start(
+    main_file: PathBuf,
+    loaded: Loaded,
+    seams: Seams,
+    sender: &mpsc::Sender<command::Request>,
+) -> Result<Appliance, ApplianceError> {
+    let registry = telemetry::Registry::new(env!("CARGO_PKG_VERSION"), clock::now());
+    let config = loaded.config.clone();
+    let store = store::start(&config.store)?;
+    let state_dir = config.store.state_dir.clone();
+    let gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
+    let (phase_owner, phase) = phase::channel();
+    let serve = serve::start(
+        &config.serve,
+        serve::Deps {
+            content: Arc::new(store.clone()),
+            gate: gatekeeper.subscribe(),
+            phase,
+        },
+        serve::Seams {
+            bind: seams.bind,
+            spawn: seams.spawn,
+        },
+    )?;
+    serve.register(&registry);
+    let effective = Arc::new(Mutex::new(Effective {
+        config: loaded.config,
+        settings: loaded.settings,
+    }));
+    let own = own_heartbeat();
+    let mut heartbeats = serve.heartbeats();
+    heartbeats.push(own.clone());
+    let prefill = PrefillJob::default();
+    let admin = if seams.admin_sockets {
+        let views = views(&gatekeeper, &store, &serve, &effective, &prefill);
+        let deps = admin::Deps {
+            commands: sender.clone(),
+            views,
+            metrics: registry,
+            heartbeats: heartbeats.clone(),
+            reply_time: admin::REPLY_TIME,
+        };
+        Some(admin::start(&config.admin, deps)?)
+    } else {
+        None
+    };
+    heartbeats.extend(admin.as_ref().map(admin::Handle::heartbeat));
+    let mut appliance = Appliance {
+        main_file,
+        effective,
+        logs: seams.logs,
+        watchdog: watch(&seams.notifier, heartbeats),
+        heartbeat: tokio::spawn(own.run()),
+        notifier: seams.notifier,
+        store,
+        serve,
+        admin,
+        gatekeeper,
+        prefill,
+        phase: phase_owner,
+    };
+    appliance.announce();
+    Ok(appliance)
+}
+
+impl Appliance {
+    fn announce(&mut self) {
+        self.refresh();
+        let gate = super::gatekeeper::words(&self.gatekeeper.subscribe().borrow());
+        for listener in self.serve.view().listeners {
+            tracing::info!(address = %listener.address, tls = listener.tls, "listening");
+        }
+        tracing::info!(%gate, version = env!("CARGO_PKG_VERSION"), "ready");
+        self.notifier.ready(&gate);
+    }
+}
+
+pub(super) fn effective(shared: &Mutex<Effective>) -> MutexGuard<'_, Effective> {
+    // A panic while it was held leaves a whole configuration: it is replaced field by field only
+    // by moves that cannot panic.
+    shared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The watchdog runs where it is itself one of the watched: on the control runtime.
+fn watch(notifier: &notify::Notifier, heartbeats: Vec<Heartbeat>) -> JoinHandle<()> {
+    let period = notify::watchdog_period();
+    let notifier = notifier.clone();
+    tokio::spawn(async move {
+        match period {
+            Some(period) => notify::watchdog(notifier, heartbeats, period).await,
+            None => std::future::pending().await,
+        }
+    })
+}
+
+fn views(
+    gatekeeper: &Gatekeeper,
+    store: &store::Handle,
+    serve: &serve::Handle,
+    effective: &Arc<Mutex<Effective>>,
+    prefill: &PrefillJob,
+) -> admin::Views {
+    let identity = self::effective(effective).config.appliance.clone();
+    let (drain, prefill) = (gatekeeper.shown_drain(), prefill.clone());
+    let (of_store, rows) = (store.clone(), store.clone());
+    let (of_serve, of_tls) = (serve.clone(), serve.clone());
+    let effective = Arc::clone(effective);
+    admin::Views {
+        identity,
+        version: env!("CARGO_PKG_VERSION"),
+        started: clock::now(),
+        gate: gatekeeper.subscribe(),
+        drain: Arc::new(move || match drain.lock() {
+            Ok(record) => json!(*record),
+            Err(_) => Value::Null,
+        }),
+        store: Arc::new(move || of_store.view()),
+        catalogue: Arc::new(move |prefix, after, most| rows.catalogue(prefix, after, most)),
+        serve: Arc::new(move || json!(of_serve.view())),
+        tls: Arc::new(move || json!(of_tls.view().tls)),
+        config: Arc::new(move || shown_config(&effective)),
+        prefill: Arc::new(move || prefill.view()),
+    }
+}
+
+/// The whole configuration, and each key with its origin.
+fn shown_config(shared: &Mutex<Effective>) -> Value {
+    let effective = effective(shared);
+    json!({ "config": effective.config, "settings": effective.settings })
+}

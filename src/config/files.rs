@@ -1,0 +1,47 @@
+//! Whether the files that a configuration names can be used by the user who asks.
+//!
+//! `oca check` calls [`check_files`] after [`super::load`]; the daemon does not, since whoever
+//! opens a file says why it cannot. Reads nothing of them into memory.
+//!
+//! I/O: opens the certificate files.
+
+use super::Loaded;
+use super::Problem;
+use std::path::Path;
+
+/// A problem for each certificate or key file that cannot be read.
+pub fn check_files(loaded: &Loaded) -> Vec<Problem> {
+    let certificates = &loaded.config.serve.tls.certificates;
+    let mut problems = Vec::new();
+    for (index, certificate) in certificates.iter().enumerate() {
+        for (name, path) in [("chain", &certificate.chain), ("key", &certificate.key)] {
+            let key = format!("serve.tls.certificate[{index}].{name}");
+            let setting = loaded.settings.iter().find(|setting| setting.key == key);
+            let place = setting.and_then(|setting| setting.origin.clone());
+            if let (Some(problem), Some(place)) = (unreadable(path), place) {
+                problems.push(Problem {
+                    file: place.file,
+                    line: place.line,
+                    column: place.column,
+                    key: format!("serve.tls.certificate.{name}"),
+                    problem: format!("`{}` {problem}", path.display()),
+                    remedy: "put the PEM file there and let the user that runs oca read it; \
+                             check as that user or as root"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    problems
+}
+
+/// Looked at before it is opened: opening a pipe would wait.
+fn unreadable(path: &Path) -> Option<String> {
+    let told = |error: std::io::Error| Some(format!("cannot be read: {error}"));
+    match std::fs::metadata(path) {
+        Err(error) => told(error),
+        Ok(about) if !about.is_file() => Some("is not a file".to_owned()),
+        Ok(about) if about.len() == 0 => Some("is empty".to_owned()),
+        Ok(_) => std::fs::File::open(path).err().and_then(told),
+    }
+}

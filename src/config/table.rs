@@ -1,0 +1,430 @@
+//! The table of keys: everything a configuration may say, once.
+//!
+//! Reading, suggestions for misspelt keys, defaults, `config/oca.toml` (by its test), the notes of
+//! a reload and `oca show config` all come from it. A key that is not here does not exist.
+//!
+//! A range is given where a value outside it can only be a slip; its message tells the range.
+
+use super::keys::Fallback;
+use super::keys::Fallback::Absent;
+use super::keys::Fallback::Default;
+use super::keys::Fallback::Required;
+use super::keys::Key;
+use super::keys::Kind;
+use super::keys::Section;
+use std::time::Duration;
+
+/// Sections of later versions, so that they are not taken for slips.
+pub(super) const LATER: &[&str] = &[
+    "bgp",
+    "control",
+    "fill",
+    "origin",
+    "serve.peer",
+    "serve.tokens",
+];
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Any real connection count, and far above what memory allows.
+const CONNECTIONS: Kind = Kind::Integer {
+    min: 1,
+    max: 10_000_000,
+};
+
+const fn time(min_ms: u64, max_s: u64) -> Kind {
+    Kind::Time {
+        min: Duration::from_millis(min_ms),
+        max: Duration::from_secs(max_s),
+    }
+}
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    fallback: Fallback,
+    reload: bool,
+    pointer: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        fallback,
+        reload,
+        pointer,
+        doc,
+    }
+}
+
+/// Every section, in the order of `config/oca.toml`.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        name: "appliance",
+        repeated: false,
+        pointer: "",
+        keys: APPLIANCE,
+    },
+    Section {
+        name: "serve",
+        repeated: false,
+        pointer: "",
+        keys: SERVE,
+    },
+    Section {
+        name: "serve.tls",
+        repeated: false,
+        pointer: "",
+        keys: &[],
+    },
+    Section {
+        name: "serve.tls.certificate",
+        repeated: true,
+        pointer: "/serve/tls/certificates",
+        keys: CERTIFICATE,
+    },
+    Section {
+        name: "serve.limits",
+        repeated: false,
+        pointer: "",
+        keys: LIMITS,
+    },
+    Section {
+        name: "disk",
+        repeated: true,
+        pointer: "/store/disks",
+        keys: DISK,
+    },
+    Section {
+        name: "store",
+        repeated: false,
+        pointer: "",
+        keys: STORE,
+    },
+    Section {
+        name: "gate",
+        repeated: false,
+        pointer: "",
+        keys: GATE,
+    },
+    Section {
+        name: "admin",
+        repeated: false,
+        pointer: "",
+        keys: ADMIN,
+    },
+    Section {
+        name: "telemetry",
+        repeated: false,
+        pointer: "",
+        keys: TELEMETRY,
+    },
+];
+
+const APPLIANCE: &[Key] = &[
+    key(
+        "id",
+        Kind::BoxName,
+        Required(r#""c009-tls001-example-isp""#),
+        false,
+        "/appliance/id",
+        "the name of this box, `c<number>-<site>`",
+    ),
+    key(
+        "site",
+        Kind::SiteName,
+        Required(r#""TLS001.example.ISP""#),
+        false,
+        "/appliance/site",
+        "the place where this box stands",
+    ),
+    key(
+        "profile",
+        Kind::Word(&["storage", "global", "flash"]),
+        Required(r#""storage""#),
+        false,
+        "/appliance/profile",
+        "the hardware profile, which sets the fill cap",
+    ),
+    key(
+        "timezone",
+        Kind::Zone,
+        Required(r#""Europe/Paris""#),
+        false,
+        "/appliance/timezone",
+        "the site's time zone, in which its fill window is kept",
+    ),
+    key(
+        "state_dir",
+        Kind::Path,
+        Default(r#""/var/lib/oca""#),
+        false,
+        "/store/state_dir",
+        "the directory of the small node state",
+    ),
+    // Above ten minutes systemd, and the operator, would have given up.
+    key(
+        "stop_time",
+        time(0, 600),
+        Default(r#""30s""#),
+        true,
+        "/stop_time",
+        "how long TERM lets running responses finish",
+    ),
+];
+
+const SERVE: &[Key] = &[
+    key(
+        "listen",
+        Kind::Addresses,
+        Default(r#"["[::]:443"]"#),
+        true,
+        "/serve/listen",
+        "the HTTPS addresses",
+    ),
+    key(
+        "plain_listen",
+        Kind::Addresses,
+        Default("[]"),
+        true,
+        "/serve/plain_listen",
+        "the plain HTTP addresses",
+    ),
+    // No machine has more cores than this.
+    key(
+        "workers",
+        Kind::Integer { min: 0, max: 1_024 },
+        Default("0"),
+        false,
+        "/serve/workers",
+        "the data-plane workers, 0 for one a core",
+    ),
+    key(
+        "access_log",
+        Kind::Path,
+        Absent(r#""/var/log/oca/access.log""#),
+        true,
+        "/serve/access_log",
+        "the file that gets one line a request",
+    ),
+];
+
+const CERTIFICATE: &[Key] = &[
+    key(
+        "chain",
+        Kind::Path,
+        Required(r#""/etc/oca/tls/chain.pem""#),
+        true,
+        "/chain",
+        "the PEM file of the certificate and its intermediates, leaf first",
+    ),
+    key(
+        "key",
+        Kind::Path,
+        Required(r#""/etc/oca/tls/key.pem""#),
+        true,
+        "/key",
+        "the PEM file of the private key",
+    ),
+];
+
+/// Times start at a tenth of a second: a shorter one cuts off honest viewers.
+const LIMITS: &[Key] = &[
+    key(
+        "connections",
+        CONNECTIONS,
+        Default("100_000"),
+        true,
+        "/serve/limits/connections",
+        "the open connections in all",
+    ),
+    key(
+        "connections_per_address",
+        CONNECTIONS,
+        Default("1_000"),
+        true,
+        "/serve/limits/connections_per_address",
+        "the open connections from one address",
+    ),
+    // Below 1 KiB no browser's request fits; above 1 MiB one connection costs too much memory.
+    key(
+        "head",
+        Kind::Bytes { min: KIB, max: MIB },
+        Default(r#""16 KiB""#),
+        true,
+        "/serve/limits/head",
+        "the size of a request's head",
+    ),
+    // Browsers send some twenty fields.
+    key(
+        "headers",
+        Kind::Integer { min: 8, max: 256 },
+        Default("64"),
+        true,
+        "/serve/limits/headers",
+        "the header fields of one request",
+    ),
+    key(
+        "handshake_time",
+        time(100, 600),
+        Default(r#""10s""#),
+        true,
+        "/serve/limits/handshake_time",
+        "the time for a TLS handshake",
+    ),
+    key(
+        "head_time",
+        time(100, 600),
+        Default(r#""10s""#),
+        true,
+        "/serve/limits/head_time",
+        "the time for a request's head, first byte to last",
+    ),
+    key(
+        "idle_time",
+        time(100, 3_600),
+        Default(r#""1m""#),
+        true,
+        "/serve/limits/idle_time",
+        "the keep-alive silence between requests",
+    ),
+    key(
+        "progress_time",
+        time(100, 600),
+        Default(r#""20s""#),
+        true,
+        "/serve/limits/progress_time",
+        "the time in which a response must move `progress` bytes",
+    ),
+    key(
+        "progress",
+        Kind::Bytes { min: 1, max: GIB },
+        Default(r#""16 KiB""#),
+        true,
+        "/serve/limits/progress",
+        "what a response must move in `progress_time`",
+    ),
+    key(
+        "requests",
+        Kind::Integer {
+            min: 1,
+            max: 1_000_000_000,
+        },
+        Default("10_000"),
+        true,
+        "/serve/limits/requests",
+        "the requests on one connection",
+    ),
+    key(
+        "linger_time",
+        time(0, 86_400),
+        Default(r#""10m""#),
+        true,
+        "/serve/limits/linger_time",
+        "how recently a viewer must have fetched to be served by a closed box",
+    ),
+    key(
+        "linger_limit",
+        time(0, 7 * 86_400),
+        Default(r#""2h""#),
+        true,
+        "/serve/limits/linger_limit",
+        "how long a closed box serves such viewers",
+    ),
+];
+
+const DISK: &[Key] = &[
+    key(
+        "path",
+        Kind::Path,
+        Required(r#""/srv/oca/disk1""#),
+        false,
+        "/path",
+        "the directory where the disk is mounted",
+    ),
+    key(
+        "class",
+        Kind::Word(&["nvme", "ssd", "hdd"]),
+        Required(r#""nvme""#),
+        false,
+        "/class",
+        "the kind of disk; the more popular an object the faster its disk",
+    ),
+    key(
+        "plain_directory",
+        Kind::Boolean,
+        Default("false"),
+        false,
+        "/plain_directory",
+        "whether a directory that is not a mount point is accepted",
+    ),
+];
+
+const STORE: &[Key] = &[
+    // Shorter than a spinning disk's own retries, and a healthy disk would be taken for a sick one.
+    key(
+        "deadline",
+        time(100, 300),
+        Default(r#""10s""#),
+        false,
+        "/store/deadline",
+        "the time after which a disk that does not answer is isolated",
+    ),
+];
+
+const GATE: &[Key] = &[key(
+    "require",
+    Kind::Words(&["control", "bgp", "clock"]),
+    Default(r#"["control", "bgp", "clock"]"#),
+    true,
+    "/health/require",
+    "what must hold before viewers are served",
+)];
+
+const ADMIN: &[Key] = &[
+    key(
+        "socket",
+        Kind::SocketPath,
+        Default(r#""/run/oca/oca.sock""#),
+        false,
+        "/admin/socket",
+        "the admin socket",
+    ),
+    key(
+        "read_only_socket",
+        Kind::SocketPath,
+        Default(r#""/run/oca/oca-ro.sock""#),
+        false,
+        "/admin/read_only_socket",
+        "the admin socket that only answers questions",
+    ),
+    key(
+        "metrics_listen",
+        Kind::Address,
+        Absent(r#""127.0.0.1:9273""#),
+        false,
+        "/admin/metrics_listen",
+        "the TCP address of the metrics",
+    ),
+];
+
+const TELEMETRY: &[Key] = &[
+    key(
+        "log_level",
+        Kind::Filter,
+        Default(r#""info""#),
+        true,
+        "/telemetry/log_level",
+        "what is logged",
+    ),
+    key(
+        "log_format",
+        Kind::Word(&["auto", "json", "text", "journald"]),
+        Default(r#""auto""#),
+        false,
+        "/telemetry/log_format",
+        "the form of a log line",
+    ),
+];

@@ -1,0 +1,163 @@
+//! `config/oca.toml` and the code must say the same: every key, default, range and reload.
+
+use super::*;
+use crate::units;
+
+const EXAMPLE: &str = include_str!("../../../config/oca.toml");
+
+/// A key line of the example with the comment above it.
+struct Entry {
+    name: String,
+    literal: String,
+    /// `#key = value`: an optional key without a default.
+    is_off: bool,
+    comment: String,
+}
+
+/// Reads the example as an operator does: headers, comments, key lines.
+fn entries() -> Vec<Entry> {
+    let (mut section, mut comment) = (String::new(), String::new());
+    let mut entries = Vec::new();
+    for line in EXAMPLE.lines() {
+        let off = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
+        if let Some((name, literal)) = off.unwrap_or(line).split_once(" = ")
+            && !line.starts_with("# ")
+        {
+            entries.push(Entry {
+                name: format!("{section}.{name}"),
+                literal: literal.to_owned(),
+                is_off: off.is_some(),
+                comment: std::mem::take(&mut comment),
+            });
+        } else if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_owned();
+            comment.clear();
+        } else if let Some(text) = line.strip_prefix('#') {
+            comment.push_str(text);
+        } else {
+            comment.clear();
+        }
+    }
+    entries
+}
+
+#[test]
+fn the_example_names_every_key_in_the_order_of_the_table_and_no_other() {
+    let named: Vec<String> = entries().into_iter().map(|entry| entry.name).collect();
+    let keys = |section: &'static Section| section.keys.iter().map(|key| section.dotted(key.name));
+    let known: Vec<String> = SECTIONS.iter().flat_map(keys).collect();
+    assert_eq!(named, known);
+}
+
+#[test]
+fn the_example_gives_each_key_its_literal_and_its_comment_tells_need_range_and_reload() {
+    let all = entries();
+    let keys = SECTIONS.iter().flat_map(|section| section.keys);
+    for (entry, key) in all.iter().zip(keys) {
+        let name = &entry.name;
+        let (literal, is_required, is_off) = match key.fallback {
+            Fallback::Required(literal) => (literal, true, false),
+            Fallback::Default(literal) => (literal, false, false),
+            Fallback::Absent(literal) => (literal, false, true),
+        };
+        assert_eq!(
+            (entry.literal.as_str(), entry.is_off),
+            (literal, is_off),
+            "{name}"
+        );
+        assert_eq!(entry.comment.contains("Required"), is_required, "{name}");
+        assert_eq!(entry.comment.contains("Reload: yes"), key.reload, "{name}");
+        assert_eq!(
+            entry.comment.contains("Reload: no, restart"),
+            !key.reload,
+            "{name}"
+        );
+        let range = match key.kind {
+            Kind::Integer { min, max } => format!("From {min} to {max}."),
+            Kind::Bytes { min, max } => {
+                format!(
+                    "From {} to {}.",
+                    value::show_bytes(min),
+                    value::show_bytes(max)
+                )
+            }
+            Kind::Time { min, max } => {
+                let show = units::show_duration;
+                format!("From {} to {}.", show(min), show(max))
+            }
+            Kind::SocketPath => "At most 107 bytes.".to_owned(),
+            Kind::Word(words) | Kind::Words(words) => {
+                for word in words {
+                    assert!(
+                        entry.comment.contains(&format!("\"{word}\"")),
+                        "{name}: {word}"
+                    );
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        assert!(entry.comment.contains(&range), "{name}: {range}");
+    }
+}
+
+#[test]
+fn the_example_loads_as_it_is_and_says_nothing_but_the_defaults() {
+    let loaded = load_text(EXAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
+    let smallest = load_text(&file_with(&[])).unwrap();
+    assert_eq!(loaded.config, smallest.config);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/oca.toml");
+    assert_eq!(load(&file).unwrap().config, loaded.config);
+}
+
+#[test]
+fn the_example_loads_with_its_optional_keys_turned_on() {
+    let turned_on: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.contains(" = ") && !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = load_text(&turned_on).unwrap().config;
+    assert!(config.serve.access_log.is_some() && config.admin.metrics_listen.is_some());
+}
+
+#[test]
+fn the_defaults_are_those_that_the_modules_document() {
+    let config = load_text(&file_with(&[])).unwrap().config;
+    let limits = &config.serve.limits;
+    assert_eq!(config.stop_time, Duration::from_secs(30));
+    assert_eq!(config.serve.listen, ["[::]:443".parse().unwrap()]);
+    assert!(config.serve.plain_listen.is_empty() && config.serve.access_log.is_none());
+    assert_eq!(
+        (limits.connections, limits.connections_per_address),
+        (100_000, 1_000)
+    );
+    assert_eq!(
+        (limits.head, limits.headers, limits.progress),
+        (16_384, 64, 16_384)
+    );
+    assert_eq!(limits.requests, 10_000);
+    let seconds = [
+        limits.handshake_time,
+        limits.head_time,
+        limits.idle_time,
+        limits.progress_time,
+        limits.linger_time,
+        limits.linger_limit,
+    ];
+    assert_eq!(
+        seconds.map(|time| time.as_secs()),
+        [10, 10, 60, 20, 600, 7_200]
+    );
+    assert_eq!(config.store.deadline, Duration::from_secs(10));
+    assert_eq!(config.store.state_dir, Path::new("/var/lib/oca"));
+    assert_eq!(config.admin.socket, Path::new("/run/oca/oca.sock"));
+    assert_eq!(
+        config.admin.read_only_socket,
+        Path::new("/run/oca/oca-ro.sock")
+    );
+    assert_eq!(config.health.require.len(), 3);
+    assert_eq!(config.telemetry.log_level, "info");
+}

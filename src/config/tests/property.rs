@@ -1,0 +1,322 @@
+//! Properties: what is written is what is read, however it is spread over files; no text panics.
+
+use super::*;
+use crate::health::Requirement;
+use crate::ids::BoxId;
+use crate::ids::Profile;
+use crate::ids::SiteName;
+use crate::store::DiskClass;
+use crate::telemetry::LogFormat;
+use crate::tls;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::sample::select;
+use proptest::sample::subsequence;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+fn time(min_ms: u64, max_s: u64) -> impl Strategy<Value = Duration> {
+    (min_ms..=max_s * 1_000).prop_map(Duration::from_millis)
+}
+
+/// Any path without control characters, quotes and backslashes included.
+fn path() -> impl Strategy<Value = PathBuf> {
+    "/[^\\pC]{1,20}".prop_map(PathBuf::from)
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let site = "[A-Z]{3}[0-9]{3}(\\.[a-z0-9]{1,10})?\\.(isp|IX)";
+    let zones = ["Europe/Paris", "UTC", "Asia/Kathmandu", "America/Sao_Paulo"];
+    let profiles = vec![Profile::Storage, Profile::Global, Profile::Flash];
+    (
+        site,
+        1_u32..100_000,
+        select(profiles),
+        select(zones.to_vec()),
+    )
+        .prop_map(|(site, number, profile, zone)| {
+            let site = SiteName::parse(&site).unwrap();
+            let id = BoxId::parse(&format!("c{number:03}-{}", site.label())).unwrap();
+            Identity {
+                id,
+                site,
+                profile,
+                timezone: zone.to_owned(),
+            }
+        })
+}
+
+fn limits() -> impl Strategy<Value = serve::Limits> {
+    let counts = (
+        1_usize..=10_000_000,
+        1_usize..=10_000_000,
+        8_usize..=256,
+        1_u32..=1_000_000_000,
+    );
+    let sizes = (1_024_usize..=1 << 20, 1_u64..=1 << 30);
+    let times = (
+        time(100, 600),
+        time(100, 600),
+        time(100, 3_600),
+        time(100, 600),
+        time(0, 86_400),
+        time(0, 7 * 86_400),
+    );
+    (counts, sizes, times).prop_map(|(counts, sizes, times)| serve::Limits {
+        connections: counts.0,
+        connections_per_address: counts.1,
+        head: sizes.0,
+        headers: counts.2,
+        handshake_time: times.0,
+        head_time: times.1,
+        idle_time: times.2,
+        progress_time: times.3,
+        progress: sizes.1,
+        requests: counts.3,
+        linger_time: times.4,
+        linger_limit: times.5,
+    })
+}
+
+fn certificate() -> impl Strategy<Value = tls::CertificateConfig> {
+    (path(), path()).prop_map(|(chain, key)| tls::CertificateConfig { chain, key })
+}
+
+/// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
+fn serving() -> impl Strategy<Value = serve::Config> {
+    let numbered = |from: u16| {
+        vec(any::<IpAddr>(), 1..4).prop_map(move |addresses| {
+            let ports = from..;
+            let numbered = addresses.into_iter().zip(ports);
+            numbered
+                .map(|(ip, port)| SocketAddr::new(ip, port))
+                .collect::<Vec<_>>()
+        })
+    };
+    let more = (0_usize..=1_024, option::of(path()), limits());
+    (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
+        |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
+            listen,
+            plain_listen,
+            workers,
+            access_log,
+            limits,
+            tls: tls::Config { certificates },
+        },
+    )
+}
+
+/// Disks under names that cannot overlap.
+fn store() -> impl Strategy<Value = store::Config> {
+    let classes = vec![DiskClass::Nvme, DiskClass::Ssd, DiskClass::Hdd];
+    let disks = vec((path(), select(classes), any::<bool>()), 1..5);
+    (disks, path(), time(100, 300)).prop_map(|(disks, state_dir, deadline)| {
+        let disk = |(index, (path, class, plain_directory)): (usize, (PathBuf, _, _))| {
+            let path = format!("/disk{index}{}", path.display());
+            store::DiskConfig {
+                path: PathBuf::from(path),
+                class,
+                plain_directory,
+            }
+        };
+        store::Config {
+            disks: disks.into_iter().enumerate().map(disk).collect(),
+            state_dir,
+            deadline,
+        }
+    })
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let requirements = vec![Requirement::Control, Requirement::Bgp, Requirement::Clock];
+    let health = subsequence(requirements, 0..=3).prop_shuffle();
+    let formats = vec![
+        LogFormat::Auto,
+        LogFormat::Json,
+        LogFormat::Text,
+        LogFormat::Journald,
+    ];
+    let admin = (path(), option::of(any::<IpAddr>()));
+    let levels = select(vec!["info", "off", "WARN", "oca::store=trace,error"]);
+    let rest = (health, admin, (levels, select(formats)));
+    (identity(), time(0, 600), serving(), store(), rest).prop_map(
+        |(appliance, stop_time, serve, store, (require, (socket, metrics), (level, format)))| {
+            let read_only = format!("{}.ro", socket.display());
+            Config {
+                appliance,
+                stop_time,
+                serve,
+                store,
+                health: health::Config { require },
+                admin: admin::Config {
+                    socket,
+                    read_only_socket: PathBuf::from(read_only),
+                    metrics_listen: metrics.map(|ip| SocketAddr::new(ip, 0)),
+                },
+                telemetry: telemetry::Config {
+                    log_level: level.to_owned(),
+                    log_format: format,
+                },
+            }
+        },
+    )
+}
+
+/// Every place lies in its file.
+fn well_placed(problems: &Problems, texts: &[(&str, &str)]) -> bool {
+    !problems.0.is_empty()
+        && problems.0.iter().all(|problem| {
+            let found = texts.iter().find(|(name, _)| *name == problem.file);
+            let mut lines = found.map_or("", |(_, text)| *text).split('\n');
+            let line = lines.nth(problem.line - 1);
+            let width = line.map(|line| line.chars().count());
+            width.is_some_and(|width| (1..=width + 1).contains(&problem.column))
+                && !problem.problem.is_empty()
+                && !problem.remedy.is_empty()
+        })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_what_is_read(config in config()) {
+        let text = to_toml(&config);
+        let loaded = load_text(&text).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
+        prop_assert_eq!(&loaded.config, &config);
+        prop_assert!(changes(&loaded.config, &config).is_empty());
+    }
+
+    #[test]
+    fn a_configuration_may_be_spread_over_files(config in config(), cuts in vec(0_usize..4, 20)) {
+        let text = to_toml(&config);
+        let mut files = [const { String::new() }; 4];
+        for (section, cut) in text.split("\n\n").zip(cuts.into_iter().cycle()) {
+            // Repeated sections keep their order by staying in one file.
+            let cut = if section.starts_with("[[") { 2 } else { cut };
+            files[cut].push_str(&format!("{section}\n\n"));
+        }
+        let names = ["oca.toml", "1.toml", "2.toml", "3.toml"];
+        let texts: Vec<(&str, &str)> =
+            names.into_iter().zip(files.iter().map(String::as_str)).collect();
+        let loaded = load_texts(&texts).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(loaded.config, config);
+    }
+
+    #[test]
+    fn no_damage_to_a_file_panics_and_every_problem_lies_in_it(
+        at in any::<Index>(),
+        length in 0_usize..40,
+        noise in "[\\[\\]{}=\"'.,#\\n a-z0-9_\u{7}é-]{0,12}",
+    ) {
+        let text = include_str!("../../../config/oca.toml");
+        let chars: Vec<char> = text.chars().collect();
+        let start = at.index(chars.len());
+        let end = (start + length).min(chars.len());
+        let before: String = chars[..start].iter().collect();
+        let after: String = chars[end..].iter().collect();
+        let text = format!("{before}{noise}{after}");
+        if let Err(problems) = load_text(&text) {
+            prop_assert!(well_placed(&problems, &[("oca.toml", &text)]), "{problems:?}\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_soup_of_tokens_panics(words in vec(select(TOKENS.to_vec()), 0..60)) {
+        let text = words.concat();
+        if let Err(problems) = load_text(&text) {
+            prop_assert!(well_placed(&problems, &[("oca.toml", &text)]), "{problems:?}\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("oca.toml");
+        std::fs::write(&main, bytes).unwrap();
+        prop_assert!(load(&main).is_err());
+    }
+}
+
+const TOKENS: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ",",
+    ".",
+    "\n",
+    "\"",
+    "'",
+    "\"\"\"",
+    "#",
+    " ",
+    "\\",
+    "\t",
+    "serve",
+    "listen",
+    "limits",
+    "tls",
+    "certificate",
+    "disk",
+    "path",
+    "class",
+    "appliance",
+    "id",
+    "\"x\"",
+    "1",
+    "-1",
+    "0x1F",
+    "1.5",
+    "true",
+    "1979-05-27",
+    "é",
+    "\u{1}",
+    "\r",
+    "\r\n",
+    "99999999999999999999",
+    "[serve]\n",
+    "[[disk]]\n",
+    "serve.listen = []\n",
+    "\u{feff}",
+];
+
+#[test]
+fn hostile_megabytes_end_soon_and_are_bounded() {
+    let most = 1 << 20;
+    let fill = |unit: &str| unit.repeat(most / unit.len());
+    for text in [
+        fill("="),
+        fill("=\n"),
+        fill("["),
+        fill("[[a]]\n"),
+        fill("a.").trim_end_matches('.').to_owned() + "=1",
+        format!("a={}", fill("{a=")),
+        format!("a={}", fill("[")),
+        format!("serve.listen=[{}]", fill("\"[::1]:1\",")),
+        format!("[[disk]]\n{}", fill("[[disk]]\npath='/a'\n")),
+        (0..80_000).map(|n| format!("key{n} = 1\n")).collect(),
+        format!(
+            "serve = {{ {} }}",
+            (0..80_000).map(|n| format!("k{n}=1,")).collect::<String>()
+        ),
+    ] {
+        let started = crate::clock::now();
+        let problems = load_text(&text).unwrap_err();
+        let start: String = text.chars().take(20).collect();
+        assert!(problems.0.len() <= 201, "{start}: {}", problems.0.len());
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{start}: {:?}",
+            started.elapsed()
+        );
+        eprintln!(
+            "{start:?}: {} problems in {:?}",
+            problems.0.len(),
+            started.elapsed()
+        );
+    }
+}

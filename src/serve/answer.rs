@@ -1,0 +1,190 @@
+//! What a request is answered with: the decision, before anything is opened or written.
+//!
+//! Called by `connection` with a parsed head and the gate's word; asks the catalogue, then the
+//! preconditions and ranges in the order of RFC 9110 section 13.2.2. Never waits, never reads.
+
+use super::Content;
+use super::admit::Admission;
+use super::condition;
+use super::condition::Validators;
+use super::condition::Verdict;
+use super::counters::Refusal;
+use super::range;
+use super::range::Part;
+use super::range::Selected;
+use super::request::Fault;
+use super::request::Head;
+use super::request::Method;
+use super::target::Place;
+use super::target::PlaceError;
+use super::target::Target;
+use crate::media_type;
+use crate::store::Entry;
+use crate::store::OpenError;
+use std::borrow::Cow;
+
+/// Seconds after which a viewer may ask a closed box again; steering will have moved it by then.
+const CLOSED_RETRY_SECONDS: u32 = 30;
+
+/// Seconds after which an object on a sick disk may be back, from another disk.
+const UNAVAILABLE_RETRY_SECONDS: u32 = 5;
+
+/// The decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// 204 to OPTIONS, preflight or not.
+    Options,
+    /// 200, or 206 with a part.
+    Content(Found, Option<Part>),
+    /// 304.
+    NotModified(Found),
+    /// 416.
+    Unsatisfiable(Found),
+    Refused(Refused),
+}
+
+/// An object the catalogue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) media_type: &'static str,
+}
+
+/// An error answer with a short text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) status: u16,
+    pub(super) text: Cow<'static, str>,
+    pub(super) retry_after: Option<u32>,
+    /// The connection cannot or shall not go on.
+    pub(super) close: bool,
+    pub(super) counted: Option<Refusal>,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Options => 204,
+            Self::Content(_, None) => 200,
+            Self::Content(_, Some(_)) => 206,
+            Self::NotModified(_) => 304,
+            Self::Unsatisfiable(_) => 416,
+            Self::Refused(refused) => refused.status,
+        }
+    }
+
+    /// The viewer got what it came for; it may linger when the box closes.
+    pub(super) fn is_content(&self) -> bool {
+        match self {
+            Self::Content(..) | Self::NotModified(_) => true,
+            Self::Options | Self::Unsatisfiable(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl Refused {
+    fn plain(status: u16, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            retry_after: None,
+            close: false,
+            counted: None,
+        }
+    }
+
+    fn closed(reasons: &str) -> Self {
+        Self {
+            retry_after: Some(CLOSED_RETRY_SECONDS),
+            close: true,
+            counted: Some(Refusal::Gate),
+            ..Self::plain(503, format!("closed: {reasons}"))
+        }
+    }
+}
+
+impl From<Fault> for Refused {
+    /// After a head that cannot be trusted, neither can where the next one begins.
+    fn from(fault: Fault) -> Self {
+        let counted = if fault == Fault::Slow {
+            Refusal::HeadTime
+        } else {
+            Refusal::BadRequest
+        };
+        Self {
+            close: true,
+            counted: Some(counted),
+            ..Self::plain(fault.status(), fault.to_string())
+        }
+    }
+}
+
+impl From<PlaceError> for Refused {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::NotFound => Self::plain(404, "not found"),
+            PlaceError::Key(_) | PlaceError::Range => Self::plain(400, error.to_string()),
+        }
+    }
+}
+
+impl From<OpenError> for Refused {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotHeld => Self::plain(404, "not found"),
+            // Which disk and why is the operator's business, not the viewer's.
+            OpenError::Unavailable { .. } => Self {
+                retry_after: Some(UNAVAILABLE_RETRY_SECONDS),
+                counted: Some(Refusal::Unavailable),
+                ..Self::plain(503, "the object cannot be read at the moment")
+            },
+        }
+    }
+}
+
+/// Decides. `Refused` is also an answer; the two arms only save words here.
+pub(super) fn answer(
+    head: &Head<'_, '_>,
+    admission: &Admission,
+    content: &dyn Content,
+) -> Result<Answer, Refused> {
+    match admission {
+        Admission::Open | Admission::Lingering => {}
+        Admission::Closed(reasons) => return Err(Refused::closed(reasons)),
+    }
+    let path = match (head.method, head.target) {
+        (Method::Options, _) => return Ok(Answer::Options),
+        (Method::Get | Method::Head, Target::Path(path)) => path,
+        (Method::Get | Method::Head, Target::Asterisk) => return Err(Fault::TargetSyntax.into()),
+    };
+    let place = Place::parse(path)?;
+    let entry = content.find(place.key).ok_or(PlaceError::NotFound)?;
+    let found = Found {
+        entry,
+        media_type: media_type::of(place.key),
+    };
+    let validators = Validators {
+        digest: entry.digest,
+        last_modified: entry.last_modified,
+    };
+    let ranged = match condition::evaluate(head, validators) {
+        Verdict::NotModified => return Ok(Answer::NotModified(found)),
+        Verdict::Failed => return Err(Refused::plain(412, "the precondition does not hold")),
+        Verdict::Proceed { range } => range,
+    };
+    let selected = match place.range {
+        // The path names the bytes; a Range header on top is ignored (RFC 9110 section 14.2).
+        Some((first, last)) => range::path(first, last, entry.length),
+        // Section 14.2: ranges are defined for GET alone.
+        None if ranged && head.method == Method::Get => match head.single("range") {
+            Some(value) => range::header(value, entry.length),
+            None => Selected::Whole,
+        },
+        None => Selected::Whole,
+    };
+    Ok(match selected {
+        Selected::Whole => Answer::Content(found, None),
+        Selected::Part(part) => Answer::Content(found, Some(part)),
+        Selected::Unsatisfiable => Answer::Unsatisfiable(found),
+    })
+}

@@ -1,0 +1,341 @@
+//! Starting, reloading and looking at the serving side.
+//!
+//! Everything that can fail (binds, certificates, the access log, threads) happens in `start` and
+//! `prepare`, before anything is switched; `commit` cannot fail.
+//!
+//! I/O: binds sockets, reads certificates, opens the access log.
+
+use super::Config;
+use super::Deps;
+use super::Limits;
+use super::Seams;
+use super::ServeError;
+use super::access;
+use super::admit::Door;
+use super::admit::Population;
+use super::admit::Recent;
+use super::listener::Bind;
+use super::listener::Bound;
+use super::view;
+use super::view::ConnectionView;
+use super::view::ListenerView;
+use super::view::View;
+use super::worker;
+use super::worker::House;
+use super::worker::Listen;
+use super::worker::Order;
+use super::worker::Settings;
+use super::worker::Worker;
+use crate::clock;
+use crate::task::Heartbeat;
+use crate::tls;
+use crate::tls::Tickets;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::watch;
+
+/// The running workers. Clones share them.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    workers: Vec<Arc<Worker>>,
+    house: Arc<House>,
+    bind: Arc<dyn Bind>,
+    tickets: Tickets,
+    counts: Arc<access::Counts>,
+    listeners: Mutex<BTreeMap<Place, SocketAddr>>,
+    running: watch::Receiver<usize>,
+}
+
+/// An address as configured, and whether TLS is spoken there.
+type Place = (SocketAddr, bool);
+
+/// Sockets for one address, one a worker, and the address they really have.
+struct Opened {
+    place: Place,
+    actual: SocketAddr,
+    sockets: Vec<Box<dyn Bound>>,
+}
+
+/// A new configuration, ready to be switched to. Dropping it changes nothing.
+pub struct Prepared {
+    inner: Arc<Inner>,
+    settings: Arc<Settings>,
+    opened: Vec<Opened>,
+    left: Vec<Place>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("workers", &self.inner.workers.len())
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that a worker has ended, however it ended.
+struct Ended {
+    worker: Arc<Worker>,
+    running: Arc<watch::Sender<usize>>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.worker.alive.store(false, Relaxed);
+        self.running
+            .send_modify(|running| *running = running.saturating_sub(1));
+    }
+}
+
+/// Binds, loads, and starts the workers. On an error nothing has been started.
+pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeError> {
+    let count = workers(config);
+    let tickets = Tickets::new()?;
+    let counts = Arc::new(access::Counts::default());
+    let settings = settings(config, &tickets, &counts)?;
+    let opened = open_all(&places(config)?, &BTreeMap::new(), &*seams.bind, count)?;
+    let house = Arc::new(House {
+        content: deps.content,
+        settings: ArcSwap::from_pointee(settings),
+        population: Arc::new(Population::default()),
+        recent: Recent::default(),
+    });
+    let now = clock::now();
+    let workers: Vec<Arc<Worker>> = (0..count)
+        .map(|number| {
+            let door = Door::new(deps.gate.clone(), now);
+            let name = format!("serve-{number}");
+            Arc::new(Worker::new(name, Arc::clone(&house), door, now))
+        })
+        .collect();
+    let (go, may_go) = watch::channel(false);
+    let (ended, running) = watch::channel(workers.len());
+    let ended = Arc::new(ended);
+    for worker in &workers {
+        let guard = Ended {
+            worker: Arc::clone(worker),
+            running: Arc::clone(&ended),
+        };
+        let life = worker::run(Arc::clone(worker), may_go.clone(), deps.phase.clone());
+        let life = async move {
+            let _guard = guard;
+            life.await;
+        };
+        let spawned = seams.spawn.spawn(worker.name.clone(), Box::pin(life));
+        spawned.map_err(ServeError::Worker)?;
+    }
+    let inner = Arc::new(Inner {
+        workers,
+        house,
+        bind: seams.bind,
+        tickets,
+        counts,
+        listeners: Mutex::default(),
+        running,
+    });
+    inner.listen(opened);
+    go.send_replace(true);
+    Ok(Handle { inner })
+}
+
+impl Handle {
+    /// Prepares a switch to `new`: binds what is new, loads certificates, opens the access log.
+    /// The number of workers is fixed at start.
+    pub fn prepare(&self, new: &Config) -> Result<Prepared, ServeError> {
+        let inner = &self.inner;
+        let settings = settings(new, &inner.tickets, &inner.counts)?;
+        let places = places(new)?;
+        let present = lock(&inner.listeners).clone();
+        let opened = open_all(&places, &present, &*inner.bind, inner.workers.len())?;
+        let left = present.keys().filter(|place| !places.contains(place));
+        Ok(Prepared {
+            inner: Arc::clone(inner),
+            settings: Arc::new(settings),
+            opened,
+            left: left.copied().collect(),
+        })
+    }
+
+    pub fn view(&self) -> View {
+        let listeners = lock(&self.inner.listeners)
+            .iter()
+            .map(|((_, tls), actual)| ListenerView {
+                address: *actual,
+                tls: *tls,
+            })
+            .collect();
+        let settings = self.inner.house.settings.load();
+        view::gather(
+            &self.inner.workers,
+            listeners,
+            &settings,
+            &self.inner.counts,
+        )
+    }
+
+    /// Up to `most` open connections, oldest first within each worker.
+    pub fn connections(&self, most: usize) -> Vec<ConnectionView> {
+        view::connections(&self.inner.workers, most)
+    }
+
+    /// One scheduler a worker, for the watchdog.
+    pub fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.inner
+            .workers
+            .iter()
+            .map(|worker| worker.heart.clone())
+            .collect()
+    }
+
+    /// Waits until every worker has ended.
+    pub async fn finished(&self) {
+        let mut running = self.inner.running.clone();
+        // An error means that every worker has dropped its end, which is the same.
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+}
+
+impl Prepared {
+    /// Switches. Open connections live on; requests from now on see the new settings.
+    pub fn commit(self) {
+        let inner = self.inner;
+        inner.house.settings.store(self.settings);
+        inner.listen(self.opened);
+        let mut listeners = lock(&inner.listeners);
+        for place in self.left {
+            listeners.remove(&place);
+            let (configured, tls) = place;
+            for worker in &inner.workers {
+                worker.order(Order::Leave { configured, tls });
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Hands each worker its socket of each address.
+    fn listen(&self, opened: Vec<Opened>) {
+        let mut listeners = lock(&self.listeners);
+        for Opened {
+            place,
+            actual,
+            sockets,
+        } in opened
+        {
+            listeners.insert(place, actual);
+            for (worker, bound) in self.workers.iter().zip(sockets) {
+                let (configured, tls) = place;
+                worker.order(Order::Listen(Listen {
+                    configured,
+                    tls,
+                    bound,
+                }));
+            }
+        }
+    }
+}
+
+fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match config.workers {
+        0 => cores(),
+        count => count,
+    }
+}
+
+fn settings(
+    config: &Config,
+    tickets: &Tickets,
+    counts: &Arc<access::Counts>,
+) -> Result<Settings, ServeError> {
+    let material = if config.listen.is_empty() {
+        None
+    } else {
+        Some(Arc::new(tls::load(&config.tls, tickets, clock::wall())?))
+    };
+    let access = match &config.access_log {
+        None => None,
+        Some(path) => {
+            let sink = access::open(path, counts);
+            Some(sink.map_err(|source| ServeError::AccessLog {
+                path: path.clone(),
+                source,
+            })?)
+        }
+    };
+    let limits: Limits = config.limits.clone();
+    Ok(Settings {
+        limits,
+        tls: material,
+        access,
+    })
+}
+
+fn places(config: &Config) -> Result<Vec<Place>, ServeError> {
+    let secure = config.listen.iter().map(|address| (*address, true));
+    let plain = config.plain_listen.iter().map(|address| (*address, false));
+    let mut places: Vec<Place> = Vec::new();
+    for place in secure.chain(plain) {
+        // Port 0 asks for any free port, which two lists may do at once.
+        let same =
+            |known: &Place| known.0 == place.0 && (place.0.port() != 0 || known.1 == place.1);
+        if places.iter().any(same) {
+            return Err(ServeError::Twice(place.0));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// Binds the addresses that are not open yet, once for each worker.
+fn open_all(
+    places: &[Place],
+    present: &BTreeMap<Place, SocketAddr>,
+    bind: &dyn Bind,
+    workers: usize,
+) -> Result<Vec<Opened>, ServeError> {
+    let new = places.iter().filter(|place| !present.contains_key(place));
+    new.map(|place| open_one(*place, bind, workers)).collect()
+}
+
+fn open_one(place: Place, bind: &dyn Bind, workers: usize) -> Result<Opened, ServeError> {
+    let (configured, _) = place;
+    let failed = |source| ServeError::Bind {
+        address: configured,
+        source,
+    };
+    let mut actual = configured;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let bound = bind.bind(actual).map_err(failed)?;
+        // With port 0 the first bind finds the port and the others share it.
+        actual = bound.local_addr().map_err(failed)?;
+        sockets.push(bound);
+    }
+    Ok(Opened {
+        place,
+        actual,
+        sockets,
+    })
+}

@@ -1,0 +1,244 @@
+//! The response head.
+//!
+//! Sans-IO: `connection` gives the decision and a buffer, `send` moves the result. Every answer
+//! carries the CORS fields: a player on another origin must be able to read errors too.
+
+use super::answer::Answer;
+use super::answer::Found;
+use super::answer::Refused;
+use super::range::Part;
+use super::request::Method;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// On every answer. `Timing-Allow-Origin` lets players measure.
+const ALWAYS: &str = "Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Expose-Headers: \
+    Content-Range, Content-Length, Date, Server-Timing, Cache-Status\r\n\
+    Timing-Allow-Origin: *\r\n\
+    X-Content-Type-Options: nosniff\r\n";
+
+/// Objects never change under a key, so a copy is good for ever.
+const CONTENT: &str = "Cache-Control: public, max-age=31536000, immutable\r\n\
+    Cache-Status: oca; hit\r\n\
+    Accept-Ranges: bytes\r\n";
+
+/// A day is the longest that browsers keep a preflight's answer, or longer than they do.
+const PREFLIGHT: &str = "Allow: GET, HEAD, OPTIONS\r\n\
+    Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
+    Access-Control-Allow-Headers: Range, If-None-Match, \
+    CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status\r\n\
+    Access-Control-Max-Age: 86400\r\n\
+    Cache-Control: no-store\r\n";
+
+/// What the response says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// HTTP/1.1: nothing to say.
+    Stays,
+    /// HTTP/1.0: must be said.
+    StaysSaid,
+    Closes,
+}
+
+/// An IMF-fixdate, written once a second.
+#[derive(Debug)]
+pub(super) struct DateLine {
+    second: u64,
+    text: String,
+}
+
+impl DateLine {
+    pub(super) fn new() -> Self {
+        Self {
+            second: u64::MAX,
+            text: String::new(),
+        }
+    }
+
+    /// The date of `unix_second`.
+    pub(super) fn at(&mut self, unix_second: u64) -> &str {
+        if self.second != unix_second {
+            self.second = unix_second;
+            self.text = http_date(unix_second);
+        }
+        &self.text
+    }
+}
+
+fn http_date(unix_second: u64) -> String {
+    // httpdate panics outside its range, and Last-Modified comes from a manifest.
+    const YEAR_9999: u64 = 253_370_764_800;
+    let since = Duration::from_secs(unix_second.min(YEAR_9999));
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
+}
+
+/// Appends the head, and the text of an error unless it answers HEAD.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    answer: &Answer,
+    method: Method,
+    persistence: Persistence,
+    date: &str,
+) {
+    put(
+        out,
+        &[
+            "HTTP/1.1 ",
+            status_line(answer.status()),
+            "\r\nDate: ",
+            date,
+            "\r\n",
+        ],
+    );
+    match persistence {
+        Persistence::Stays => {}
+        Persistence::StaysSaid => put(out, &["Connection: keep-alive\r\n"]),
+        Persistence::Closes => put(out, &["Connection: close\r\n"]),
+    }
+    put(out, &[ALWAYS]);
+    match answer {
+        Answer::Options => put(out, &[PREFLIGHT, "\r\n"]),
+        Answer::NotModified(found) => {
+            validators(out, found);
+            put(out, &[CONTENT, "\r\n"]);
+        }
+        Answer::Content(found, part) => content(out, found, *part),
+        Answer::Unsatisfiable(found) => {
+            put(out, &["Content-Range: bytes */"]);
+            number(out, found.entry.length);
+            put(out, &["\r\n"]);
+            error(out, "the range lies beyond the object", method);
+        }
+        Answer::Refused(refused) => refusal(out, refused, method),
+    }
+}
+
+fn content(out: &mut Vec<u8>, found: &Found, part: Option<Part>) {
+    let length = part.map_or(found.entry.length, Part::length);
+    put(
+        out,
+        &["Content-Type: ", found.media_type, "\r\nContent-Length: "],
+    );
+    number(out, length);
+    put(out, &["\r\n"]);
+    if let Some(part) = part {
+        put(out, &["Content-Range: bytes "]);
+        number(out, part.first);
+        put(out, &["-"]);
+        number(out, part.last);
+        put(out, &["/"]);
+        number(out, found.entry.length);
+        put(out, &["\r\n"]);
+    }
+    validators(out, found);
+    put(out, &[CONTENT, "\r\n"]);
+}
+
+fn validators(out: &mut Vec<u8>, found: &Found) {
+    let hex = blake3::Hash::from_bytes(found.entry.digest.0).to_hex();
+    let modified = http_date(found.entry.last_modified);
+    put(
+        out,
+        &["ETag: \"", &hex, "\"\r\nLast-Modified: ", &modified, "\r\n"],
+    );
+}
+
+fn refusal(out: &mut Vec<u8>, refused: &Refused, method: Method) {
+    if refused.status == 405 {
+        put(out, &["Allow: GET, HEAD, OPTIONS\r\n"]);
+    }
+    if let Some(seconds) = refused.retry_after {
+        put(out, &["Retry-After: "]);
+        number(out, seconds.into());
+        put(out, &["\r\n"]);
+    }
+    error(out, &refused.text, method);
+}
+
+fn error(out: &mut Vec<u8>, text: &str, method: Method) {
+    put(
+        out,
+        &["Cache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\n"],
+    );
+    put(out, &["Content-Length: "]);
+    number(out, text.len() as u64 + 1);
+    put(out, &["\r\n\r\n"]);
+    if method != Method::Head {
+        put(out, &[text, "\n"]);
+    }
+}
+
+fn put(out: &mut Vec<u8>, pieces: &[&str]) {
+    for piece in pieces {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn status_line(status: u16) -> &'static str {
+    match status {
+        200 => "200 OK",
+        204 => "204 No Content",
+        206 => "206 Partial Content",
+        304 => "304 Not Modified",
+        400 => "400 Bad Request",
+        404 => "404 Not Found",
+        405 => "405 Method Not Allowed",
+        408 => "408 Request Timeout",
+        412 => "412 Precondition Failed",
+        413 => "413 Content Too Large",
+        414 => "414 URI Too Long",
+        416 => "416 Range Not Satisfiable",
+        417 => "417 Expectation Failed",
+        431 => "431 Request Header Fields Too Large",
+        501 => "501 Not Implemented",
+        503 => "503 Service Unavailable",
+        505 => "505 HTTP Version Not Supported",
+        _ => "500 Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_status_that_is_counted_has_a_phrase() {
+        for status in super::super::counters::STATUSES {
+            assert!(status_line(status).starts_with(&status.to_string()));
+        }
+    }
+
+    #[test]
+    fn the_date_is_written_once_a_second_and_never_panics() {
+        let mut date = DateLine::new();
+        assert_eq!(date.at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.at(784_111_778), "Sun, 06 Nov 1994 08:49:38 GMT");
+        assert!(http_date(u64::MAX).contains("9999"));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_as_the_standard_library_writes_them(value in any::<u64>()) {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One TLS session: ciphertext in, plain bytes out, and back. Sans-IO.
+//!
+//! [`super::transport`] moves the bytes. rustls' unbuffered API is used so that a session owns no
+//! buffers of its own while it is idle, and so that after the handshake its keys can be handed to
+//! the kernel (`UnbufferedServerConnection::dangerous_into_kernel_connection`): that step will sit
+//! between `handshake` and the first response, where [`Session::is_handshaking`] turns false and
+//! [`Session::outgoing`] is empty.
+
+use super::scratch;
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::ConnectionState;
+use rustls::unbuffered::EncodeError;
+use rustls::unbuffered::EncryptError;
+use rustls::unbuffered::UnbufferedStatus;
+use std::sync::Arc;
+
+/// Ciphertext held unread: a fragmented handshake message may have 64 KiB, a record 16 KiB.
+const INCOMING_MAX: usize = 84 * 1024;
+
+/// Plain bytes of one record at most (RFC 8446 section 5.1).
+const RECORD_BYTES: usize = 16 * 1024;
+
+/// More than any record's header, nonce, type and tag together.
+const RECORD_OVERHEAD: usize = 64;
+
+/// TLS record type of a handshake (RFC 8446 section 5.1): the first byte of every ClientHello.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Why a session cannot go on. The alert for the peer is already in [`Session::outgoing`].
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    #[error("no TLS: the first byte is not that of a ClientHello")]
+    NotTls,
+    #[error("more ciphertext than a record or handshake message may have")]
+    TooMuch,
+    #[error("the session's keys are used up or it is closing")]
+    CannotSend,
+}
+
+/// The bytes of a session that wait to be written.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// Initialised in full; `start..end` is waiting.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// One viewer's TLS session.
+pub(super) struct Session {
+    tls: UnbufferedServerConnection,
+    incoming: Vec<u8>,
+    plain: Vec<u8>,
+    outgoing: Outgoing,
+    begun: bool,
+    not_tls: bool,
+    peer_closed: bool,
+    close_queued: bool,
+}
+
+/// What a turn of the machine may do when it reaches the state in which data can be sent.
+enum Send<'a> {
+    Nothing,
+    Plain(&'a [u8]),
+    CloseNotify,
+}
+
+impl Outgoing {
+    /// At least `more` free bytes behind what waits.
+    fn room(&mut self, more: usize) -> &mut [u8] {
+        if self.buffer.len() - self.end < more {
+            let mut larger = scratch::take(self.end - self.start + more);
+            let waiting = &self.buffer[self.start..self.end];
+            larger[..waiting.len()].copy_from_slice(waiting);
+            (self.start, self.end) = (0, waiting.len());
+            self.release();
+            self.buffer = larger;
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    fn release(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        if !buffer.is_empty() {
+            scratch::give_back(buffer);
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Session {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, SessionError> {
+        Ok(Self {
+            tls: UnbufferedServerConnection::new(config)?,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            outgoing: Outgoing::default(),
+            begun: false,
+            not_tls: false,
+            peer_closed: false,
+            close_queued: false,
+        })
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// The first byte was that of something else, most likely plain HTTP on a TLS port.
+    pub(super) fn is_not_tls(&self) -> bool {
+        self.not_tls
+    }
+
+    /// The peer has said that it sends no more.
+    pub(super) fn is_peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Negotiated version and cipher, by their registered names.
+    pub(super) fn suite(&self) -> (&'static str, &'static str) {
+        let version = match self.tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(_) | None => "unknown",
+        };
+        let suite = self.tls.negotiated_cipher_suite();
+        let cipher = suite.and_then(|suite| suite.suite().as_str());
+        (version, cipher.unwrap_or("unknown"))
+    }
+
+    /// Ciphertext arrived.
+    pub(super) fn receive(&mut self, ciphertext: &[u8]) -> Result<(), SessionError> {
+        if !std::mem::replace(&mut self.begun, true)
+            && ciphertext.first() != Some(&HANDSHAKE_RECORD)
+        {
+            self.not_tls = true;
+            return Err(SessionError::NotTls);
+        }
+        if self.incoming.len() + ciphertext.len() > INCOMING_MAX {
+            return Err(SessionError::TooMuch);
+        }
+        self.incoming.extend_from_slice(ciphertext);
+        self.turn(&mut Send::Nothing)?;
+        if self.incoming.is_empty() {
+            // An idle session keeps no buffer.
+            self.incoming = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Hands over the plain bytes received so far.
+    pub(super) fn take_plain(&mut self, into: &mut Vec<u8>) -> usize {
+        let count = self.plain.len();
+        if into.is_empty() {
+            std::mem::swap(into, &mut self.plain);
+        } else {
+            into.append(&mut self.plain);
+        }
+        self.plain = Vec::new();
+        count
+    }
+
+    /// Encrypts `plain`; the ciphertext waits in [`Session::outgoing`].
+    pub(super) fn seal(&mut self, plain: &[u8]) -> Result<(), SessionError> {
+        self.send(Send::Plain(plain))
+    }
+
+    /// Says that nothing more will be sent. Once; the second time it does nothing.
+    pub(super) fn close(&mut self) -> Result<(), SessionError> {
+        if std::mem::replace(&mut self.close_queued, true) {
+            return Ok(());
+        }
+        self.send(Send::CloseNotify)
+    }
+
+    fn send(&mut self, what: Send<'_>) -> Result<(), SessionError> {
+        let mut what = what;
+        self.turn(&mut what)?;
+        match what {
+            Send::Nothing => Ok(()),
+            Send::Plain(_) | Send::CloseNotify => Err(SessionError::CannotSend),
+        }
+    }
+
+    /// Ciphertext to be written, from the front.
+    pub(super) fn outgoing(&self) -> &[u8] {
+        &self.outgoing.buffer[self.outgoing.start..self.outgoing.end]
+    }
+
+    /// The first `count` bytes of [`Session::outgoing`] are written.
+    pub(super) fn sent(&mut self, count: usize) {
+        let outgoing = &mut self.outgoing;
+        outgoing.start = (outgoing.start + count).min(outgoing.end);
+        if outgoing.start == outgoing.end {
+            (outgoing.start, outgoing.end) = (0, 0);
+            outgoing.release();
+        }
+    }
+
+    /// Lets rustls go on until it waits for the peer or has nothing to do.
+    fn turn(&mut self, send: &mut Send<'_>) -> Result<(), SessionError> {
+        let outcome = self.step(send);
+        if outcome.is_err() {
+            self.incoming.clear();
+            // The alert that tells the peer what was wrong is still to be fetched.
+            let _ = self.step(&mut Send::Nothing);
+        }
+        outcome
+    }
+
+    fn step(&mut self, send: &mut Send<'_>) -> Result<(), SessionError> {
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.tls.process_tls_records(&mut self.incoming);
+            let mut done = false;
+            match state? {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        self.plain.extend_from_slice(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let room = self.outgoing.room(RECORD_BYTES + RECORD_OVERHEAD);
+                    let written = match data.encode(room) {
+                        Err(EncodeError::InsufficientSize(need)) => {
+                            let room = self.outgoing.room(need.required_size);
+                            data.encode(room)
+                        }
+                        outcome => outcome,
+                    };
+                    self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
+                }
+                // What was encoded waits in `outgoing`, and the caller writes that, in order,
+                // before anything else.
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::PeerClosed => self.peer_closed = true,
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    done = true;
+                    match std::mem::replace(send, Send::Nothing) {
+                        Send::Nothing => {}
+                        Send::Plain(plain) => {
+                            let records = plain.len() / RECORD_BYTES + 2;
+                            let most = plain.len() + records * RECORD_OVERHEAD;
+                            let room = self.outgoing.room(most);
+                            let written = match traffic.encrypt(plain, room) {
+                                // A key update waits to be sent along.
+                                Err(EncryptError::InsufficientSize(need)) => {
+                                    let room = self.outgoing.room(need.required_size);
+                                    traffic.encrypt(plain, room)
+                                }
+                                outcome => outcome,
+                            };
+                            self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
+                        }
+                        Send::CloseNotify => {
+                            let room = self.outgoing.room(RECORD_BYTES);
+                            let written = traffic.queue_close_notify(room);
+                            self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
+                        }
+                    }
+                }
+                // Early data is off (`max_early_data_size` is 0), so it and whatever a later
+                // rustls may add are as good as closed.
+                ConnectionState::BlockedHandshake
+                | ConnectionState::Closed
+                | ConnectionState::ReadEarlyData(_) => done = true,
+                _ => done = true,
+            }
+            self.incoming.drain(..discard.min(self.incoming.len()));
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}

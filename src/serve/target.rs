@@ -1,0 +1,254 @@
+//! The request target: which object, and which part of it the path itself names.
+//!
+//! Sans-IO; called by `request` and `answer`. The query is not looked at: tokens and CMCD, which
+//! live there, never change which object is meant.
+
+use super::request::Fault;
+use super::request::Method;
+use crate::key;
+use crate::key::KeyError;
+
+/// RFC 1035 section 2.3.4, and a bound for address literals.
+const HOST_BYTES_MAX: usize = 255;
+
+/// A parsed request target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'b> {
+    /// `*`, with OPTIONS only.
+    Asterisk,
+    /// The path, which begins with `/`, without its query.
+    Path(&'b [u8]),
+}
+
+/// What a path names: `/<key>` or `/<key>/range/<first>-<last>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'b> {
+    pub key: &'b str,
+    /// Inclusive; `first <= last`.
+    pub range: Option<(u64, u64)>,
+}
+
+/// Why a path names nothing here. The text goes to the viewer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// Could name something of another kind, but not an object: 404.
+    #[error("not found")]
+    NotFound,
+    /// No object can ever have this name: 400.
+    #[error("the path is not a key: {0}")]
+    Key(KeyError),
+    #[error("the path range must be `/range/<first>-<last>` with first <= last")]
+    Range,
+}
+
+impl<'b> Target<'b> {
+    /// RFC 9112 section 3.2: origin-form, absolute-form, and asterisk-form with OPTIONS.
+    pub fn parse(raw: &'b [u8], method: Method) -> Result<Self, Fault> {
+        if raw.contains(&b'#') {
+            return Err(Fault::TargetSyntax);
+        }
+        match raw {
+            b"*" if method == Method::Options => Ok(Self::Asterisk),
+            [b'/', ..] => Ok(Self::Path(without_query(raw))),
+            _ => absolute(raw),
+        }
+    }
+}
+
+impl<'b> Place<'b> {
+    pub fn parse(path: &'b [u8]) -> Result<Self, PlaceError> {
+        let path = path.strip_prefix(b"/").ok_or(PlaceError::NotFound)?;
+        // `/t/<token>/<key>` (tokens), `/fill/<digest>` (other boxes) and `/speedtest` (its own
+        // share of egress) branch off here once they exist; `key::check` reserves their names.
+        let (key, range) = match split_range(path) {
+            Some((key, spec)) => (key, Some(path_range(spec)?)),
+            None => (path, None),
+        };
+        match key::check(key) {
+            Ok(key) => Ok(Self { key, range }),
+            Err(KeyError::Empty | KeyError::Reserved(_)) => Err(PlaceError::NotFound),
+            Err(error) => Err(PlaceError::Key(error)),
+        }
+    }
+}
+
+/// `name`, `name:port`, `192.0.2.1`, `[2001:db8::1]:443`. Percent-encoding is refused: one
+/// spelling a host.
+pub fn is_host(text: &[u8]) -> bool {
+    if text.len() > HOST_BYTES_MAX {
+        return false;
+    }
+    let (host, port) = match text.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = literal.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            (&literal[..end], &literal[end + 1..])
+        }
+        None => {
+            let end = text.iter().position(|byte| *byte == b':');
+            text.split_at(end.unwrap_or(text.len()))
+        }
+    };
+    let good_host = if text.starts_with(b"[") {
+        let address = std::str::from_utf8(host).ok();
+        address.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+    } else {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        !host.is_empty() && host.iter().all(allowed)
+    };
+    good_host && is_port(port)
+}
+
+/// Nothing, or `:` and up to five digits.
+fn is_port(text: &[u8]) -> bool {
+    match text {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+fn absolute(raw: &[u8]) -> Result<Target<'_>, Fault> {
+    let scheme_ends = raw.windows(3).position(|window| window == b"://");
+    let (scheme, rest) = raw.split_at(scheme_ends.ok_or(Fault::TargetSyntax)?);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Fault::TargetSyntax);
+    }
+    let rest = &rest[3..];
+    let ends = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let (host, path) = rest.split_at(ends.unwrap_or(rest.len()));
+    if !is_host(host) {
+        return Err(Fault::HostSyntax);
+    }
+    match without_query(path) {
+        [] => Ok(Target::Path(b"/")),
+        path => Ok(Target::Path(path)),
+    }
+}
+
+fn without_query(path: &[u8]) -> &[u8] {
+    let end = path.iter().position(|byte| *byte == b'?');
+    &path[..end.unwrap_or(path.len())]
+}
+
+/// Cuts `key/range/spec`, where `spec` is the last segment.
+fn split_range(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    const MARK: &[u8] = b"/range/";
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    let spec = &path[slash + 1..];
+    let key = path[..=slash].strip_suffix(MARK)?;
+    Some((key, spec))
+}
+
+fn path_range(spec: &[u8]) -> Result<(u64, u64), PlaceError> {
+    let dash = spec.iter().position(|byte| *byte == b'-');
+    let (first, last) = spec.split_at(dash.ok_or(PlaceError::Range)?);
+    let first = super::range::digits(first).ok_or(PlaceError::Range)?;
+    let last = super::range::digits(&last[1..]).ok_or(PlaceError::Range)?;
+    if first > last {
+        return Err(PlaceError::Range);
+    }
+    Ok((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn place(path: &str) -> Result<Place<'_>, PlaceError> {
+        Place::parse(path.as_bytes())
+    }
+
+    #[test]
+    fn a_path_is_a_key_or_a_key_with_a_range() {
+        let plain = place("/a/b.m4s").unwrap();
+        assert_eq!((plain.key, plain.range), ("a/b.m4s", None));
+        let part = place("/a/b.m4s/range/0-99").unwrap();
+        assert_eq!((part.key, part.range), ("a/b.m4s", Some((0, 99))));
+        for bad in [
+            "/a/range/9-1",
+            "/a/range/x-1",
+            "/a/range/1",
+            "/a/range/-1",
+            "/a/range/",
+        ] {
+            assert_eq!(place(bad), Err(PlaceError::Range), "{bad}");
+        }
+        let inner = place("/a/range/0-1/b");
+        assert_eq!(inner, Err(PlaceError::Key(KeyError::RangeSegment)));
+        let huge = place("/a/range/5-99999999999999999999999").unwrap();
+        assert_eq!(huge.range, Some((5, u64::MAX)));
+    }
+
+    #[test]
+    fn what_is_reserved_or_empty_is_not_found_and_other_spellings_are_refused() {
+        for path in [
+            "/",
+            "/t/x/y",
+            "/fill/ab",
+            "/speedtest",
+            "/speedtest/range/0-9",
+            "/range/0-1",
+        ] {
+            let expected = path == "/range/0-1";
+            assert!(place(path).is_err(), "{path}");
+            assert_eq!(place(path) != Err(PlaceError::NotFound), expected, "{path}");
+        }
+        for path in ["/a%2fb", "//a", "/a/", "/a/../b", "/a/./b", "/a b"] {
+            assert!(matches!(place(path), Err(PlaceError::Key(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn targets_have_three_forms_and_no_fourth() {
+        let get = |raw: &'static str| Target::parse(raw.as_bytes(), Method::Get);
+        assert_eq!(get("/a?b=/c"), Ok(Target::Path(b"/a")));
+        assert_eq!(get("http://h.example:80/a?x"), Ok(Target::Path(b"/a")));
+        assert_eq!(get("HTTPS://[2001:db8::1]/a"), Ok(Target::Path(b"/a")));
+        assert_eq!(get("http://h"), Ok(Target::Path(b"/")));
+        assert_eq!(get("http://h?q"), Ok(Target::Path(b"/")));
+        assert_eq!(get("http://u@h/a"), Err(Fault::HostSyntax));
+        for bad in ["*", "a", "ftp://h/a", "/a#b", "h:443"] {
+            assert_eq!(get(bad), Err(Fault::TargetSyntax), "{bad}");
+        }
+        let options = Target::parse(b"*", Method::Options);
+        assert_eq!(options, Ok(Target::Asterisk));
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for good in ["a", "a.example:8443", "192.0.2.1", "[2001:db8::1]:1", "a:"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "a/b", "a@b", "[::1", "[a]", "a:b", "a:999999", "a%2e", "a,b",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_is_reached_by_its_own_path_alone(
+            key in "[a-zA-Z0-9._~-]{1,8}(/[a-zA-Z0-9._~-]{1,8}){0,3}", first in 0u64..100, more in 0u64..100) {
+            let last = first + more;
+            if key::check(key.as_bytes()).is_ok() {
+                let path = format!("/{key}");
+                prop_assert_eq!(place(&path).unwrap(), Place { key: &key, range: None });
+                let path = format!("/{key}/range/{first}-{last}");
+                let range = Some((first, last));
+                prop_assert_eq!(place(&path).unwrap(), Place { key: &key, range });
+            }
+        }
+
+        #[test]
+        fn no_path_panics_and_what_is_found_obeys_the_key_grammar(
+            path in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(place) = Place::parse(&path) {
+                prop_assert!(key::check(place.key.as_bytes()).is_ok());
+            }
+        }
+    }
+}

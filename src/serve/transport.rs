@@ -1,0 +1,137 @@
+//! A viewer's byte stream, plain or TLS, as the steps after the handshake see it.
+//!
+//! I/O: polls the stream; never waits by itself.
+
+use super::listener::ViewerStream;
+use super::scratch;
+use super::session::Session;
+use super::session::SessionError;
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use tokio::io::ReadBuf;
+
+/// Bytes taken from the stream at once: one TLS record, many requests.
+const READ_BYTES: usize = 17 * 1024;
+
+pub(super) enum Transport {
+    Plain(Box<dyn ViewerStream>),
+    Tls(TlsTransport),
+}
+
+/// A session and the stream that carries it.
+pub(super) struct TlsTransport {
+    pub(super) session: Box<Session>,
+    pub(super) stream: Box<dyn ViewerStream>,
+}
+
+impl Transport {
+    /// Appends what the viewer sent to `into`; 0 is the end.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => poll_read(stream, cx, |bytes| into.extend_from_slice(bytes)),
+            Self::Tls(tls) => tls.poll_fill(cx, into),
+        }
+    }
+
+    /// Sends what waits, a TLS close_notify, and the end of the stream.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Tls(tls) => {
+                // After a fatal alert there is nothing to be said, and that is no news.
+                let _ = tls.session.close();
+                ready!(tls.poll_flush(cx))?;
+                Pin::new(&mut *tls.stream).poll_shutdown(cx)
+            }
+        }
+    }
+
+    /// Reads and forgets; 0 is the end.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) | Self::Tls(TlsTransport { stream, .. }) => {
+                poll_read(stream, cx, |_| {})
+            }
+        }
+    }
+}
+
+impl TlsTransport {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        loop {
+            // Answers of the protocol itself (a key update) leave whenever there is a turn; a peer
+            // that does not take them must not stop us from reading.
+            if !self.session.outgoing().is_empty()
+                && let Poll::Ready(outcome) = self.poll_flush(cx)
+            {
+                outcome?;
+            }
+            match self.session.take_plain(into) {
+                0 if self.session.is_peer_closed() => return Poll::Ready(Ok(0)),
+                0 => {}
+                count => return Poll::Ready(Ok(count)),
+            }
+            if ready!(self.poll_receive(cx))? == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
+    }
+
+    /// Feeds the session once from the stream; 0 is the end.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { session, stream } = self;
+        let mut outcome: Result<(), SessionError> = Ok(());
+        let count = ready!(poll_read(stream, cx, |bytes| outcome = session.receive(bytes)))?;
+        Poll::Ready(outcome.map(|()| count).map_err(io::Error::other))
+    }
+
+    /// Writes what waits, to its end.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.session.outgoing().is_empty() {
+            ready!(self.poll_flush_some(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes some of what waits.
+    pub(super) fn poll_flush_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let count = ready!(poll_write(&mut self.stream, cx, self.session.outgoing()))?;
+        self.session.sent(count);
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// Writes some of `bytes`, which is not empty. A stream that takes nothing is broken.
+pub(super) fn poll_write(
+    stream: &mut Box<dyn ViewerStream>,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(&mut **stream).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        outcome => Poll::Ready(outcome),
+    }
+}
+
+fn poll_read(
+    stream: &mut Box<dyn ViewerStream>,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    scratch::with(|area| {
+        let mut buffer = ReadBuf::new(&mut area[..READ_BYTES]);
+        ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
+        let bytes = buffer.filled();
+        if !bytes.is_empty() {
+            take(bytes);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    })
+}

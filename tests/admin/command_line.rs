@@ -1,0 +1,96 @@
+//! `oca show`, `drain`, `undrain`, `reload` and `log-level` as a user runs them.
+
+use super::host::Host;
+use super::host::KEYS;
+use super::host::text;
+use oca::command::Command;
+use oca::command::Refusal;
+use serde_json::Value;
+use serde_json::json;
+
+#[test]
+fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
+    let host = Host::start(1);
+    let out = host.oca(&["show", "stat"]);
+    assert!(out.status.success());
+    assert!(text(&out.stdout).contains("gate.state\tserving\n"));
+    let json_text = text(&host.oca(&["show", "disks", "--json"]).stdout);
+    assert_eq!(json_text, host.client().get_text("/v1/disks").unwrap());
+    let disks = text(&host.oca(&["show", "disks"]).stdout);
+    let rows: Vec<_> = disks.lines().collect();
+    assert!(
+        rows[0].starts_with("path\tclass\tstate\tobjects\tbytes\tfree"),
+        "{disks}"
+    );
+    assert!(
+        rows[1].starts_with("/srv/oca/disk1\tnvme\tonline\t7\t1500000\t9"),
+        "{disks}"
+    );
+    assert!(disks.contains("wrong\\u{1b}[2J uuid"), "{disks}");
+
+    let all = text(&host.oca(&["show", "cat"]).stdout);
+    assert_eq!(all.lines().count(), KEYS + 1);
+    assert!(all.lines().last().unwrap().starts_with("k2499\t"));
+    let all = host.oca(&["show", "catalogue", "k1", "--json"]).stdout;
+    let all: Value = serde_json::from_slice(&all).unwrap();
+    assert_eq!(all["catalogue"].as_array().unwrap().len(), 1_000);
+    assert_eq!((&all["v"], &all["next"]), (&json!(1), &Value::Null));
+    let none = host.oca(&["show", "catalogue", "x y", "--json"]);
+    assert_eq!(none.status.code(), Some(4));
+    assert_eq!(text(&none.stdout), "");
+
+    let config = host.oca(&["show", "config", "--json"]).stdout;
+    assert!(
+        !text(&config).chars().any(|c| c.is_control() && c != '\n'),
+        "{config:?}"
+    );
+    let config = text(&host.oca(&["show", "config"]).stdout);
+    assert!(config.contains("serve.workers\t2\n"), "{config}");
+    assert!(
+        !config.contains('\u{1b}') && !config.contains('\u{9b}'),
+        "{config:?}"
+    );
+}
+
+#[test]
+fn the_command_line_ends_with_the_documented_exit_codes() {
+    let mut host = Host::start(4);
+    host.answer_commands(|command| match command {
+        Command::Drain { .. } => Ok(json!({"drained": true, "until": "2026-01-01T15:00:00Z"})),
+        Command::Undrain => Err(Refusal::State("it is stopping".to_owned())),
+        Command::Reload => Err(Refusal::BadRequest("a.toml:1:1\nb.toml:2:2".to_owned())),
+        Command::LogLevel { .. } => Ok(json!({"filter": "debug", "was": "info"})),
+        Command::Prefill { .. } | Command::PrefillStop => Err(Refusal::Failed(String::new())),
+    });
+    for (args, code, part) in [
+        (
+            &["drain", "--for", "3h"] as &[&str],
+            0,
+            "until 2026-01-01T15:00:00Z",
+        ),
+        (&["drain", "--for", "soon"], 2, "no number"),
+        (&["undrain"], 5, "it is stopping"),
+        (
+            &["reload"],
+            78,
+            "a.toml:1:1\nb.toml:2:2\noca: the running configuration stays",
+        ),
+        (&["log-level", "debug"], 0, "log filter is debug (was info)"),
+        (&["log-level", "inof"], 2, "did you mean `info`"),
+        (&["show", "con"], 2, "connections or config"),
+        (
+            &["show", "status", "k1"],
+            2,
+            "only `oca show catalogue` takes a key",
+        ),
+    ] {
+        let out = host.oca(args);
+        let told = text(&out.stdout) + &text(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
+        assert!(told.contains(part), "{args:?}: {told}");
+    }
+    host.room.take().unwrap().stop();
+    let out = host.oca(&["show", "status"]);
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out.stderr).contains("is the daemon running?"));
+}

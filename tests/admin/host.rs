@@ -1,0 +1,195 @@
+//! A daemon's admin room without the daemon: views and commands that tests control.
+
+use oca::admin;
+use oca::admin::Deps;
+use oca::admin::Views;
+use oca::cli::client::Client;
+use oca::clock;
+use oca::command::Command;
+use oca::command::Refusal;
+use oca::command::Request;
+use oca::gate::Gate;
+use oca::ids::BoxId;
+use oca::ids::Identity;
+use oca::ids::Profile;
+use oca::ids::SiteName;
+use oca::object::Digest;
+use oca::store;
+use oca::task::Heartbeat;
+use oca::telemetry;
+use serde_json::Value;
+use serde_json::json;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+pub(crate) const KEYS: usize = 2_500;
+
+/// A daemon's admin room without the daemon.
+pub(crate) struct Host {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) gate: watch::Sender<Gate>,
+    pub(crate) commands: mpsc::Receiver<Request>,
+    pub(crate) room: Option<admin::Handle>,
+}
+
+impl Host {
+    pub(crate) fn start(queue: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (gate, _) = watch::channel(Gate::Serving);
+        let (sender, commands) = mpsc::channel(queue);
+        let room = admin::start(&config(dir.path()), deps(&gate, sender)).unwrap();
+        let room = Some(room);
+        Self {
+            dir,
+            gate,
+            commands,
+            room,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("oca.sock")
+    }
+
+    pub(crate) fn read_only(&self) -> PathBuf {
+        self.dir.path().join("oca-ro.sock")
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.socket()).unwrap()
+    }
+
+    /// Answers every command in the background as a daemon would.
+    pub(crate) fn answer_commands(&mut self, answer: fn(&Command) -> Result<Value, Refusal>) {
+        let (_, empty) = mpsc::channel(1);
+        let mut commands = std::mem::replace(&mut self.commands, empty);
+        std::thread::spawn(move || {
+            while let Some(request) = commands.blocking_recv() {
+                let _ = request.reply.send(answer(&request.command));
+            }
+        });
+    }
+
+    /// Runs the binary against this box.
+    pub(crate) fn oca(&self, args: &[&str]) -> Output {
+        std::process::Command::new(env!("CARGO_BIN_EXE_oca"))
+            .args(args)
+            .arg("--socket")
+            .arg(self.socket())
+            .output()
+            .unwrap()
+    }
+}
+
+pub(crate) fn config(dir: &Path) -> admin::Config {
+    admin::Config {
+        socket: dir.join("oca.sock"),
+        read_only_socket: dir.join("oca-ro.sock"),
+        metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
+    }
+}
+
+pub(crate) fn deps(gate: &watch::Sender<Gate>, commands: mpsc::Sender<Request>) -> Deps {
+    let started = clock::now();
+    Deps {
+        commands,
+        views: views(gate),
+        metrics: telemetry::Registry::new("9.9.9", started),
+        heartbeats: vec![Heartbeat::new("control", started)],
+        reply_time: Duration::from_millis(300),
+    }
+}
+
+fn views(gate: &watch::Sender<Gate>) -> Views {
+    let site = SiteName::parse("TLS001.example.ISP").unwrap();
+    let id = BoxId::parse("c009-tls001-example-isp").unwrap();
+    Views {
+        identity: Identity {
+            id,
+            site,
+            profile: Profile::Storage,
+            timezone: "Europe/Paris".to_owned(),
+        },
+        version: "9.9.9",
+        started: clock::now(),
+        gate: gate.subscribe(),
+        drain: Arc::new(|| json!({"drained": false, "until": null})),
+        store: Arc::new(|| Arc::new(store_view())),
+        catalogue: Arc::new(catalogue),
+        serve: Arc::new(|| json!({"connections": 3, "requests": 12})),
+        tls: Arc::new(|| json!({"certificates": [{"names": ["box.example"]}]})),
+        config: Arc::new(|| json!({"serve": {"workers": 2}, "name": "a\u{1b}[31m\u{9b}b\n"})),
+        prefill: Arc::new(|| panic!("a view that panics")),
+    }
+}
+
+fn store_view() -> store::View {
+    let disk = |path: &str, state, reason: Option<&str>| store::DiskView {
+        path: path.into(),
+        uuid: None,
+        class: store::DiskClass::Nvme,
+        state,
+        reason: reason.map(str::to_owned),
+        since: "2026-01-01T00:00:00Z".to_owned(),
+        objects: 7,
+        bytes: 1_500_000,
+        free: 9,
+        quarantined: 1,
+    };
+    store::View {
+        generation: 5,
+        objects: 7,
+        bytes: 1_500_000,
+        manifest: Some(store::ManifestView {
+            epoch: 1,
+            generation: 2,
+            keys: 8,
+            missing: 1,
+        }),
+        disks: vec![
+            disk("/srv/oca/disk1", "online", None),
+            disk("/srv/oca/disk2", "refused", Some("wrong\u{1b}[2J uuid")),
+        ],
+    }
+}
+
+/// The rows `k0000` … in key order, as the store lists them.
+fn catalogue(prefix: &str, after: Option<&str>, most: usize) -> Vec<store::CatalogueRow> {
+    (0..KEYS)
+        .map(|n| format!("k{n:04}"))
+        .filter(|key| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after))
+        .take(most)
+        .map(|key| store::CatalogueRow {
+            digest: Digest::of(key.as_bytes()),
+            key,
+            bytes: 4,
+            disk: Some("/srv/oca/disk1".into()),
+            rank: 1,
+        })
+        .collect()
+}
+
+/// Sends bytes as they are and reads until the peer closes or the time is over.
+pub(crate) fn raw(socket: &Path, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    // The peer may close before it has read everything; its answer is what counts.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}

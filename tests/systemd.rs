@@ -1,0 +1,126 @@
+//! The unit files under `systemd/`: accepted by systemd's own tools without a word, and hardened.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A tool of the systemd package; a missing one is a failure, not a pass.
+fn run(tool: &str, args: &[&str], file: &Path) -> Output {
+    Command::new(tool)
+        .args(args)
+        .arg(file)
+        .env("SYSTEMD_PAGER", "")
+        .output()
+        .unwrap_or_else(|error| panic!("{tool}: {error}; install it: apt-get install -y systemd"))
+}
+
+fn words(out: &Output) -> String {
+    let bytes = [out.stdout.as_slice(), &out.stderr].concat();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The unit with the binary that was built, as `verify` insists that it exists.
+fn rendered(dir: &Path, change: impl Fn(String) -> String) -> PathBuf {
+    let unit = std::fs::read_to_string(repository().join("systemd/oca.service")).unwrap();
+    assert!(unit.contains("ExecStart=/usr/bin/oca run "));
+    let unit = unit.replace("/usr/bin/oca ", &format!("{} ", env!("CARGO_BIN_EXE_oca")));
+    let path = dir.join("oca.service");
+    std::fs::write(&path, change(unit)).unwrap();
+    path
+}
+
+#[test]
+fn the_unit_is_accepted_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = run(
+        "systemd-analyze",
+        &["verify"],
+        &rendered(dir.path(), |unit| unit),
+    );
+    assert!(out.status.success(), "{}", words(&out));
+    // Unknown keys are only warned about, with exit code 0.
+    assert_eq!(words(&out), "");
+}
+
+#[test]
+fn an_unknown_key_would_be_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let misspelt = |unit: String| unit.replace("WatchdogSec=", "WatchdogSecs=");
+    let out = run(
+        "systemd-analyze",
+        &["verify"],
+        &rendered(dir.path(), misspelt),
+    );
+    assert!(words(&out).contains("WatchdogSecs"), "{}", words(&out));
+}
+
+#[test]
+fn the_unit_is_hardened() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["security", "--offline=true", "--no-pager", "--threshold=40"];
+    let out = run("systemd-analyze", &args, &rendered(dir.path(), |unit| unit));
+    assert!(out.status.success(), "{}", words(&out));
+}
+
+#[test]
+fn what_the_daemon_relies_on_stands_in_the_unit() {
+    let unit = std::fs::read_to_string(repository().join("systemd/oca.service")).unwrap();
+    for line in [
+        "Type=notify",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "WatchdogSec=30",
+        "RestartPreventExitStatus=78",
+        "LimitCORE=0",
+        "LimitNOFILE=1048576",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "SystemCallFilter=adjtimex",
+        "User=oca",
+        "RuntimeDirectory=oca",
+        "StateDirectory=oca",
+    ] {
+        assert!(unit.lines().any(|have| have == line), "{line} is missing");
+    }
+}
+
+#[test]
+fn the_user_and_the_directories_can_be_made() {
+    for (tool, part) in [
+        ("systemd-sysusers", "sysusers.d"),
+        ("systemd-tmpfiles", "tmpfiles.d"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["etc", "srv"] {
+            std::fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        for file in ["passwd", "group"] {
+            std::fs::write(
+                root.path().join("etc").join(file),
+                "root:x:0:0::/:/bin/sh\n",
+            )
+            .unwrap();
+        }
+        let root_arg = format!("--root={}", root.path().display());
+        let create: &[&str] = match part {
+            "sysusers.d" => &[&root_arg],
+            _ => &[&root_arg, "--create"],
+        };
+        let file = repository().join("systemd").join(part).join("oca.conf");
+        let out = run(tool, create, &file);
+        assert!(out.status.success(), "{tool}: {}", words(&out));
+        if part == "sysusers.d" {
+            let passwd = std::fs::read_to_string(root.path().join("etc/passwd")).unwrap();
+            assert!(
+                passwd.lines().any(|line| line.starts_with("oca:")),
+                "{passwd}"
+            );
+        } else {
+            assert!(root.path().join("srv/oca").is_dir());
+        }
+    }
+}

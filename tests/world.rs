@@ -1,0 +1,147 @@
+//! The world in first form: a whole appliance, its operator and its viewers on one paused runtime,
+//! over in-memory streams. Time moves only where a test moves it.
+
+mod world {
+    pub(crate) mod viewer;
+    pub(crate) mod world_box;
+}
+
+use oca::appliance::Signal;
+use oca::clock;
+use oca::command::Command;
+use serde_json::json;
+use std::time::Duration;
+use world::viewer::Viewer;
+use world::world_box::WorldBox;
+
+const ANNA: &str = "192.0.2.10:4000";
+const BERT: &str = "198.51.100.7:4000";
+
+#[tokio::test(start_paused = true)]
+async fn a_blank_box_is_closed_until_it_is_prefilled_and_then_plays_what_it_was_given() {
+    let mut box_ = WorldBox::start("require = []").await;
+    let mut anna = Viewer::plain(&box_.net, ANNA).await;
+    let refused = anna.get("title/v1/seg-1.m4s").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("no-manifest"), "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+
+    box_.prefill().await;
+    for mut viewer in [
+        Viewer::plain(&box_.net, ANNA).await,
+        Viewer::tls(&box_.net, BERT, &box_.authority).await,
+    ] {
+        for (key, bytes) in box_.media() {
+            let answer = viewer.get(&key).await;
+            assert_eq!(answer.status, 200, "{key}");
+            assert_eq!(answer.body, bytes, "{key}");
+        }
+        assert_eq!(viewer.get("title/v1/none.m4s").await.status, 404);
+    }
+    box_.terminate().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_running_viewers_finish_and_ends_by_itself() {
+    let mut box_ = WorldBox::start("require = []").await;
+    box_.prefill().await;
+    let (key, bytes) = box_.media().remove(0);
+    let mut anna = Viewer::plain(&box_.net, ANNA).await;
+    assert_eq!(anna.get(&key).await.body, bytes);
+
+    let three_hours = Duration::from_secs(3 * 3600);
+    let drain = Command::Drain {
+        time: Some(three_hours),
+    };
+    assert_eq!(box_.ask(drain).await.unwrap()["drained"], json!(true));
+    let mut bert = Viewer::plain(&box_.net, BERT).await;
+    let refused = bert.get(&key).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("drained"), "{}", refused.text());
+    assert_eq!(anna.get(&key).await.body, bytes, "a running viewer goes on");
+    let mut anna_again = Viewer::plain(&box_.net, ANNA).await;
+    assert_eq!(
+        anna_again.get(&key).await.status,
+        200,
+        "on another connection, too"
+    );
+
+    box_.pass(Duration::from_secs(11 * 60)).await;
+    let mut anna_late = Viewer::plain(&box_.net, ANNA).await;
+    assert_eq!(
+        anna_late.get(&key).await.status,
+        503,
+        "silent for over ten minutes"
+    );
+
+    box_.pass(three_hours).await;
+    let mut bert = Viewer::plain(&box_.net, BERT).await;
+    assert_eq!(
+        bert.get(&key).await.status,
+        200,
+        "the drain ended by itself"
+    );
+    box_.terminate().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_reload_changes_nothing_and_a_good_one_counts() {
+    let mut box_ = WorldBox::start("require = []").await;
+    box_.prefill().await;
+    let (key, _) = box_.media().remove(0);
+
+    box_.write_config("require = [\"cloks\"]");
+    let refusal = box_.ask(Command::Reload).await.unwrap_err();
+    assert!(refusal.to_string().contains("clock"), "{refusal}");
+    assert_eq!(
+        Viewer::plain(&box_.net, ANNA).await.get(&key).await.status,
+        200
+    );
+
+    box_.write_config("require = [\"control\"]");
+    let answer = box_.ask(Command::Reload).await.unwrap();
+    assert_eq!(answer["changed"], json!(["gate.require"]));
+    let refused = Viewer::plain(&box_.net, BERT).await.get(&key).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("not-enabled"), "{}", refused.text());
+    box_.terminate().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn term_waits_for_a_running_response_and_not_for_a_stalled_one() {
+    let mut box_ = WorldBox::start("require = []").await;
+    box_.prefill().await;
+    let (key, bytes) = box_.largest();
+
+    let mut slow = Viewer::plain(&box_.net, ANNA).await;
+    let mut running = slow.begin(&key).await;
+    let mut stalled = Viewer::plain(&box_.net, BERT).await;
+    let _stalled = stalled.begin(&key).await;
+    box_.signal(Signal::Terminate).await;
+    assert_eq!(
+        running.rest().await,
+        bytes,
+        "the running response was finished"
+    );
+    let refused = Viewer::try_plain(&box_.net, ANNA).await;
+    assert!(refused.is_none(), "a stopping box takes no connections");
+
+    let asked = clock::now();
+    box_.ended(Duration::from_secs(40)).await.unwrap();
+    let waited = clock::now() - asked;
+    assert!(waited <= Duration::from_secs(34), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_term_stops_at_once() {
+    let mut box_ = WorldBox::start("require = []").await;
+    box_.prefill().await;
+    let (key, _) = box_.largest();
+    let mut stalled = Viewer::plain(&box_.net, BERT).await;
+    let _stalled = stalled.begin(&key).await;
+    let asked = clock::now();
+    box_.signal(Signal::Terminate).await;
+    box_.signal(Signal::Terminate).await;
+    box_.ended(Duration::from_secs(5)).await.unwrap();
+    assert!(clock::now() - asked <= Duration::from_secs(4));
+}
