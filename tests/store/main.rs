@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod command;
 mod disks;
 mod faults;
 mod identity;
