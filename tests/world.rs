@@ -1,6 +1,11 @@
 //! The world in first form: a whole appliance, its operator and its viewers on one paused runtime,
 //! over in-memory streams. Time moves only where a test moves it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
 mod world {
     pub(crate) mod viewer;
     pub(crate) mod world_box;

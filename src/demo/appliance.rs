@@ -7,12 +7,9 @@
 //! I/O: writes files, starts processes, asks the admin socket.
 
 use super::authority::Authority;
+use crate::cli::client::Client;
 use crate::clock;
 use anyhow::Context as _;
-use http_body_util::BodyExt as _;
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
@@ -202,20 +199,12 @@ impl Appliance {
         })
     }
 
-    /// A question to the admin socket.
+    /// A question to the admin socket. The client blocks, so it asks from a thread of its own.
     pub async fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        let stream = tokio::net::UnixStream::connect(self.socket())
+        let (socket, path) = (self.socket(), path.to_owned());
+        tokio::task::spawn_blocking(move || Ok(Client::new(&socket)?.get(&path)?))
             .await
-            .context("the admin socket does not answer")?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = hyper::Request::get(path)
-            .header("Host", "localhost")
-            .body(Empty::<Bytes>::new())?;
-        let answer = sender.send_request(request).await?;
-        let body = answer.into_body().collect().await?.to_bytes();
-        serde_json::from_slice(&body).with_context(|| format!("{path} told no JSON"))
+            .context("the question panicked")?
     }
 
     /// SIGKILL: what a power button does to a process.

@@ -1,13 +1,9 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::encoding::EncodeMetric;
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use crate::telemetry::Collector;
+use crate::telemetry::Exposition;
+use crate::telemetry::Registry;
 use std::fmt;
 
 #[derive(Debug)]
@@ -15,31 +11,29 @@ struct Scrape(Handle);
 
 impl Handle {
     /// Adds the metrics of serving to what `/metrics` tells.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Scrape(self.clone())));
+    pub fn register(&self, registry: &Registry) {
+        registry.register(Scrape(self.clone()));
     }
 }
 
 impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    fn collect(&self, into: &mut Exposition<'_>) -> fmt::Result {
         let view = self.0.view();
-        let statuses = view
-            .statuses
-            .iter()
-            .map(|(code, count)| (code.to_string(), *count));
+        let statuses = view.statuses.iter();
+        let statuses = statuses.map(|(code, count)| (code.to_string(), *count));
         family(
-            &mut encoder,
-            ("oca_http_requests", "Responses by status"),
+            into,
+            "http_requests",
+            "Responses by status",
             "code",
             statuses,
         )?;
-        let refusals = view
-            .refusals
-            .iter()
-            .map(|(reason, count)| (reason.clone(), *count));
+        let refusals = view.refusals.iter();
+        let refusals = refusals.map(|(reason, count)| (reason.clone(), *count));
         family(
-            &mut encoder,
-            ("oca_refusals", "Viewers turned away or cut off"),
+            into,
+            "refusals",
+            "Viewers turned away or cut off",
             "reason",
             refusals,
         )?;
@@ -47,61 +41,50 @@ impl Collector for Scrape {
             ("ok", view.handshakes.ok),
             ("failed", view.handshakes.failed),
         ];
+        let handshakes = handshakes.map(|(result, count)| (result.to_owned(), count));
         family(
-            &mut encoder,
-            ("oca_tls_handshakes", "TLS handshakes"),
+            into,
+            "tls_handshakes",
+            "TLS handshakes",
             "result",
-            handshakes
-                .into_iter()
-                .map(|(result, count)| (result.to_owned(), count)),
+            handshakes,
         )?;
-        for (name, help, value) in [
-            (
-                "oca_http_response_bytes",
-                "Object bytes given to the network",
-                view.bytes_sent,
-            ),
-            (
-                "oca_connections",
-                "Connections accepted",
-                view.connections.total,
-            ),
-            (
-                "oca_connection_panics",
-                "Connections that ended in a panic",
-                view.panics,
-            ),
-            (
-                "oca_access_log_dropped",
-                "Access log lines lost",
-                view.access_log.dropped,
-            ),
-        ] {
-            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(value).encode(descriptor)?;
-        }
-        let open = i64::try_from(view.connections.open).unwrap_or(i64::MAX);
-        let descriptor = encoder.encode_descriptor(
-            "oca_connections_open",
-            "Open connections",
-            None,
-            MetricType::Gauge,
+        let (sent, panics) = (float(view.bytes_sent), float(view.panics));
+        into.counter(
+            "http_response_bytes",
+            "Object bytes given to the network",
+            sent,
         )?;
-        ConstGauge::new(open).encode(descriptor)
+        into.counter("connection_panics", "Connections ended by a panic", panics)?;
+        let (total, open) = (view.connections.total, view.connections.open);
+        into.counter("connections", "Connections accepted", float(total))?;
+        into.gauge(
+            "connections_open",
+            "Connections open at this moment",
+            float(open),
+        )?;
+        let dropped = float(view.access_log.dropped);
+        into.counter("access_log_dropped", "Access log lines lost", dropped)
     }
 }
 
+/// One counter with one label.
 fn family(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
-    label: &'static str,
-    values: impl Iterator<Item = (String, u64)>,
+    into: &mut Exposition<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: impl IntoIterator<Item = (String, u64)>,
 ) -> fmt::Result {
-    let mut descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (value, count) in values {
-        let labels = [(label, value)];
-        let metric = descriptor.encode_family(&labels)?;
-        ConstCounter::new(count).encode(metric)?;
-    }
-    Ok(())
+    let counts: Vec<(String, u64)> = counts.into_iter().collect();
+    let samples: Vec<_> = counts
+        .iter()
+        .map(|(value, count)| (vec![(label, value.as_str())], float(*count)))
+        .collect();
+    into.counters(name, help, &samples)
+}
+
+/// OpenMetrics values are floating point; counts are exact up to 2^53.
+fn float(count: u64) -> f64 {
+    count as f64
 }

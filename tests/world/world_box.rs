@@ -27,8 +27,11 @@ use tokio::task::JoinHandle;
 pub(crate) const HTTP: &str = "203.0.113.1:80";
 pub(crate) const HTTPS: &str = "203.0.113.1:443";
 
-/// Real time that something on a disk thread may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Real time between two looks at what disk threads do.
+const REAL_PAUSE: Duration = Duration::from_millis(2);
+
+/// Looks before the test gives up: twenty seconds.
+const REAL_PAUSES_MAX: usize = 10_000;
 
 pub(crate) struct WorldBox {
     pub(crate) net: MemoryNet,
@@ -130,15 +133,16 @@ impl WorldBox {
     pub(crate) async fn prefill(&mut self) {
         let dir: PathBuf = self.dir.path().join("media");
         self.ask(Command::Prefill { dir }).await.unwrap();
-        let begun = std::time::Instant::now();
+        let mut tries = 0;
         loop {
             tokio::task::yield_now().await;
-            std::thread::sleep(Duration::from_millis(2));
+            clock::block_for(REAL_PAUSE);
             let mut probe = super::viewer::Viewer::plain(&self.net, "192.0.2.99:1").await;
             if probe.get(&self.largest().0).await.status == 200 {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "the prefill did not end");
+            tries += 1;
+            assert!(tries < REAL_PAUSES_MAX, "the prefill did not end");
         }
     }
 

@@ -220,9 +220,8 @@ fn values_that_contradict_each_other_are_told_at_the_later_one() {
     );
     assert_eq!(
         told_with(&[("serve.listen", "[]")]),
-        [
-            "7:10: serve.listen: no address to serve viewers on: `listen` and `plain_listen` are empty"
-        ]
+        ["7:10: serve.listen: no address to serve viewers on: \
+             `listen` and `plain_listen` are empty"]
     );
     assert_eq!(
         told_with(&[("admin.socket", "\"/run/oca/oca-ro.sock\"")]),
