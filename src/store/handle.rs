@@ -245,7 +245,7 @@ impl Handle {
             shared.quarantine(digest, volume, error.to_string());
         } else if error.kind() == io::ErrorKind::NotFound || root::is_medium_error(error) {
             if shared.forget(digest, volume) {
-                tracing::error!(disk, %digest, %error, "disk {disk}: object {digest} lost: {error}");
+                tracing::error!(disk, %digest, "disk {disk}: object {digest} lost: {error}");
             }
             shared.note_read_error(volume, digest, error);
         } else {

@@ -230,6 +230,10 @@ mod tests {
         out
     }
 
+    /// A good header whose count is a lie.
+    const HEADER: &str =
+        r#"{"v":1,"kind":"oca-manifest","epoch":0,"generation":0,"keys":99999999999}"#;
+
     fn sample() -> Vec<u8> {
         let bindings = ["a", "b/c"].map(|key| {
             let binding = Binding {
@@ -314,7 +318,7 @@ mod tests {
         #[test]
         fn no_lines_panic(lines in proptest::collection::vec(
             prop_oneof![
-                Just("{\"v\":1,\"kind\":\"oca-manifest\",\"epoch\":0,\"generation\":0,\"keys\":99999999999}"),
+                Just(HEADER),
                 Just("{\"k\":\"a\",\"d\":\"x\",\"n\":1,\"t\":1,\"r\":1}"),
                 Just("{\"blake3\":\"\"}"),
                 Just("{}"),

@@ -264,3 +264,150 @@ pub(super) fn stop(shared: &Shared) {
     }
     shared.state_dir.unlock();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Digest;
+    use crate::store;
+    use crate::store::Binding;
+    use crate::store::DiskClass;
+    use crate::store::DiskConfig;
+    use crate::store::Handle;
+    use crate::store::OpenError;
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+    use std::sync::mpsc::SyncSender;
+
+    fn store(dir: &std::path::Path, disks: usize) -> Handle {
+        let disk = |number: usize| {
+            let path = dir.join(format!("disk{number}"));
+            std::fs::create_dir_all(&path).unwrap();
+            DiskConfig {
+                path,
+                class: DiskClass::Ssd,
+                plain_directory: true,
+            }
+        };
+        let config = Config {
+            disks: (0..disks).map(disk).collect(),
+            state_dir: dir.join("state"),
+            deadline: Duration::from_millis(300),
+        };
+        let store = store::start(&config).unwrap();
+        until(|| store.is_ready());
+        store
+    }
+
+    fn until(mut holds: impl FnMut() -> bool) {
+        let end = clock::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(clock::now() < end, "waited in vain");
+            clock::block_for(Duration::from_millis(5));
+        }
+    }
+
+    /// Publishes one object on each of two disks, under the keys `0` and `1`.
+    fn publish(store: &Handle) -> [Digest; 2] {
+        ["0", "1"].map(|key| {
+            let other = BTreeSet::from([if key == "0" { 1 } else { 0 }]);
+            let mut publication = store.stage(b"x", 1, &other).unwrap();
+            publication.write(key.as_bytes().to_vec()).unwrap();
+            let published = publication.commit(None).unwrap();
+            let binding = Binding {
+                digest: published.digest,
+                length: 1,
+                last_modified: 0,
+                rank: 0,
+            };
+            let key = crate::key::Key::parse(key.as_bytes()).unwrap();
+            store.bind(&BTreeMap::from([(key, binding)])).unwrap();
+            published.digest
+        })
+    }
+
+    /// Makes the readers' or writers' thread of disk 0 hang until the answer is dropped.
+    fn hang(store: &Handle, readers: bool) -> SyncSender<()> {
+        let (release, held) = sync_channel::<()>(0);
+        let (started, begun) = sync_channel(1);
+        let volume = Arc::clone(&store.shared().volumes[0]);
+        let work = move || {
+            started.send(()).unwrap();
+            let _ = held.recv();
+        };
+        std::thread::spawn(move || {
+            let _ = if readers {
+                volume.read_blocking(move |_| work())
+            } else {
+                let queued = volume.write(volume.deadline(), move |_, _| work());
+                queued.and_then(|answer| volume.wait(&answer))
+            };
+        });
+        begun.recv().unwrap();
+        release
+    }
+
+    #[tokio::test]
+    async fn a_hung_disk_is_isolated_at_its_deadline_and_rejoins_when_it_answers() {
+        for readers in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = store(dir.path(), 2);
+            let [first, second] = publish(&store);
+            let started = clock::now();
+            let release = hang(&store, readers);
+            if readers {
+                let refused = store.open(first).await.unwrap_err();
+                let isolated = matches!(
+                    refused,
+                    OpenError::Unavailable {
+                        state: "isolated",
+                        ..
+                    }
+                );
+                assert!(isolated, "{refused}");
+            } else {
+                until(|| store.find("0").is_none());
+            }
+            let waited = clock::now().duration_since(started);
+            assert!(waited >= Duration::from_millis(250), "{waited:?}");
+            assert!(waited < Duration::from_secs(5), "{waited:?}");
+            assert!(store.find("0").is_none());
+            assert!(store.find("1").is_some());
+            assert_eq!(store.open(second).await.unwrap().length, 1);
+            until(|| store.view().disks[0].state == "isolated");
+            drop(release);
+            until(|| store.find("0").is_some());
+            assert_eq!(store.open(first).await.unwrap().digest, first);
+        }
+    }
+
+    #[test]
+    fn a_publisher_on_a_hung_disk_gets_an_error_and_stopping_does_not_wait_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), 1);
+        let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
+        let release = hang(&store, false);
+        publication.write(b"1".to_vec()).unwrap();
+        let error = publication.commit(None).unwrap_err().to_string();
+        assert!(error.contains("does not answer"), "{error}");
+        let started = clock::now();
+        store.stop();
+        assert!(clock::now().duration_since(started) < Duration::from_secs(5));
+        drop(release);
+    }
+
+    /// A paused clock jumps whenever its runtime waits for a disk thread: that is no hang.
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_does_not_isolate_a_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), 2);
+        let [first, _] = publish(&store);
+        let sleeper = tokio::spawn(clock::sleep(Duration::from_secs(3600)));
+        for _ in 0..50 {
+            assert!(store.open(first).await.is_ok());
+            tokio::time::advance(Duration::from_secs(100)).await;
+        }
+        sleeper.abort();
+        assert_eq!(store.view().disks[0].state, "online");
+    }
+}

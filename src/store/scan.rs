@@ -93,7 +93,7 @@ fn run(shared: &Shared, volume: &Volume, pulse: &Pulse, found: &mut Found) -> io
         let (disk, foreign, orphans) = (volume.name(), found.foreign, found.orphans);
         tracing::warn!(
             disk,
-            "disk {disk}: {foreign} foreign names ignored, {orphans} sidecars without object removed"
+            "disk {disk}: {foreign} foreign names ignored, {orphans} lone sidecars removed"
         );
     }
     Ok(space.read_only)

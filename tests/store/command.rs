@@ -1,4 +1,4 @@
-//! `oca prefill` as a process: what it prints, how it ends, and that SIGTERM and SIGKILL lose nothing.
+//! `oca prefill` as a process: what it prints, how it ends, and that no signal loses anything.
 
 use crate::tools::Lab;
 use crate::tools::assert_serves;
@@ -21,6 +21,7 @@ fn configured(lab: &Lab) -> PathBuf {
     let dir = lab.dir.path().display();
     let text = format!(
         "[appliance]\nid = \"c009-tls001-example-isp\"\nsite = \"TLS001.example.ISP\"\n\
+         timezone = \"UTC\"\nprofile = \"flash\"\n\
          state_dir = \"{dir}/state\"\n\
          [serve]\nlisten = []\nplain_listen = [\"127.0.0.1:8080\"]\n\
          [[disk]]\npath = \"{dir}/disk0\"\nclass = \"ssd\"\nplain_directory = true\n\
@@ -143,8 +144,13 @@ fn ended_by(lab: &Lab, media: &Path, ending: Signal) -> Output {
         .arg("--json")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let before = published(lab);
     let mut running = Running(command.spawn().unwrap());
-    until("some are published", || published(lab) > 20);
+    until("some are published", || {
+        let ended = running.0.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended before the signal: {ended:?}");
+        published(lab) > before + 20
+    });
     let pid = Pid::from_raw(i32::try_from(running.0.id()).unwrap());
     nix::sys::signal::kill(pid, ending).unwrap();
     let status = running.0.wait().unwrap();
