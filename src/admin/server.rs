@@ -26,6 +26,8 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -64,7 +66,8 @@ pub struct Handle {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     /// Closed when the thread has ended.
-    ended: mpsc::Receiver<()>,
+    /// In a mutex only so that a handle may be shared; nobody waits on it but the owner.
+    ended: Mutex<mpsc::Receiver<()>>,
     heartbeat: Heartbeat,
     metrics_address: Option<std::net::SocketAddr>,
 }
@@ -113,7 +116,7 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, AdminError> {
     Ok(Handle {
         stop: Some(stop),
         thread: Some(thread),
-        ended,
+        ended: Mutex::new(ended),
         heartbeat,
         metrics_address,
     })
@@ -140,7 +143,8 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // Fails only if the thread is gone already.
         let _ = self.stop.take().map(|stop| stop.send(()));
-        if self.ended.recv_timeout(STOP_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(STOP_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::error!("the admin thread is stuck; its sockets end with the process");
         } else if let Some(Err(_)) = self.thread.take().map(std::thread::JoinHandle::join) {
             tracing::error!("the admin thread panicked");
