@@ -1,4 +1,4 @@
-//! `oca show status|catalogue|disks|connections|tls|config|prefill`: what a running box is and does.
+//! `oca show WHAT`: what a running box is and does.
 //!
 //! I/O: asks the daemon, writes standard output.
 
