@@ -140,7 +140,8 @@ impl Shared {
     }
 }
 
-/// Moves an object and its sidecar to `quarantine/` with a file that says why. On the disk's thread.
+/// Moves an object and its sidecar to `quarantine/` with a file that says why. On the disk's
+/// thread.
 pub(super) fn set_aside(volume: &Volume, digest: Digest, reason: &str) {
     match try_set_aside(volume, digest, reason) {
         Ok(()) => {

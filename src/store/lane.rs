@@ -1,9 +1,9 @@
 //! A disk's own thread: calls that a sick disk may hang for ever wait here and nowhere else.
 //!
 //! Each [`super::volume`] has two lanes, one for readers and one for writers and scans, so that a
-//! flush never stands before a viewer's open. The queue is bounded; full is a refusal. Who waits for
-//! an answer waits for the volume's state as well: the watch thread isolates a volume whose lane is
-//! [`Lane::is_overdue`], which wakes everybody.
+//! flush never stands before a viewer's open. The queue is bounded; full is a refusal. Who waits
+//! for an answer waits for the volume's state as well: the watch thread isolates a volume whose
+//! lane is [`Lane::is_overdue`], which wakes everybody.
 //!
 //! I/O: runs what it is given, on a thread of its own.
 
@@ -25,7 +25,8 @@ use std::time::Duration;
 pub(super) const QUEUE_CALLS: usize = 1024;
 
 /// Milliseconds since the store started, as the watch thread last saw them. Lanes compare with it
-/// instead of reading a clock, so that callers on a paused test runtime and real disk threads agree.
+/// instead of reading a clock, so that callers on a paused test runtime and real disk threads
+/// agree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticks(Arc<AtomicU64>);
 

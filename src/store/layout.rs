@@ -1,8 +1,8 @@
 //! Names on a volume: `DISK.json`, `objects/ab/cd/<digest>`, `<digest>.meta`, `staging/`,
 //! `quarantine/`, `manifest`.
 //!
-//! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them are
-//! not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
+//! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them
+//! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
 //! missing `objects/ab/cd` is made, and its parent fsynced, *before* anything is staged, so that at
 //! the commit point the directory exists and is durable, which is what the publish order needs.
 

@@ -1,8 +1,8 @@
 //! The manifest in RAM: which key names which object. Compact, immutable, swapped whole.
 //!
 //! One arena of key bytes in key order, one row a key, one hash table of row numbers; no string and
-//! no digest a key. [`super::Handle::find`] reads it without a lock. Built by [`Builder`] from a file
-//! (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
+//! no digest a key. [`super::Handle::find`] reads it without a lock. Built by [`Builder`] from a
+//! file (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
 
 use super::Entry;
 use super::index::Index;

@@ -1,8 +1,8 @@
 //! Which volume gets an object. Pure: `prefill` (and fills) ask, nothing is read or written here.
 //!
 //! The most popular objects come first, so the fastest class with room gets each object; inside a
-//! class volumes share by weighted rendezvous hashing on free space, which is stable when disks come
-//! and go: an object moves only to or from the disk that changed.
+//! class volumes share by weighted rendezvous hashing on free space, which is stable when disks
+//! come and go: an object moves only to or from the disk that changed.
 
 use super::DiskClass;
 use crate::object::Digest;

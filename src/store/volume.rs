@@ -1,7 +1,7 @@
 //! One disk: its descriptor, its two threads, its state and its counts.
 //!
-//! Everybody who wants something of a disk asks here, waits for the answer or for the disk to go out
-//! of service, whichever comes first, and reports what was seen. What it means is decided by
+//! Everybody who wants something of a disk asks here, waits for the answer or for the disk to go
+//! out of service, whichever comes first, and reports what was seen. What it means is decided by
 //! [`super::state`].
 //!
 //! I/O: waits for the disk's threads; touches no disk itself.

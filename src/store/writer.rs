@@ -1,10 +1,10 @@
 //! Publishing: an object becomes visible only when it is whole, verified and durable.
 //!
-//! `prefill` (and fills) ask [`super::Handle::stage`] for a [`Publication`], feed it bytes in order,
-//! and [`Publication::commit`] it. The order is the safety rule: data → fdatasync → sidecar written,
-//! fsynced, renamed → object renamed (the commit point) → directories fsynced → index. A failed fsync
-//! is final: the kernel may have dropped the pages, so a second one that succeeds proves nothing;
-//! the file goes to quarantine and the disk is suspect.
+//! `prefill` (and fills) ask [`super::Handle::stage`] for a [`Publication`], feed it bytes in
+//! order, and [`Publication::commit`] it. The order is the safety rule: data → fdatasync → sidecar
+//! written, fsynced, renamed → object renamed (the commit point) → directories fsynced → index. A
+//! failed fsync is final: the kernel may have dropped the pages, so a second one that succeeds
+//! proves nothing; the file goes to quarantine and the disk is suspect.
 //!
 //! I/O: hashes on the caller's thread while the disk's thread writes; waits for the latter.
 

@@ -1,4 +1,5 @@
-//! `oca prefill` as a process: what it prints, how it ends, and that SIGTERM and SIGKILL lose nothing.
+//! `oca prefill` as a process: what it prints, how it ends, and that SIGTERM and SIGKILL lose
+//! nothing.
 
 use crate::tools::Lab;
 use crate::tools::assert_serves;
