@@ -58,7 +58,7 @@ pub fn check(bytes: &[u8]) -> Result<&str, KeyError> {
     }
     let bad = bytes
         .iter()
-        .position(|b| !matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/'));
+        .position(|b| !b.is_ascii_alphanumeric() && !b"-._~/".contains(b));
     if let Some(at) = bad {
         return Err(KeyError::Byte {
             byte: bytes[at],
@@ -124,7 +124,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_what_is_accepted_is_unchanged(bytes in proptest::collection::vec(any::<u8>(), 0..1100)) {
+        fn no_bytes_panic_and_what_is_accepted_is_unchanged(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1100)
+        ) {
             if let Ok(key) = Key::parse(&bytes) {
                 prop_assert_eq!(key.as_str().as_bytes(), &bytes[..]);
             }

@@ -4,8 +4,10 @@
 //!
 //! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
 //!    [`key`], [`media_type`], [`ids`], [`gate`], [`command`], [`help`].
-//! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], `sys` (every unsafe block).
-//! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten lines.
+//! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], `sys` (every unsafe
+//!    block).
+//! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten
+//!    lines.
 //! 4. The wiring: [`appliance`], and [`config`], the only room that knows TOML.
 //! 5. The outside: [`cli`], [`demo`].
 //!

@@ -98,13 +98,6 @@ fn the_user_and_the_directories_can_be_made() {
         for dir in ["etc", "srv"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        for file in ["passwd", "group"] {
-            std::fs::write(
-                root.path().join("etc").join(file),
-                "root:x:0:0::/:/bin/sh\n",
-            )
-            .unwrap();
-        }
         let root_arg = format!("--root={}", root.path().display());
         let create: &[&str] = match part {
             "sysusers.d" => &[&root_arg],

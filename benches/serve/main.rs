@@ -24,13 +24,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Paired rounds a figure.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 
 /// Measured time of one server in one round.
-const MEASURED: Duration = Duration::from_millis(1_500);
+const MEASURED: Duration = Duration::from_millis(1_200);
 
 /// Before it: connections are made, buffers reach their size.
-const WARM_UP: Duration = Duration::from_millis(400);
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +92,10 @@ fn run(json: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let begun = clock::now();
         let servers = Servers::start().await?;
-        eprintln!("{}", servers.conditions()?);
+        let prepared = (clock::now() - begun).as_secs();
+        eprintln!("{}; prepared in {prepared} s", servers.conditions()?);
         let mut figures = Vec::new();
         for case in CASES {
             let figure = measure(&servers, case).await.context(case.name)?;

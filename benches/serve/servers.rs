@@ -152,11 +152,13 @@ impl Servers {
     /// What anybody who compares these figures has to know.
     pub(crate) fn conditions(&self) -> anyhow::Result<String> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
-        let congestion = read("/proc/sys/net/ipv4/tcp_congestion_control")?;
+        let stream = std::net::TcpStream::connect(self.nginx.plain)?;
+        let congestion = socket2::SockRef::from(&stream).tcp_congestion()?;
+        let congestion = String::from_utf8_lossy(&congestion).into_owned();
         let version = nginx().arg("-v").output()?.stderr;
         Ok(format!(
             "congestion control of both: {}; peer: {}; load average {}",
-            congestion.trim(),
+            congestion.trim_end_matches('\0'),
             String::from_utf8_lossy(&version).trim(),
             read("/proc/loadavg")?.trim(),
         ))

@@ -1,6 +1,5 @@
 //! The views as metrics: gate, catalogue, disks, schedulers, and this room's own counters.
 
-use super::routes::number;
 use super::views::Views;
 use crate::clock;
 use crate::task::Heartbeat;
@@ -38,9 +37,6 @@ impl telemetry::Collector for Gauges {
             .collect();
         into.gauges("gate_closed", "Reasons for being closed.", &reasons)?;
         self.collect_store(into)?;
-        if let Some(open) = number((self.views.serve)().get("connections")) {
-            into.gauge("serve_connections", "Open viewer connections.", open)?;
-        }
         let now = clock::now();
         let alive: Vec<_> = self
             .heartbeats

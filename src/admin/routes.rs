@@ -26,7 +26,6 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,11 +223,16 @@ async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, F
 }
 
 async fn config(State(shared): State<Shared>) -> Response {
-    answer::ok(json!({"config": (shared.views.config)()}))
+    answer::ok((shared.views.config)())
 }
 
 async fn connections(State(shared): State<Shared>) -> Response {
-    answer::ok((shared.views.serve)())
+    // Counts and listeners, and beside them the viewers themselves.
+    let mut view = (shared.views.serve)();
+    if let Some(members) = view.as_object_mut() {
+        members.insert("viewers".to_owned(), (shared.views.viewers)());
+    }
+    answer::ok(view)
 }
 
 async fn tls(State(shared): State<Shared>) -> Response {
@@ -243,9 +247,4 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
     (kind, shared.metrics.render()).into_response()
-}
-
-/// The value of a view, for tests and metrics.
-pub(super) fn number(value: Option<&Value>) -> Option<f64> {
-    value.and_then(Value::as_f64)
 }

@@ -34,8 +34,11 @@ pub struct Views {
     pub catalogue: CatalogueFn,
     /// `serve`'s view; its member `connections`, if there is one, is repeated in status.
     pub serve: ValueFn,
+    /// An array, one object an open connection; bounded by whoever makes it.
+    pub viewers: ValueFn,
     pub tls: ValueFn,
-    /// The configuration in effect.
+    /// The configuration in effect: an object; `settings` in it is an array of
+    /// `{key, value, origin, reload}` for people.
     pub config: ValueFn,
     /// Progress of the running prefill and outcome of the last one.
     pub prefill: ValueFn,

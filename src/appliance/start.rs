@@ -26,6 +26,9 @@ use std::sync::MutexGuard;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// Open connections that `oca show connections` lists; the counts beside them are complete.
+const VIEWERS_SHOWN_MAX: usize = 1_000;
+
 pub(super) fn start(
     main_file: PathBuf,
     loaded: Loaded,
@@ -133,7 +136,7 @@ fn views(
     let identity = self::effective(effective).config.appliance.clone();
     let (drain, prefill) = (gatekeeper.shown_drain(), prefill.clone());
     let (of_store, rows) = (store.clone(), store.clone());
-    let (of_serve, of_tls) = (serve.clone(), serve.clone());
+    let (of_serve, of_tls, viewers) = (serve.clone(), serve.clone(), serve.clone());
     let effective = Arc::clone(effective);
     admin::Views {
         identity,
@@ -147,6 +150,7 @@ fn views(
         store: Arc::new(move || of_store.view()),
         catalogue: Arc::new(move |prefix, after, most| rows.catalogue(prefix, after, most)),
         serve: Arc::new(move || json!(of_serve.view())),
+        viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),
         config: Arc::new(move || shown_config(&effective)),
         prefill: Arc::new(move || prefill.view()),

@@ -19,20 +19,17 @@ pub(super) fn drain(time: Option<&str>, socket: &SocketArgs) -> anyhow::Result<E
         return Ok(Exit::Usage);
     }
     give(socket, "/v1/drain", &json!({"for": time}), |answer| {
-        let end = match answer.get("until").and_then(Value::as_str) {
-            Some(until) => format!("until {until}"),
+        let end = match answer.get("for").and_then(Value::as_str) {
+            Some(time) => format!("for {time}"),
             None => "until `oca undrain`".to_owned(),
         };
-        with_warning(
-            format!("drained {end}: no new viewers, running ones finish"),
-            answer,
-        )
+        format!("drained {end}: no new viewers, running ones finish")
     })
 }
 
 pub(super) fn undrain(socket: &SocketArgs) -> anyhow::Result<Exit> {
-    give(socket, "/v1/undrain", &json!({}), |answer| {
-        with_warning("not drained any more".to_owned(), answer)
+    give(socket, "/v1/undrain", &json!({}), |_| {
+        "not drained any more".to_owned()
     })
 }
 
@@ -57,7 +54,7 @@ pub(super) fn log_level(level: &str, socket: &SocketArgs) -> anyhow::Result<Exit
         &json!({"level": level}),
         |answer| {
             let name = |member| table::cell(&answer[member]);
-            format!("log filter is {} (was {})", name("filter"), name("was"))
+            format!("log filter is {} (was {})", name("level"), name("old"))
         },
     )
 }
@@ -88,14 +85,6 @@ fn print(
     Ok(Exit::Ok)
 }
 
-/// What the daemon adds when it did what was asked, but not as well as it should.
-fn with_warning(text: String, answer: &Value) -> String {
-    match answer.get("warning").and_then(Value::as_str) {
-        Some(warning) => format!("{text}\nwarning: {warning}"),
-        None => text,
-    }
-}
-
 fn reloaded(answer: &Value) -> String {
     let keys = |member: &str| -> Vec<String> {
         let list = answer.get(member).and_then(Value::as_array);
@@ -104,7 +93,7 @@ fn reloaded(answer: &Value) -> String {
             .map(table::cell)
             .collect()
     };
-    let (changed, restart) = (keys("changed"), keys("restart"));
+    let (changed, restart) = (keys("changed"), keys("restart_needed"));
     let mut lines = Vec::new();
     if changed.is_empty() && restart.is_empty() {
         lines.push("reloaded: nothing differs from what is running".to_owned());
@@ -121,10 +110,11 @@ mod tests {
 
     #[test]
     fn a_reload_tells_what_changed_and_what_waits_for_a_restart() {
-        let text = reloaded(&json!({"changed": ["gate.require"], "restart": ["serve.listen"]}));
+        let text =
+            reloaded(&json!({"changed": ["gate.require"], "restart_needed": ["serve.listen"]}));
         assert!(text.contains("changed: gate.require\n"), "{text}");
         assert!(text.contains("restart oca`): serve.listen"), "{text}");
-        let text = reloaded(&json!({"changed": [], "restart": []}));
+        let text = reloaded(&json!({"changed": [], "restart_needed": []}));
         assert!(text.contains("nothing differs"), "{text}");
     }
 }

@@ -28,6 +28,8 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
         }
     };
     let logs = telemetry::start(&loaded.config.telemetry)?;
+    // Keys of viewers' sessions live in this memory: no core dump, no debugger of another user.
+    nix::sys::prctl::set_dumpable(false).context("core dumps cannot be turned off")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("oca-control")

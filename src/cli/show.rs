@@ -1,4 +1,4 @@
-//! `oca show status|catalogue|disks|connections|tls|config|prefill`: what a running box is and does.
+//! `oca show WHAT`: what a running box is and does.
 //!
 //! I/O: asks the daemon, writes standard output.
 
@@ -76,7 +76,6 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             let prefix = args.argument.as_deref().unwrap_or_default();
             catalogue(&client, prefix, args.socket.json, medium, &mut out)
         }
-        Topic::Disks if !args.socket.json => disks(&client, medium, &mut out),
         Topic::Status
         | Topic::Disks
         | Topic::Connections
@@ -141,7 +140,7 @@ fn path(topic: Topic) -> &'static str {
     }
 }
 
-/// An answer that is shown as it is: the daemon's JSON, or one line a value.
+/// An answer in one piece: the daemon's JSON, a table of its list, or one line a value.
 fn whole(
     client: &Client,
     topic: Topic,
@@ -156,25 +155,42 @@ fn whole(
     }
     let mut value: Value = serde_json::from_str(&text)
         .map_err(|error| ClientError::Failed(format!("the answer is not JSON: {error}")))?;
+    if let Some((member, header)) = list(topic).filter(|(member, _)| value[*member].is_array()) {
+        let rows = rows(&value, member, header, medium);
+        out.write_all(table::table(medium, header, &rows).as_bytes())?;
+        return Ok(());
+    }
     if let Some(members) = value.as_object_mut() {
         members.remove("v");
-        // One section less to read: everything here is the configuration.
-        if let Some(config) = members.remove("config").filter(|_| topic == Topic::Config) {
-            value = config;
-        }
     }
     out.write_all(table::properties(medium, &value).as_bytes())?;
     Ok(())
 }
 
-fn disks(client: &Client, medium: Medium, out: &mut impl Write) -> Result<(), ShowError> {
-    let answer = client.get(path(Topic::Disks))?;
-    let header = [
-        "path", "class", "state", "objects", "bytes", "free", "since", "uuid", "reason",
-    ];
-    let rows = rows(&answer, "disks", &header, medium);
-    out.write_all(table::table(medium, &header, &rows).as_bytes())?;
-    Ok(())
+/// The member of an answer that is a list, and the columns of its rows.
+fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
+    match topic {
+        Topic::Disks => Some((
+            "disks",
+            &[
+                "path", "class", "state", "objects", "bytes", "free", "since", "uuid", "reason",
+            ],
+        )),
+        Topic::Connections => Some((
+            "viewers",
+            &[
+                "peer",
+                "worker",
+                "tls",
+                "busy",
+                "age_s",
+                "requests",
+                "bytes_sent",
+            ],
+        )),
+        Topic::Config => Some(("settings", &["key", "value", "origin", "reload"])),
+        Topic::Status | Topic::Catalogue | Topic::Tls | Topic::Prefill => None,
+    }
 }
 
 /// Every row, a page at a time, so that millions of keys fit in little memory.
@@ -246,9 +262,16 @@ fn rows(answer: &Value, list: &str, header: &[&str], medium: Medium) -> Vec<Vec<
 /// Sizes are rounded for people and exact for pipes.
 fn column(name: &str, value: &Value, medium: Medium) -> String {
     match value.as_u64() {
-        Some(bytes) if medium == Medium::Terminal && matches!(name, "bytes" | "free") => {
+        Some(bytes)
+            if medium == Medium::Terminal && matches!(name, "bytes" | "free" | "bytes_sent") =>
+        {
             Bytes(bytes).to_string()
         }
+        // Where a setting stands; without a place it has its default.
+        _ if name == "origin" => match (value["file"].as_str(), value["line"].as_u64()) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => "default".to_owned(),
+        },
         _ => table::cell(value),
     }
 }

@@ -13,6 +13,8 @@ use crate::object::Digest;
 use anyhow::Context as _;
 use hyper::StatusCode;
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 /// What there is to play, in order, each piece once.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +85,24 @@ pub(super) async fn play(
         tally.pieces += 1;
     }
     Ok(tally)
+}
+
+/// Plays the title over and over until a fetch fails. Returns the failed piece's place in the
+/// title, and why it failed; counts every piece played in `played`.
+pub(super) async fn play_until_cut(
+    viewer: &mut Viewer,
+    content: &Content,
+    pieces: &[Piece],
+    played: &AtomicUsize,
+) -> (usize, anyhow::Error) {
+    loop {
+        for (place, piece) in pieces.iter().enumerate() {
+            if let Err(error) = fetch(viewer, content, piece).await {
+                return (place, error);
+            }
+            played.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Fetches every file whole.

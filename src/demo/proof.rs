@@ -14,7 +14,7 @@ use super::content::Content;
 use super::edge;
 use super::play;
 use super::play::Plan;
-use super::playlist::Piece;
+use super::play::Tally;
 use super::report::Outcome;
 use super::report::Places;
 use super::report::Report;
@@ -33,7 +33,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const DISKS: usize = 2;
 const WORKERS: usize = 2;
@@ -41,8 +45,8 @@ const WORKERS: usize = 2;
 /// SIGTERM must end within `stop_time`; this much more for a busy machine.
 const STOP_SLACK: Duration = Duration::from_secs(3);
 
-/// A first read may hold all of a file that is shorter than this.
-const CUTTABLE_BYTES_MIN: u64 = 64 << 10;
+/// Viewers that play when the box is killed: enough that some are always in mid-segment.
+const CRASH_VIEWERS: usize = 4;
 
 /// Viewers have addresses of their own: a draining box knows them by it.
 const FIRST_VIEWER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -52,7 +56,7 @@ const SECOND_VIEWER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 #[derive(Debug)]
 pub(super) struct Proof {
     appliance: Appliance,
-    content: Content,
+    content: Arc<Content>,
     _scratch: Scratch,
 }
 
@@ -79,7 +83,7 @@ pub(super) fn prepare(
     report.record("certificate", "a private CA and one below it", outcome)?;
     Ok(appliance.map(|appliance| Proof {
         appliance,
-        content,
+        content: Arc::new(content),
         _scratch: scratch,
     }))
 }
@@ -211,18 +215,20 @@ impl Proof {
         for (name, version) in [("TLS 1.2", &TLS12), ("TLS 1.3", &TLS13)] {
             let mut viewer = self.viewer(FIRST_VIEWER, &[version])?;
             let length = edge::whole(&mut viewer, &self.content).await;
-            lengths.push(Bytes(length.context(name)?).to_string());
+            let length = Bytes(length.context(name)?);
+            lengths.push(format!("{length} over {name}"));
         }
-        Ok((true, format!("{} each time", lengths.join(" and "))))
+        Ok((true, lengths.join(", ")))
     }
 
-    /// `kill -9` in the middle of a segment, restart, compare, play on.
+    /// `kill -9` under viewers that play, restart, compare, play on.
     async fn crash(&mut self, report: &mut Report) -> anyhow::Result<bool> {
         let before = self.catalogue().await;
-        let mut rest = Vec::new();
-        let killed = self.kill_in_mid_play(&mut rest).await;
+        let mut cuts = Vec::new();
+        let killed = self.kill_in_mid_play(&mut cuts).await;
         self.appliance.kill();
-        report.record("kill -9", "in the middle of a segment", killed)?;
+        let expected = format!("{CRASH_VIEWERS} viewers are cut while they play");
+        report.record("kill -9", expected, killed)?;
         let started = self.start().await;
         let expected = format!("serving within {} s", READY_WITHIN.as_secs());
         if !report.record("restart", expected, started)? {
@@ -238,47 +244,59 @@ impl Proof {
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         report.record("nothing lost", "the same keys and digests", lost)?;
-        let played = self.play_on(&rest).await;
-        report.record("play on", "the cut segment and all after it", played)?;
+        let played = self.play_on(&cuts).await;
+        report.record("play on", "each from the piece that was cut", played)?;
         Ok(true)
     }
 
-    /// Plays the first half, begins the largest piece of the second half and kills the box.
-    /// Leaves in `rest` what is still to be played.
-    async fn kill_in_mid_play(&mut self, rest: &mut Vec<Piece>) -> Outcome {
+    /// Lets viewers play and kills the box in the middle. Leaves in `cuts` where each was cut.
+    async fn kill_in_mid_play(&mut self, cuts: &mut Vec<usize>) -> Outcome {
         let mut viewer = self.viewer(FIRST_VIEWER, &[&TLS13])?;
-        let mut plan = play::plan(&mut viewer, &self.content).await?;
-        let half = plan.pieces.len() / 2;
-        let length = |piece: &Piece| {
-            let source = self.content.files.get(&piece.key);
-            source.map_or(0, |source| source.length)
-        };
-        *rest = plan.pieces.split_off(half);
-        rest.sort_by_key(|piece| std::cmp::Reverse(length(piece)));
-        play::play(&mut viewer, &self.content, &plan.pieces).await?;
-        let cut = rest.first().context("there is nothing to play")?;
-        let (key, length) = (cut.key.clone(), length(cut));
-        let mut body = viewer.open(&key, &[]).await?.into_body();
-        let first = viewer::next(&mut body).await?;
-        let mut got = first.map_or(0, |bytes| bytes.len() as u64);
-        let in_the_middle = got < length || length < CUTTABLE_BYTES_MIN;
-        self.appliance.kill();
-        let at = got;
-        // What the kernel had accepted for sending may still arrive; then the connection is cut.
-        while let Ok(Some(bytes)) = viewer::next(&mut body).await {
-            got += bytes.len() as u64;
+        let plan = Arc::new(play::plan(&mut viewer, &self.content).await?);
+        let (pieces, played) = (plan.pieces.len(), Arc::new(AtomicUsize::new(0)));
+        let mut playing = JoinSet::new();
+        for _ in 0..CRASH_VIEWERS {
+            let mut viewer = self.viewer(FIRST_VIEWER, &[&TLS13])?;
+            let (content, plan) = (Arc::clone(&self.content), Arc::clone(&plan));
+            let played = Arc::clone(&played);
+            playing.spawn(async move {
+                play::play_until_cut(&mut viewer, &content, &plan.pieces, &played).await
+            });
         }
+        while played.load(Ordering::Relaxed) < CRASH_VIEWERS * pieces / 2 {
+            if let Some(ended) = playing.try_join_next() {
+                let (place, error) = ended.context("a viewer panicked")?;
+                return Err(error.context(format!("cut at piece {place} before the kill")));
+            }
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+        self.appliance.kill();
+        while let Some(ended) = playing.join_next().await {
+            cuts.push(ended.context("a viewer panicked")?.0);
+        }
+        cuts.sort_unstable();
+        let played = played.load(Ordering::Relaxed);
         Ok((
-            in_the_middle,
-            format!("{half} pieces played; killed at byte {at} of {length} of {key}; {got} came"),
+            true,
+            format!("{played} pieces played, then cut at pieces {cuts:?} of {pieces}"),
         ))
     }
 
-    async fn play_on(&self, rest: &[Piece]) -> Outcome {
-        let mut viewer = self.viewer(FIRST_VIEWER, &[&TLS13])?;
-        let tally = play::play(&mut viewer, &self.content, rest).await?;
-        let (pieces, bytes) = (tally.pieces, Bytes(tally.bytes));
-        Ok((pieces > 0, format!("{pieces} pieces, {bytes}")))
+    async fn play_on(&self, cuts: &[usize]) -> Outcome {
+        let mut sum = Tally::default();
+        for &cut in cuts {
+            let mut viewer = self.viewer(FIRST_VIEWER, &[&TLS13])?;
+            let plan = play::plan(&mut viewer, &self.content).await?;
+            let rest = plan.pieces.get(cut..).unwrap_or_default();
+            let tally = play::play(&mut viewer, &self.content, rest).await?;
+            sum.pieces += tally.pieces;
+            sum.bytes += tally.bytes;
+        }
+        let (viewers, pieces, bytes) = (cuts.len(), sum.pieces, Bytes(sum.bytes));
+        Ok((
+            pieces > 0,
+            format!("{viewers} viewers to the end: {pieces} pieces, {bytes}"),
+        ))
     }
 
     /// Keys and digests as the box tells them.

@@ -3,7 +3,9 @@
 //! I/O: writes to standard output; progress for people goes to standard error.
 
 use anyhow::Context as _;
+use comfy_table::ContentArrangement;
 use comfy_table::Table;
+use comfy_table::presets::ASCII_FULL_CONDENSED;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 use std::io::IsTerminal as _;
@@ -87,9 +89,12 @@ impl Report {
             return Ok(());
         }
         let mut table = Table::new();
-        if std::io::stdout().is_terminal() {
-            table.load_style(UTF8_FULL_CONDENSED);
-        }
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(if std::io::stdout().is_terminal() {
+            UTF8_FULL_CONDENSED
+        } else {
+            ASCII_FULL_CONDENSED
+        });
         table.set_header(["", "step", "measured", "expected"]);
         for step in &self.steps {
             table.add_row([mark(step.ok), step.step, &step.measured, &step.expected]);

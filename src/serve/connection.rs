@@ -48,11 +48,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-/// After the last response the viewer has this long, and may send this much, before the connection
-/// is dropped: closing with unread bytes would reset it and could eat the response's tail.
-const GOODBYE_TIME: Duration = Duration::from_secs(2);
-const GOODBYE_BYTES: usize = 256 * 1024;
-
 /// While the box stops, a viewer that was watching may fetch again within this time; others are
 /// closed as soon as they are idle.
 const STOPPING_IDLE_TIME: Duration = Duration::from_secs(5);
@@ -135,7 +130,7 @@ impl Connection {
                 Err(()) => return,
             }
         }
-        self.goodbye().await;
+        self.transport.close(&mut self.alarm).await;
     }
 
     /// Drops the head that was answered from the buffer.
@@ -199,6 +194,8 @@ impl Connection {
     fn decide(&mut self, head: Range<usize>) -> Exchange {
         let now = clock::now();
         self.requests += 1;
+        // A reload during the wait counts from this request on.
+        self.look_at_settings();
         let settings = Arc::clone(&self.settings);
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let head = match Head::parse(&self.buffer[head], &mut room, settings.limits.headers) {
@@ -347,31 +344,6 @@ impl Connection {
             };
             sink.write(record, &ending, clock::now());
         }
-    }
-
-    /// Lingering close (RFC 9112 section 9.6): our end first, then what the viewer still says.
-    async fn goodbye(&mut self) {
-        self.alarm.set(clock::now() + GOODBYE_TIME);
-        let mut left = GOODBYE_BYTES;
-        let mut shut = false;
-        poll_fn(|cx| {
-            if !shut {
-                match self.transport.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => shut = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return self.alarm.poll(cx),
-                }
-            }
-            while left > 0 {
-                match self.transport.poll_discard(cx) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(count)) => left = left.saturating_sub(count),
-                    Poll::Pending => return self.alarm.poll(cx),
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
     }
 }
 

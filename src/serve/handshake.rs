@@ -10,6 +10,7 @@ use super::listener::ViewerStream;
 use super::session::Session;
 use super::session::SessionError;
 use super::transport::TlsTransport;
+use super::transport::Transport;
 use rustls::ServerConfig;
 use std::future::poll_fn;
 use std::io;
@@ -32,6 +33,17 @@ pub(super) enum HandshakeError {
     Session(#[from] SessionError),
 }
 
+impl HandshakeError {
+    /// The session has an alert for the viewer; a broken stream and a slow viewer get none.
+    fn has_alert(&self) -> bool {
+        match self {
+            Self::Io(error) => error.kind() == io::ErrorKind::Other,
+            Self::Session(_) => true,
+            Self::NotTls | Self::Slow | Self::Gone => false,
+        }
+    }
+}
+
 /// Runs the handshake until the alarm rings.
 pub(super) async fn run(
     stream: Box<dyn ViewerStream>,
@@ -51,8 +63,9 @@ pub(super) async fn run(
             // A TLS alert would only puzzle whoever reads it as HTTP.
             Err(_) if tls.session.is_not_tls() => return Err(HandshakeError::NotTls),
             Err(error) => {
-                // The alert is worth one try, no more.
-                let _ = timed(alarm, |cx| tls.poll_flush(cx)).await;
+                if error.has_alert() {
+                    Transport::Tls(tls).close(alarm).await;
+                }
                 return Err(error);
             }
         }

@@ -8,11 +8,14 @@
 
 use super::scratch;
 use rustls::ServerConfig;
+use rustls::server::ServerConnectionData as Side;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
 use rustls::unbuffered::EncodeError;
+use rustls::unbuffered::EncodeTlsData;
 use rustls::unbuffered::EncryptError;
 use rustls::unbuffered::UnbufferedStatus;
+use rustls::unbuffered::WriteTraffic;
 use std::sync::Arc;
 
 /// Ciphertext held unread: a fragmented handshake message may have 64 KiB, a record 16 KiB.
@@ -57,6 +60,7 @@ pub(super) struct Session {
     outgoing: Outgoing,
     begun: bool,
     not_tls: bool,
+    failed: bool,
     peer_closed: bool,
     close_queued: bool,
 }
@@ -80,6 +84,40 @@ impl Outgoing {
             self.buffer = larger;
         }
         &mut self.buffer[self.end..]
+    }
+
+    /// A handshake message, key update or alert.
+    fn encode(&mut self, mut data: EncodeTlsData<'_, Side>) -> Result<(), SessionError> {
+        let written = match data.encode(self.room(RECORD_BYTES + RECORD_OVERHEAD)) {
+            Err(EncodeError::InsufficientSize(need)) => data.encode(self.room(need.required_size)),
+            outcome => outcome,
+        };
+        self.end += written.map_err(|_| SessionError::CannotSend)?;
+        Ok(())
+    }
+
+    fn encrypt(
+        &mut self,
+        mut to: WriteTraffic<'_, Side>,
+        plain: &[u8],
+    ) -> Result<(), SessionError> {
+        let records = plain.len() / RECORD_BYTES + 2;
+        let most = plain.len() + records * RECORD_OVERHEAD;
+        let written = match to.encrypt(plain, self.room(most)) {
+            // A key update waits to be sent along.
+            Err(EncryptError::InsufficientSize(need)) => {
+                to.encrypt(plain, self.room(need.required_size))
+            }
+            outcome => outcome,
+        };
+        self.end += written.map_err(|_| SessionError::CannotSend)?;
+        Ok(())
+    }
+
+    fn close(&mut self, mut to: WriteTraffic<'_, Side>) -> Result<(), SessionError> {
+        let written = to.queue_close_notify(self.room(RECORD_BYTES));
+        self.end += written.map_err(|_| SessionError::CannotSend)?;
+        Ok(())
     }
 
     fn release(&mut self) {
@@ -111,6 +149,7 @@ impl Session {
             outgoing: Outgoing::default(),
             begun: false,
             not_tls: false,
+            failed: false,
             peer_closed: false,
             close_queued: false,
         })
@@ -213,79 +252,80 @@ impl Session {
 
     /// Lets rustls go on until it waits for the peer or has nothing to do.
     fn turn(&mut self, send: &mut Send<'_>) -> Result<(), SessionError> {
-        let outcome = self.step(send);
+        if self.failed {
+            return Err(SessionError::CannotSend);
+        }
+        let outcome = loop {
+            match self.step(send) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         if outcome.is_err() {
-            self.incoming.clear();
-            // The alert that tells the peer what was wrong is still to be fetched.
-            let _ = self.step(&mut Send::Nothing);
+            self.failed = true;
+            self.fetch_alert();
         }
         outcome
     }
 
-    fn step(&mut self, send: &mut Send<'_>) -> Result<(), SessionError> {
-        loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.tls.process_tls_records(&mut self.incoming);
-            let mut done = false;
-            match state? {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        discard += record.discard;
-                        self.plain.extend_from_slice(record.payload);
-                    }
+    /// After a failure: takes the alert that tells the peer what was wrong, with one call and no
+    /// more. rustls gives what waits before it reads on; were it to read on, in bytes of which it
+    /// remembers positions, it would fail for the second time, and that it asserts against.
+    fn fetch_alert(&mut self) {
+        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut self.incoming);
+        if let Ok(ConnectionState::EncodeTlsData(data)) = state {
+            // No alert is no further trouble: the connection ends either way.
+            let _ = self.outgoing.encode(data);
+        }
+    }
+
+    /// One state of rustls' machine. False once it waits for somebody.
+    fn step(&mut self, send: &mut Send<'_>) -> Result<bool, SessionError> {
+        let UnbufferedStatus { mut discard, state } =
+            self.tls.process_tls_records(&mut self.incoming);
+        let goes_on = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record?;
+                    discard += record.discard;
+                    self.plain.extend_from_slice(record.payload);
                 }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    let room = self.outgoing.room(RECORD_BYTES + RECORD_OVERHEAD);
-                    let written = match data.encode(room) {
-                        Err(EncodeError::InsufficientSize(need)) => {
-                            let room = self.outgoing.room(need.required_size);
-                            data.encode(room)
-                        }
-                        outcome => outcome,
-                    };
-                    self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
+                Ok(true)
+            }
+            Ok(ConnectionState::EncodeTlsData(data)) => {
+                self.outgoing.encode(data)?;
+                Ok(true)
+            }
+            // What was encoded waits in `outgoing`, and the caller writes that, in order, before
+            // anything else.
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Ok(true)
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                self.peer_closed = true;
+                Ok(true)
+            }
+            Ok(ConnectionState::WriteTraffic(traffic)) => {
+                match std::mem::replace(send, Send::Nothing) {
+                    Send::Nothing => {}
+                    Send::Plain(plain) => self.outgoing.encrypt(traffic, plain)?,
+                    Send::CloseNotify => self.outgoing.close(traffic)?,
                 }
-                // What was encoded waits in `outgoing`, and the caller writes that, in order,
-                // before anything else.
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => self.peer_closed = true,
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    done = true;
-                    match std::mem::replace(send, Send::Nothing) {
-                        Send::Nothing => {}
-                        Send::Plain(plain) => {
-                            let records = plain.len() / RECORD_BYTES + 2;
-                            let most = plain.len() + records * RECORD_OVERHEAD;
-                            let room = self.outgoing.room(most);
-                            let written = match traffic.encrypt(plain, room) {
-                                // A key update waits to be sent along.
-                                Err(EncryptError::InsufficientSize(need)) => {
-                                    let room = self.outgoing.room(need.required_size);
-                                    traffic.encrypt(plain, room)
-                                }
-                                outcome => outcome,
-                            };
-                            self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
-                        }
-                        Send::CloseNotify => {
-                            let room = self.outgoing.room(RECORD_BYTES);
-                            let written = traffic.queue_close_notify(room);
-                            self.outgoing.end += written.map_err(|_| SessionError::CannotSend)?;
-                        }
-                    }
-                }
-                // Early data is off (`max_early_data_size` is 0), so it and whatever a later
-                // rustls may add are as good as closed.
+                Ok(false)
+            }
+            // Early data is off (`max_early_data_size` is 0), so it and whatever a later rustls
+            // may add are as good as closed.
+            Ok(
                 ConnectionState::BlockedHandshake
                 | ConnectionState::Closed
-                | ConnectionState::ReadEarlyData(_) => done = true,
-                _ => done = true,
-            }
-            self.incoming.drain(..discard.min(self.incoming.len()));
-            if done {
-                return Ok(());
-            }
-        }
+                | ConnectionState::ReadEarlyData(_),
+            ) => Ok(false),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+        self.incoming.drain(..discard.min(self.incoming.len()));
+        goes_on
     }
 }

@@ -1,20 +1,29 @@
 //! A viewer's byte stream, plain or TLS, as the steps after the handshake see it.
 //!
-//! I/O: polls the stream; never waits by itself.
+//! I/O: reads and writes the stream. Only [`Transport::close`] waits.
 
+use super::alarm::Alarm;
 use super::listener::ViewerStream;
 use super::scratch;
 use super::session::Session;
 use super::session::SessionError;
+use crate::clock;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 use tokio::io::ReadBuf;
 
 /// Bytes taken from the stream at once: one TLS record, many requests.
 const READ_BYTES: usize = 17 * 1024;
+
+/// After the last response the viewer has this long, and may send this much, before the connection
+/// is dropped: closing with unread bytes would reset it and could eat the response's tail.
+const GOODBYE_TIME: Duration = Duration::from_secs(2);
+const GOODBYE_BYTES: usize = 256 * 1024;
 
 pub(super) enum Transport {
     Plain(Box<dyn ViewerStream>),
@@ -60,6 +69,33 @@ impl Transport {
                 poll_read(stream, cx, |_| {})
             }
         }
+    }
+}
+
+impl Transport {
+    /// Lingering close (RFC 9112 section 9.6): our end first, then what the viewer still says.
+    pub(super) async fn close(&mut self, alarm: &mut Alarm) {
+        alarm.set(clock::now() + GOODBYE_TIME);
+        let mut left = GOODBYE_BYTES;
+        let mut shut = false;
+        poll_fn(|cx| {
+            if !shut {
+                match self.poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return alarm.poll(cx),
+                }
+            }
+            while left > 0 {
+                match self.poll_discard(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => left = left.saturating_sub(count),
+                    Poll::Pending => return alarm.poll(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

@@ -28,6 +28,12 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     );
     assert!(disks.contains("wrong\\u{1b}[2J uuid"), "{disks}");
 
+    let viewers = text(&host.oca(&["show", "conn"]).stdout);
+    assert!(
+        viewers.ends_with("192.0.2.7:4711\t-\ttrue\t-\t-\t-\t-\n"),
+        "{viewers}"
+    );
+
     let all = text(&host.oca(&["show", "cat"]).stdout);
     assert_eq!(all.lines().count(), KEYS + 1);
     assert!(all.lines().last().unwrap().starts_with("k2499\t"));
@@ -45,7 +51,12 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
         "{config:?}"
     );
     let config = text(&host.oca(&["show", "config"]).stdout);
-    assert!(config.contains("serve.workers\t2\n"), "{config}");
+    assert!(
+        config.contains(
+            "serve.workers\t2\ta\\u{1b}[31m\\u{9b}b\\n:7\ttrue\ngate.require\t[]\tdefault\t"
+        ),
+        "{config}"
+    );
     assert!(
         !config.contains('\u{1b}') && !config.contains('\u{9b}'),
         "{config:?}"
@@ -56,18 +67,14 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
 fn the_command_line_ends_with_the_documented_exit_codes() {
     let mut host = Host::start(4);
     host.answer_commands(|command| match command {
-        Command::Drain { .. } => Ok(json!({"drained": true, "until": "2026-01-01T15:00:00Z"})),
+        Command::Drain { .. } => Ok(json!({"drained": true, "for": "3h"})),
         Command::Undrain => Err(Refusal::State("it is stopping".to_owned())),
         Command::Reload => Err(Refusal::BadRequest("a.toml:1:1\nb.toml:2:2".to_owned())),
-        Command::LogLevel { .. } => Ok(json!({"filter": "debug", "was": "info"})),
+        Command::LogLevel { .. } => Ok(json!({"level": "debug", "old": "info"})),
         Command::Prefill { .. } | Command::PrefillStop => Err(Refusal::Failed(String::new())),
     });
     for (args, code, part) in [
-        (
-            &["drain", "--for", "3h"] as &[&str],
-            0,
-            "until 2026-01-01T15:00:00Z",
-        ),
+        (&["drain", "--for", "3h"] as &[&str], 0, "drained for 3h"),
         (&["drain", "--for", "soon"], 2, "no number"),
         (&["undrain"], 5, "it is stopping"),
         (

@@ -124,9 +124,16 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
         drain: Arc::new(|| json!({"drained": false, "until": null})),
         store: Arc::new(|| Arc::new(store_view())),
         catalogue: Arc::new(catalogue),
-        serve: Arc::new(|| json!({"connections": 3, "requests": 12})),
+        serve: Arc::new(|| json!({"connections": {"open": 3}, "listeners": []})),
+        viewers: Arc::new(|| json!([{"peer": "192.0.2.7:4711", "tls": true}])),
         tls: Arc::new(|| json!({"certificates": [{"names": ["box.example"]}]})),
-        config: Arc::new(|| json!({"serve": {"workers": 2}, "name": "a\u{1b}[31m\u{9b}b\n"})),
+        config: Arc::new(|| {
+            json!({"config": {"serve": {"workers": 2}}, "settings": [
+                {"key": "serve.workers", "value": "2", "origin": {"file": "a\u{1b}[31m\u{9b}b\n",
+                    "line": 7, "column": 1}, "reload": true},
+                {"key": "gate.require", "value": "[]", "origin": null, "reload": true},
+            ]})
+        }),
         prefill: Arc::new(|| panic!("a view that panics")),
     }
 }

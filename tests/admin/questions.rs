@@ -30,7 +30,7 @@ fn status_tells_what_checks_rely_on() {
     assert_eq!(status["fill"], fill);
     let disks = json!({"total": 2, "states": {"online": 1, "refused": 1}});
     assert_eq!(status["disks"], disks);
-    assert_eq!(status["connections"], 3);
+    assert_eq!(status["connections"]["open"], 3);
     assert_eq!(status["manifest"]["missing"], 1);
     assert!(status["uptime_s"].is_u64());
     assert_eq!(
@@ -113,7 +113,6 @@ fn metrics_are_open_metrics_text_over_the_socket_and_over_tcp() {
         "oca_disk_up{disk=\"/srv/oca/disk1\"} 1.0",
         "oca_disk_up{disk=\"/srv/oca/disk2\"} 0.0",
         "oca_catalogue_objects 7.0",
-        "oca_serve_connections 3.0",
         "oca_scheduler_alive{scheduler=\"admin\"} 1.0",
         "process_resident_memory_bytes ",
     ] {

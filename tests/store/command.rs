@@ -23,7 +23,7 @@ fn configured(lab: &Lab) -> PathBuf {
         "[appliance]\nid = \"c009-tls001-example-isp\"\nsite = \"TLS001.example.ISP\"\n\
          timezone = \"UTC\"\nprofile = \"flash\"\n\
          state_dir = \"{dir}/state\"\n\
-         [serve]\nlisten = []\nplain_listen = [\"127.0.0.1:8080\"]\n\
+         [serve]\nlisten = []\nplain_listen = [\"127.0.0.1:0\"]\n\
          [[disk]]\npath = \"{dir}/disk0\"\nclass = \"ssd\"\nplain_directory = true\n\
          [gate]\nrequire = []\n\
          [admin]\nsocket = \"{dir}/oca.sock\"\nread_only_socket = \"{dir}/oca-ro.sock\"\n"
@@ -117,6 +117,30 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn with_a_daemon_the_daemon_does_it_and_serves_it_at_once() {
+    let lab = Lab::new(1);
+    let (media, config) = (lab.media(&FILES), configured(&lab));
+    std::fs::write(media.join("c.html"), "x").unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_oca"));
+    daemon.arg("run").arg("--config").arg(&config);
+    let mut daemon = Running(daemon.stderr(Stdio::null()).spawn().unwrap());
+    until("the socket is there", || {
+        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
+        std::os::unix::net::UnixStream::connect(lab.path("oca.sock")).is_ok()
+    });
+    let output = command(&media, &config).arg("--json").output().unwrap();
+    let told = json(&output);
+    assert_eq!(output.status.code(), Some(1), "one file is refused: {told}");
+    assert_eq!((&told["published"], &told["refused_total"]), (&2.into(), &1.into()));
+    let mut show = Command::new(env!("CARGO_BIN_EXE_oca"));
+    show.args(["show", "catalogue", "--json", "--socket"]).arg(lab.path("oca.sock"));
+    let shown = String::from_utf8(show.output().unwrap().stdout).unwrap();
+    assert!(shown.contains("v/b.m4s"), "{shown}");
+    drop(daemon);
+    assert_serves(&lab.open(), &FILES);
 }
 
 /// Files enough that a signal comes in the middle.
