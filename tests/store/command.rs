@@ -134,9 +134,13 @@ fn with_a_daemon_the_daemon_does_it_and_serves_it_at_once() {
     let output = command(&media, &config).arg("--json").output().unwrap();
     let told = json(&output);
     assert_eq!(output.status.code(), Some(1), "one file is refused: {told}");
-    assert_eq!((&told["published"], &told["refused_total"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&told["published"], &told["refused_total"]),
+        (&2.into(), &1.into())
+    );
     let mut show = Command::new(env!("CARGO_BIN_EXE_oca"));
-    show.args(["show", "catalogue", "--json", "--socket"]).arg(lab.path("oca.sock"));
+    show.args(["show", "catalogue", "--json", "--socket"])
+        .arg(lab.path("oca.sock"));
     let shown = String::from_utf8(show.output().unwrap().stdout).unwrap();
     assert!(shown.contains("v/b.m4s"), "{shown}");
     drop(daemon);
