@@ -329,3 +329,6 @@ impl Session {
         goes_on
     }
 }
+
+#[cfg(test)]
+mod tests;
