@@ -1,8 +1,9 @@
 //! Where does a request head end, and may it be looked at further?
 //!
 //! Sans-IO. Fed with the connection's growing buffer, it looks at each byte once and refuses,
-//! before any parser sees them, the bytes over which two readers of HTTP could disagree: a bare CR or LF,
-//! NUL and other controls, folded lines. What passes ends in CRLF CRLF and has CRLF line ends only.
+//! before any parser sees them, the bytes over which two readers of HTTP could disagree: a bare CR
+//! or LF, NUL and other controls, folded lines. What passes ends in CRLF CRLF and has CRLF line
+//! ends only.
 
 use super::request::Fault;
 
