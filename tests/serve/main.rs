@@ -364,10 +364,9 @@ fn metrics_are_told_under_their_names() {
     play(&mut server.plain(), &titles);
     let _open = server.secure(&rustls::version::TLS13);
     server.until(|view| view.handshakes.ok == 1);
-    let mut registry = prometheus_client::registry::Registry::default();
-    server.handle.register(&mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let registry = oca::telemetry::Registry::new("0", oca::clock::now());
+    server.handle.register(&registry);
+    let text = registry.render();
     for line in [
         "oca_http_requests_total{code=\"200\"} 1",
         "oca_http_requests_total{code=\"206\"} 2",
