@@ -30,6 +30,7 @@ use super::worker::Worker;
 use crate::clock;
 use crate::task::Heartbeat;
 use crate::tls;
+use crate::tls::Outside;
 use crate::tls::Tickets;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -114,7 +115,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
     let count = workers(config);
     let tickets = Tickets::new()?;
     let counts = Arc::new(access::Counts::default());
-    let settings = settings(config, &tickets, &counts)?;
+    let settings = settings(config, &tickets, &counts, Outside::Logged)?;
     let opened = open_all(&places(config)?, &BTreeMap::new(), &*seams.bind, count)?;
     let house = Arc::new(House {
         content: deps.content,
@@ -166,7 +167,7 @@ impl Handle {
     /// The number of workers is fixed at start.
     pub fn prepare(&self, new: &Config) -> Result<Prepared, ServeError> {
         let inner = &self.inner;
-        let settings = settings(new, &inner.tickets, &inner.counts)?;
+        let settings = settings(new, &inner.tickets, &inner.counts, Outside::Refused)?;
         let places = places(new)?;
         let present = lock(&inner.listeners).clone();
         let opened = open_all(&places, &present, &*inner.bind, inner.workers.len())?;
@@ -208,6 +209,13 @@ impl Handle {
             .iter()
             .map(|worker| worker.heart.clone())
             .collect()
+    }
+
+    /// Waits until a worker has ended, whatever the others do.
+    pub async fn worker_ended(&self) {
+        let mut running = self.inner.running.clone();
+        let all = self.inner.workers.len();
+        let _ = running.wait_for(|running| *running < all).await;
     }
 
     /// Waits until every worker has ended.
@@ -270,11 +278,17 @@ fn settings(
     config: &Config,
     tickets: &Tickets,
     counts: &Arc<access::Counts>,
+    outside: Outside,
 ) -> Result<Settings, ServeError> {
     let material = if config.listen.is_empty() {
         None
     } else {
-        Some(Arc::new(tls::load(&config.tls, tickets, clock::wall())?))
+        Some(Arc::new(tls::load(
+            &config.tls,
+            tickets,
+            clock::wall(),
+            outside,
+        )?))
     };
     let access = match &config.access_log {
         None => None,

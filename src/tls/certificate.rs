@@ -4,6 +4,7 @@
 
 use super::CertificateConfig;
 use super::CertificateView;
+use super::Outside;
 use super::TlsError;
 use super::der;
 use crate::clock::Wall;
@@ -42,6 +43,7 @@ pub(super) fn load(
     config: &CertificateConfig,
     provider: &CryptoProvider,
     now: Wall,
+    outside: Outside,
 ) -> Result<Pair, TlsError> {
     let chain = chain(&config.chain)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
@@ -49,17 +51,11 @@ pub(super) fn load(
         path: config.chain.clone(),
         problem: problem.to_owned(),
     })?;
-    if now > facts.not_after {
-        return Err(TlsError::Expired {
-            path: config.chain.clone(),
-            at: facts.not_after,
-        });
-    }
-    if now < facts.not_before {
-        return Err(TlsError::NotYetValid {
-            path: config.chain.clone(),
-            at: facts.not_before,
-        });
+    if let Err(problem) = in_its_time(&facts, config, now) {
+        match outside {
+            Outside::Refused => return Err(problem),
+            Outside::Logged => tracing::error!("{problem}; viewers will refuse it"),
+        }
     }
     let key_error = |problem: String| TlsError::Key {
         path: config.key.clone(),
@@ -97,6 +93,19 @@ pub(super) fn load(
             not_after: facts.not_after.to_string(),
         },
     })
+}
+
+fn in_its_time(facts: &der::Leaf, config: &CertificateConfig, now: Wall) -> Result<(), TlsError> {
+    let path = config.chain.clone();
+    if now > facts.not_after {
+        let at = facts.not_after;
+        return Err(TlsError::Expired { path, at });
+    }
+    if now < facts.not_before {
+        let at = facts.not_before;
+        return Err(TlsError::NotYetValid { path, at });
+    }
+    Ok(())
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
