@@ -276,3 +276,17 @@ async fn half_a_head_and_a_vanished_viewer_leave_nothing_behind() {
     clock::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.handle.view().connections.open, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_viewer_may_finish_its_sentence_but_not_talk_for_ever() {
+    let world = world();
+    let mut viewer = world.viewer("192.0.2.1").await;
+    viewer
+        .say("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n")
+        .await;
+    assert_eq!(viewer.hear(true).await.unwrap().status, 405);
+    // Were the rest not read, a socket would be reset, and the answer might be lost with it.
+    viewer.stream.write_all(&[b'x'; 200_000]).await.unwrap();
+    assert!(viewer.stream.write_all(&[b'x'; 700_000]).await.is_err());
+    assert_eq!(world.handle.view().connections.open, 0);
+}
