@@ -43,6 +43,8 @@ pub(super) fn load(
     provider: &CryptoProvider,
     now: Wall,
 ) -> Result<Pair, TlsError> {
+    must_be_a_file(&config.chain)?;
+    must_be_a_file(&config.key)?;
     let chain = chain(&config.chain)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
     let facts = der::read(leaf).map_err(|problem| TlsError::Certificate {
@@ -97,6 +99,18 @@ pub(super) fn load(
             not_after: facts.not_after.to_string(),
         },
     })
+}
+
+/// Opening a pipe would wait for its writer, and a device may have no end: a reload must not hang.
+fn must_be_a_file(path: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(TlsError::Pem {
+            path: path.to_owned(),
+            problem: "is not a file".to_owned(),
+        }),
+        // Whoever opens it says why it cannot.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
