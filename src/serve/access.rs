@@ -98,7 +98,7 @@ pub(super) fn open(path: &Path, counts: &Arc<Counts>) -> io::Result<Sink> {
         .append(true)
         .create(true)
         .mode(0o640)
-        // A pipe that nobody reads is an error at once; opening it would wait, and a reload with it.
+        // A pipe that nobody reads is an error at once; opening it would wait, and the reload too.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     let (lines, queue) = mpsc::sync_channel(QUEUE_LINES);
