@@ -28,6 +28,13 @@ impl Appliance {
 
     fn try_reload(&mut self) -> Result<Value, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::BadRequest(error.to_string());
+        // Opening a pipe would wait for its writer, and with it every command and signal.
+        if std::fs::metadata(&self.main_file).is_ok_and(|about| !about.is_file()) {
+            let file = self.main_file.display();
+            return Err(refused(&format!(
+                "{file} is not a file; put the configuration there"
+            )));
+        }
         let loaded = config::load(&self.main_file).map_err(|problems| refused(&problems))?;
         let old = start::effective(&self.effective).config.clone();
         let changes = config::changes(&old, &loaded.config);

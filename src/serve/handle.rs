@@ -331,8 +331,21 @@ fn open_all(
     bind: &dyn Bind,
     workers: usize,
 ) -> Result<Vec<Opened>, ServeError> {
-    let new = places.iter().filter(|place| !present.contains_key(place));
-    new.map(|place| open_one(*place, bind, workers)).collect()
+    let mut opened: Vec<Opened> = Vec::new();
+    for place in places.iter().filter(|place| !present.contains_key(place)) {
+        // Our own sockets on that port (another address, or the same with TLS) would look like
+        // somebody else's.
+        let port = place.0.port();
+        let is_ours = present.values().any(|own| own.port() == port)
+            || opened.iter().any(|own| own.actual.port() == port);
+        if port != 0 && !is_ours {
+            let (address, _) = *place;
+            let failed = |source| ServeError::Bind { address, source };
+            bind.check_free(address).map_err(failed)?;
+        }
+        opened.push(open_one(*place, bind, workers)?);
+    }
+    Ok(opened)
 }
 
 fn open_one(place: Place, bind: &dyn Bind, workers: usize) -> Result<Opened, ServeError> {

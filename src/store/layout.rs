@@ -52,6 +52,14 @@ pub(super) fn kind(name: &str) -> Kind {
     }
 }
 
+/// Is this the name of a directory `ab` or `cd` in `objects/ab/cd`?
+pub(super) fn is_fan_out(name: &str) -> bool {
+    name.len() == 2
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Makes what is missing of the fixed directories and makes them durable.
 pub(super) fn ensure(root: &Root) -> io::Result<()> {
     let mut made = false;
@@ -59,8 +67,9 @@ pub(super) fn ensure(root: &Root) -> io::Result<()> {
         made |= root::make_dir(root.top(), name)?;
     }
     let objects = root.dir(OBJECTS)?;
-    let present = root::list(root.dir(OBJECTS)?)?.len();
-    if present < 256 {
+    let names = root::list(root.dir(OBJECTS)?)?;
+    let present = names.iter().filter(|name| is_fan_out(&name.text));
+    if present.count() < 256 {
         for ab in 0..=255_u8 {
             root::make_dir(&objects, &format!("{ab:02x}"))?;
         }
@@ -108,6 +117,8 @@ mod tests {
         let root = Root::open(dir.path()).unwrap();
         ensure(&root).unwrap();
         std::fs::remove_dir(dir.path().join("objects/7f")).unwrap();
+        // A foreign name must not be counted in its place.
+        std::fs::write(dir.path().join("objects/foreign"), "").unwrap();
         ensure(&root).unwrap();
         assert!(dir.path().join("objects/7f").is_dir());
         open_object_dir(&root, Digest::of(b"x")).unwrap();

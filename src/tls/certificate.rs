@@ -45,6 +45,8 @@ pub(super) fn load(
     now: Wall,
     outside: Outside,
 ) -> Result<Pair, TlsError> {
+    must_be_a_file(&config.chain)?;
+    must_be_a_file(&config.key)?;
     let chain = chain(&config.chain)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
     let facts = der::read(leaf).map_err(|problem| TlsError::Certificate {
@@ -106,6 +108,18 @@ fn in_its_time(facts: &der::Leaf, config: &CertificateConfig, now: Wall) -> Resu
         return Err(TlsError::NotYetValid { path, at });
     }
     Ok(())
+}
+
+/// Opening a pipe would wait for its writer, and a device may have no end: a reload must not hang.
+fn must_be_a_file(path: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(TlsError::Pem {
+            path: path.to_owned(),
+            problem: "is not a file".to_owned(),
+        }),
+        // Whoever opens it says why it cannot.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

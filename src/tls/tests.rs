@@ -63,6 +63,16 @@ fn a_good_pair_is_accepted_and_shown() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pair = write_pair(dir.path(), "a", &["a.example"], (2090, 1));
+    pair.key = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pair.key, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = load_one(pair, clock::wall()).unwrap_err().to_string();
+    assert!(error.contains("pipe: is not a file"), "{error}");
+}
+
+#[test]
 fn certificates_outside_their_time_are_refused_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let pair = write_pair(dir.path(), "a", &["a.example"], (2030, 6));

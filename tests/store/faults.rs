@@ -51,6 +51,28 @@ fn a_full_disk_refuses_what_does_not_fit_and_harms_nothing() {
 }
 
 #[test]
+fn what_somebody_left_between_the_objects_takes_no_disk_out_of_service() {
+    let lab = Lab::new(1);
+    let files = [("a.m4s", MB), ("b.m4s", MB)];
+    let store = lab.open();
+    run(&store, &lab.media(&files));
+    store.stop();
+    let objects = lab.path("disk0").join("objects");
+    std::fs::write(objects.join("note.txt"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", objects.join("link")).unwrap();
+    let free = (0..=255).find(|ab| {
+        let inside = std::fs::read_dir(objects.join(format!("{ab:02x}")));
+        inside.unwrap().next().is_none()
+    });
+    let free = objects.join(format!("{:02x}", free.unwrap()));
+    std::fs::write(free.join("ab"), "a file where a directory belongs").unwrap();
+    std::fs::write(free.join(".note"), "x").unwrap();
+    let store = opened(&lab.config());
+    assert_eq!(disk(&store, 0).state, "online");
+    assert_serves(&store, &files);
+}
+
+#[test]
 fn a_disk_that_fills_up_in_the_middle_of_a_publication_loses_that_publication_only() {
     let mut lab = Lab::new(0);
     let mount = add_tmpfs(&mut lab);

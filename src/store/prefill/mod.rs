@@ -21,6 +21,7 @@ use crate::key::Key;
 use crate::object::Digest;
 use crate::object::TreeBuilder;
 use serde::Serialize;
+use serde::Serializer;
 use source::Source;
 use source::SourceError;
 use std::collections::BTreeMap;
@@ -72,9 +73,15 @@ pub struct Summary {
 /// A file that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     pub problem: String,
     pub remedy: String,
+}
+
+/// A name of the operator's directory need not be UTF-8, while JSON must be.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Nothing more could be done. What was published before is kept and bound.
@@ -381,5 +388,22 @@ impl Summary {
                 remedy,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_refused_name_that_is_not_utf8_can_be_told_in_json() {
+        let refused = Refused {
+            path: Path::new(std::ffi::OsStr::from_bytes(b"/m/\xff.ts")).to_owned(),
+            problem: String::new(),
+            remedy: String::new(),
+        };
+        let told = serde_json::to_value(refused).unwrap();
+        assert_eq!(told["path"], "/m/\u{fffd}.ts");
     }
 }
