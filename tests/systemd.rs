@@ -90,14 +90,15 @@ fn what_the_daemon_relies_on_stands_in_the_unit() {
 
 #[test]
 fn the_user_and_the_directories_can_be_made() {
+    // One root for both: a directory belongs to the user that was made before it.
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["etc", "srv"] {
+        std::fs::create_dir(root.path().join(dir)).unwrap();
+    }
     for (tool, part) in [
         ("systemd-sysusers", "sysusers.d"),
         ("systemd-tmpfiles", "tmpfiles.d"),
     ] {
-        let root = tempfile::tempdir().unwrap();
-        for dir in ["etc", "srv"] {
-            std::fs::create_dir(root.path().join(dir)).unwrap();
-        }
         let root_arg = format!("--root={}", root.path().display());
         let create: &[&str] = match part {
             "sysusers.d" => &[&root_arg],
@@ -113,7 +114,9 @@ fn the_user_and_the_directories_can_be_made() {
                 "{passwd}"
             );
         } else {
-            assert!(root.path().join("srv/oca").is_dir());
+            for made in ["srv/oca", "var/lib/oca"] {
+                assert!(root.path().join(made).is_dir(), "{made}");
+            }
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::serve::socket::ThreadWorkers;
 use crate::task::notify::Notifier;
 use crate::telemetry;
 use anyhow::Context as _;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use std::sync::Arc;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -30,6 +33,7 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
     let logs = telemetry::start(&loaded.config.telemetry)?;
     // Keys of viewers' sessions live in this memory: no core dump, no debugger of another user.
     nix::sys::prctl::set_dumpable(false).context("core dumps cannot be turned off")?;
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("oca-control")
@@ -51,6 +55,15 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
     // A prefill that reads a hung disk must not keep the process.
     runtime.shutdown_background();
     outcome.map(|()| Exit::Ok)
+}
+
+/// A viewer and an object each take a descriptor; the soft limit is for programs that use select.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 fn controls() -> anyhow::Result<Controls> {

@@ -257,10 +257,10 @@ const LIMITS: &[Key] = &[
         "/serve/limits/head",
         "the size of a request's head",
     ),
-    // Browsers send some twenty fields.
+    // Browsers send some twenty fields; 128 is the parser's room (`serve::request::FIELDS_MAX`).
     key(
         "headers",
-        Kind::Integer { min: 8, max: 256 },
+        Kind::Integer { min: 8, max: 128 },
         Default("64"),
         true,
         "/serve/limits/headers",

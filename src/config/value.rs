@@ -17,8 +17,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// A Unix socket's address holds 108 bytes with the final NUL.
-const SOCKET_PATH_MAX: usize = 107;
+/// A Unix socket's address holds 108 bytes with the final NUL, and `admin` binds at `<path>.new`
+/// first.
+const SOCKET_PATH_MAX: usize = 103;
 
 /// `PATH_MAX` without its NUL.
 const PATH_MAX: usize = 4_095;

@@ -1,4 +1,4 @@
-//! The built-in title: real film, embedded, so that the demo needs no file and no network.
+//! The built-in title: CMAF that a player plays, embedded, so that the demo needs no file.
 //!
 //! `tests/media/make` made the files; a test compares the list with the directory.
 //!

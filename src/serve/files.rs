@@ -1,12 +1,16 @@
 //! Objects one worker has open.
 //!
-//! Opening goes to the disk's own thread; a hot object would pay that for each request. An entry
-//! lives a few seconds only, used or not: that bounds how long a deleted object's space stays taken
-//! and how long a descriptor of a sick disk is used, and it needs no other invalidation.
+//! Opening goes to the disk's own thread; a hot object would pay that for each request. Two tables
+//! make a cheap approximation of least-recently-used: what is asked for moves to the young one; when
+//! that is half of the room, it becomes the old one and the old one is closed. An entry lives a few
+//! seconds only, used or not: that bounds how long a deleted object's space stays taken and how long
+//! a descriptor of a sick disk is used, and it needs no other invalidation.
 
 use crate::clock::Instant;
 use crate::object::Digest;
 use crate::store::ObjectFile;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,47 +18,91 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Descriptors kept by one worker. When all are fresh, further objects are opened for each request.
-const OPEN_MAX: usize = 1024;
+/// Descriptors kept by one worker at most: past this a miss is too rare to matter.
+const OPEN_MAX: usize = 16_384;
 
 /// How long an open object is used before it is opened again.
 const OPEN_TIME: Duration = Duration::from_secs(10);
 
+type Table = HashMap<Digest, (Instant, Arc<ObjectFile>)>;
+
+#[derive(Debug)]
+pub(super) struct Files {
+    most: usize,
+    tables: Mutex<Tables>,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Files(Mutex<HashMap<Digest, (Instant, Arc<ObjectFile>)>>);
+struct Tables {
+    young: Table,
+    old: Table,
+}
+
+/// Room for each of `workers`: together a quarter of what the process may open; viewers need the
+/// rest.
+pub(super) fn room(workers: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let quarter = usize::try_from(limit / 4).unwrap_or(OPEN_MAX);
+    (quarter / workers.max(1)).min(OPEN_MAX)
+}
 
 impl Files {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (Instant, Arc<ObjectFile>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            tables: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, digest: Digest, now: Instant) -> Option<Arc<ObjectFile>> {
-        let files = self.lock();
-        let (opened, file) = files.get(&digest)?;
-        (now.saturating_duration_since(*opened) < OPEN_TIME).then(|| Arc::clone(file))
+        let mut tables = self.lock();
+        let fresh = |opened: Instant| now.saturating_duration_since(opened) < OPEN_TIME;
+        if let Some((opened, file)) = tables.young.get(&digest) {
+            return fresh(*opened).then(|| Arc::clone(file));
+        }
+        let (opened, file) = tables.old.remove(&digest)?;
+        let found = fresh(opened).then(|| Arc::clone(&file))?;
+        tables.keep(self.most, opened, file);
+        Some(found)
     }
 
     pub(super) fn put(&self, file: &Arc<ObjectFile>, now: Instant) {
-        let mut files = self.lock();
-        if files.len() < OPEN_MAX || files.contains_key(&file.digest) {
-            files.insert(file.digest, (now, Arc::clone(file)));
-        }
+        self.lock().keep(self.most, now, Arc::clone(file));
     }
 
     /// A read failed: the next request asks the store again.
     pub(super) fn forget(&self, digest: Digest) {
-        self.lock().remove(&digest);
+        let mut tables = self.lock();
+        tables.young.remove(&digest);
+        tables.old.remove(&digest);
     }
 
     /// Closes what has been open long enough. Called every few seconds.
     pub(super) fn sweep(&self, now: Instant) {
-        self.lock()
-            .retain(|_, (opened, _)| now.saturating_duration_since(*opened) < OPEN_TIME);
+        let mut tables = self.lock();
+        let Tables { young, old } = &mut *tables;
+        for table in [young, old] {
+            table.retain(|_, (opened, _)| now.saturating_duration_since(*opened) < OPEN_TIME);
+        }
+    }
+}
+
+impl Tables {
+    fn keep(&mut self, most: usize, opened: Instant, file: Arc<ObjectFile>) {
+        if self.young.len() >= most / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        if most > 1 {
+            self.young.insert(file.digest, (opened, file));
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use crate::clock;
@@ -68,31 +116,38 @@ mod tests {
         })
     }
 
+    fn held(files: &Files) -> usize {
+        let tables = files.lock();
+        tables.young.len() + tables.old.len()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn open_objects_are_few_and_do_not_stay_open() {
-        let files = Files::default();
+        let files = Files::new(20);
         let start = clock::now();
         let hot = object(0);
         files.put(&hot, start);
         assert!(files.get(hot.digest, start).is_some());
         assert!(files.get(hot.digest, start + OPEN_TIME).is_none());
+        for number in 1..100 {
+            files.put(&object(number), start);
+            assert!(held(&files) <= 20);
+            assert!(files.get(hot.digest, start).is_some(), "a hot object stays");
+        }
+        assert!(
+            files.get(object(50).digest, start).is_none(),
+            "a cold one goes"
+        );
         files.forget(hot.digest);
         assert!(files.get(hot.digest, start).is_none());
-        let null = object(1);
-        for number in 0..OPEN_MAX + 10 {
-            let file = ObjectFile {
-                file: null.file.try_clone().unwrap(),
-                length: 0,
-                digest: Digest::of(&number.to_le_bytes()),
-                volume: 0,
-            };
-            files.put(&Arc::new(file), start);
-            if number > 100 {
-                break;
-            }
-        }
-        assert_eq!(files.lock().len(), 102);
         files.sweep(start + OPEN_TIME);
-        assert_eq!(files.lock().len(), 0);
+        assert_eq!(held(&files), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_room_nothing_is_kept_and_nothing_breaks() {
+        let files = Files::new(0);
+        files.put(&object(1), clock::now());
+        assert!(files.get(object(1).digest, clock::now()).is_none());
     }
 }

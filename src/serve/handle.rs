@@ -14,6 +14,7 @@ use super::access;
 use super::admit::Door;
 use super::admit::Population;
 use super::admit::Recent;
+use super::files;
 use super::listener::Bind;
 use super::listener::Bound;
 use super::view;
@@ -120,6 +121,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         settings: ArcSwap::from_pointee(settings),
         population: Arc::new(Population::default()),
         recent: Recent::default(),
+        files_max: files::room(count),
     });
     let now = clock::now();
     let workers: Vec<Arc<Worker>> = (0..count)

@@ -1,7 +1,6 @@
 //! The TLS handshake: from accept to Finished, within its time.
 //!
-//! Called by `connection` for streams of a TLS address. Kernel TLS will be set up at the end of
-//! this step, for viewers whose cipher the kernel knows.
+//! Called by `worker` for streams of a TLS address.
 //!
 //! I/O: reads and writes the stream.
 

@@ -3,7 +3,8 @@
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
 //! over requests → `request` parses the head → `range` and the preconditions decide → `reply`
 //! writes the head → `send` moves the file's bytes → `access` writes the line.
-//! (`token` comes before `range` once URLs are signed; kernel TLS takes over inside `send`.)
+//! (Signed URLs will add `token` before `range`; kernel TLS will take over in `send`, at the first
+//! large body.)
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.

@@ -1,10 +1,10 @@
 //! One TLS session: ciphertext in, plain bytes out, and back. Sans-IO.
 //!
 //! [`super::transport`] moves the bytes. rustls' unbuffered API is used so that a session owns no
-//! buffers of its own while it is idle, and so that after the handshake its keys can be handed to
-//! the kernel (`UnbufferedServerConnection::dangerous_into_kernel_connection`): that step will sit
-//! between `handshake` and the first response, where [`Session::is_handshaking`] turns false and
-//! [`Session::outgoing`] is empty.
+//! buffers of its own while it is idle, and so that its keys can be handed to the kernel
+//! (`UnbufferedServerConnection::dangerous_into_kernel_connection`). The place for that is `send`,
+//! before the first large body: [`Session::is_handshaking`] is false there, [`Session::outgoing`]
+//! has been written, and what lies in `incoming` must be carried over.
 
 use super::scratch;
 use rustls::ServerConfig;
@@ -329,3 +329,6 @@ impl Session {
         goes_on
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,7 +232,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_is_reached_by_its_own_path_alone(
-            key in "[a-zA-Z0-9._~-]{1,8}(/[a-zA-Z0-9._~-]{1,8}){0,3}", first in 0u64..100, more in 0u64..100) {
+            key in "[a-zA-Z0-9._~-]{1,8}(/[a-zA-Z0-9._~-]{1,8}){0,3}",
+            first in 0u64..100, more in 0u64..100) {
             let last = first + more;
             if key::check(key.as_bytes()).is_ok() {
                 let path = format!("/{key}");

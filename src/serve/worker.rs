@@ -84,6 +84,8 @@ pub(super) struct House {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) population: Arc<Population>,
     pub(super) recent: Recent,
+    /// Objects that one worker keeps open.
+    pub(super) files_max: usize,
 }
 
 /// One worker's state, as its connections and the views see it.
@@ -150,12 +152,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Worker {
     pub(super) fn new(name: String, house: Arc<House>, door: Door, now: Instant) -> Self {
+        let files = Files::new(house.files_max);
         Self {
             heart: Heartbeat::new(&name, now),
             name,
             house,
             counters: Counters::default(),
-            files: Files::default(),
+            files,
             alive: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             door: Mutex::new(door),

@@ -206,7 +206,8 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_certificates_are_errors_or_certificates_and_never_panics(
-            flips in proptest::collection::vec((0usize..600, any::<u8>()), 1..8), cut in 0usize..600) {
+            flips in proptest::collection::vec((0usize..600, any::<u8>()), 1..8),
+            cut in 0usize..600) {
             let mut bytes = certificate(&["a.example"]);
             for (at, value) in flips {
                 if let Some(byte) = bytes.get_mut(at) {

@@ -60,7 +60,7 @@ pub struct CertificateView {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(
-        "HTTPS is to be served, but `[[serve.tls.certificates]]` has no entry; add a chain and key"
+        "HTTPS is to be served, but there is no `[[serve.tls.certificate]]`; add a chain and key"
     )]
     NoCertificate,
     #[error("{path}: {problem}; expected a PEM file that this process may read")]

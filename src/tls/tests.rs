@@ -28,7 +28,7 @@ fn load_one(pair: CertificateConfig, now: Wall) -> Result<Material, TlsError> {
     let config = Config {
         certificates: vec![pair],
     };
-    load(&config, &Tickets::new().unwrap(), now)
+    load(&config, &Tickets::new()?, now)
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod serving;
 
+use oca::clock;
 use oca::serve::Config;
 use serving::Server;
 use serving::Viewer;
@@ -15,7 +16,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::time::Duration;
-use std::time::Instant;
 
 /// Sizes at which the paths differ: nothing, one byte, one TLS record, more than one turn, many.
 const SIZES: [usize; 6] = [0, 1, 16 * 1024, 16 * 1024 + 1, (1 << 20) + 1, 10 << 20];
@@ -254,18 +254,18 @@ fn one_fast_viewer_does_not_hold_up_another_on_the_same_worker() {
     ];
     let server = Server::start_with(limits(), &titles, 1);
     std::thread::scope(|scope| {
-        let ends = Instant::now() + Duration::from_secs(1);
+        let ends = clock::now() + Duration::from_secs(1);
         for _ in 0..4 {
             let mut greedy = server.plain();
             scope.spawn(move || {
-                while Instant::now() < ends {
+                while clock::now() < ends {
                     assert_eq!(greedy.get("/title/big", "").status, 200);
                 }
             });
         }
         let mut small = server.plain();
         let mut served = 0;
-        while Instant::now() < ends {
+        while clock::now() < ends {
             assert_eq!(small.get("/title/a", "").status, 200);
             served += 1;
         }
@@ -364,10 +364,9 @@ fn metrics_are_told_under_their_names() {
     play(&mut server.plain(), &titles);
     let _open = server.secure(&rustls::version::TLS13);
     server.until(|view| view.handshakes.ok == 1);
-    let mut registry = prometheus_client::registry::Registry::default();
-    server.handle.register(&mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let registry = oca::telemetry::Registry::new("0", oca::clock::now());
+    server.handle.register(&registry);
+    let text = registry.render();
     for line in [
         "oca_http_requests_total{code=\"200\"} 1",
         "oca_http_requests_total{code=\"206\"} 2",

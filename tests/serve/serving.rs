@@ -2,6 +2,10 @@
 //!
 //! I/O: loopback sockets, temporary directories, the server's own threads.
 
+// Support code of tests is a test, which clippy cannot see.
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
+
+use oca::clock;
 use oca::gate::Gate;
 use oca::object::Digest;
 use oca::serve::Config;
@@ -37,7 +41,6 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 use tokio::sync::watch;
 
 /// Nothing in these tests takes this long unless it is broken.
@@ -233,14 +236,14 @@ impl Server {
 
     /// Waits until the view is as it should be.
     pub(crate) fn until(&self, is_so: impl Fn(&View) -> bool) {
-        let begun = Instant::now();
+        let begun = clock::now();
         while !is_so(&self.handle.view()) {
             assert!(
                 begun.elapsed() < PATIENCE,
                 "never came: {:?}",
                 self.handle.view()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            clock::block_for(Duration::from_millis(5));
         }
     }
 
@@ -249,7 +252,7 @@ impl Server {
         self.phase.stop();
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
-        let finished = async { tokio::time::timeout(PATIENCE, self.handle.finished()).await };
+        let finished = async { clock::within(PATIENCE, self.handle.finished()).await };
         runtime.block_on(finished).unwrap();
     }
 }

@@ -85,7 +85,7 @@ fn the_example_gives_each_key_its_literal_and_its_comment_tells_need_range_and_r
                 let show = units::show_duration;
                 format!("From {} to {}.", show(min), show(max))
             }
-            Kind::SocketPath => "At most 107 bytes.".to_owned(),
+            Kind::SocketPath => "At most 103 bytes.".to_owned(),
             Kind::Word(words) | Kind::Words(words) => {
                 for word in words {
                     assert!(

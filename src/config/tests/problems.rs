@@ -278,10 +278,10 @@ fn words_and_names_are_told_their_neighbours() {
     assert!(remedy("disk.path", "\"srv\"").contains("beginning with `/`"));
     assert!(remedy("appliance.site", "\"TLS1\"").starts_with("write `<IATA>NNN"));
     assert!(remedy("appliance.id", "\"c9\"").starts_with("write `c<number>-<site>`"));
-    let long = format!("\"/{}\"", "x".repeat(107));
+    let long = format!("\"/{}\"", "x".repeat(103));
     assert_eq!(
         remedy("admin.socket", &long),
-        "write one of at most 107 bytes"
+        "write one of at most 103 bytes"
     );
     let zone = load_text(&file_with(&[("appliance.timezone", "\"europe/paris\"")])).unwrap();
     assert_eq!(zone.config.appliance.timezone, "Europe/Paris");

@@ -52,7 +52,7 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
     let counts = (
         1_usize..=10_000_000,
         1_usize..=10_000_000,
-        8_usize..=256,
+        8_usize..=128,
         1_u32..=1_000_000_000,
     );
     let sizes = (1_024_usize..=1 << 20, 1_u64..=1 << 30);
