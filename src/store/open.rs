@@ -341,6 +341,7 @@ mod tests {
             started.send(()).unwrap();
             let _ = held.recv();
         };
+        // Whoever waits for the call that hangs is not the test.
         std::thread::spawn(move || {
             let _ = if readers {
                 volume.read_blocking(move |_| work())
@@ -362,7 +363,9 @@ mod tests {
             let started = clock::now();
             let release = hang(&store, readers);
             if readers {
-                let refused = store.open(first).await.unwrap_err();
+                let bound = Duration::from_secs(30);
+                let answer = clock::within(bound, store.open(first)).await;
+                let refused = answer.expect("the open never returned").unwrap_err();
                 let isolated = matches!(
                     refused,
                     OpenError::Unavailable {
@@ -394,7 +397,9 @@ mod tests {
         let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
         let release = hang(&store, false);
         publication.write(b"1".to_vec()).unwrap();
-        let error = publication.commit(None).unwrap_err().to_string();
+        let commit = std::thread::spawn(move || publication.commit(None));
+        until(|| commit.is_finished());
+        let error = commit.join().unwrap().unwrap_err().to_string();
         assert!(error.contains("does not answer"), "{error}");
         let started = clock::now();
         store.stop();
