@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     pub(super) manifest_loaded: AtomicBool,
     pub(super) view: watch::Sender<Arc<View>>,
+    /// One view is built at a time, so that the last one shown is the latest.
+    pub(super) view_builder: Mutex<()>,
     /// Every scan has ended and the manifest is loaded.
     pub(super) settled: watch::Sender<bool>,
     /// Grows with each change of what viewers can be served; the view's generation.

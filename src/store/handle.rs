@@ -213,6 +213,11 @@ impl Handle {
         let shared = self.shared();
         let lock = &shared.manifest_writer;
         let _one_writer = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rows.is_empty() && !shared.manifest_loaded.load(Ordering::Acquire) {
+            // Binding without the old keys would lose them.
+            let problem = "the manifest is being loaded; try again when the store is ready";
+            return Err(BindError::Refused(problem.into()));
+        }
         let old = shared.manifest.load_full();
         let (merged, fresh) = merge(old.as_deref(), shared, rows)?;
         let (epoch, generation) = old.as_ref().map_or((0, 0), |m| (m.epoch, m.generation));

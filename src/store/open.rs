@@ -82,6 +82,7 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
         view: watch::Sender::default(),
         settled: watch::Sender::new(false),
         changes: AtomicU64::new(0),
+        view_builder: Mutex::default(),
         waker,
     });
     let (watched, deadline) = (Arc::clone(&shared), config.deadline);
@@ -212,21 +213,26 @@ fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
                 .iter()
                 .for_each(|volume| ask_space(shared, volume));
         }
+        let settles = !*shared.settled.borrow() && is_settled(shared);
         let changes = shared.changes.load(Ordering::Acquire);
-        if changes != shown || asks || waited == Ok(()) {
+        if changes != shown || asks || settles || waited == Ok(()) {
             shown = changes;
             view::publish(shared);
         }
-        let scanning = |v: &Arc<Volume>| v.state() == State::Scanning;
-        if shared.manifest_loaded.load(Ordering::Acquire) && !shared.volumes.iter().any(scanning) {
-            shared
-                .settled
-                .send_if_modified(|settled| !std::mem::replace(settled, true));
+        // After the view: who waited for it finds every disk in it as it is.
+        if settles {
+            shared.settled.send_replace(true);
         }
         if waited == Err(RecvTimeoutError::Disconnected) {
             return;
         }
     }
+}
+
+/// Is the manifest loaded, and has every scan ended (or its disk gone out of service)?
+fn is_settled(shared: &Shared) -> bool {
+    let scanning = |v: &Arc<Volume>| v.state() == State::Scanning;
+    shared.manifest_loaded.load(Ordering::Acquire) && !shared.volumes.iter().any(scanning)
 }
 
 /// Free space, and whether the file system turned read-only by itself, as ext4 does on errors.
@@ -335,6 +341,7 @@ mod tests {
             started.send(()).unwrap();
             let _ = held.recv();
         };
+        // Whoever waits for the call that hangs is not the test.
         std::thread::spawn(move || {
             let _ = if readers {
                 volume.read_blocking(move |_| work())
@@ -356,7 +363,9 @@ mod tests {
             let started = clock::now();
             let release = hang(&store, readers);
             if readers {
-                let refused = store.open(first).await.unwrap_err();
+                let bound = Duration::from_secs(30);
+                let answer = clock::within(bound, store.open(first)).await;
+                let refused = answer.expect("the open never returned").unwrap_err();
                 let isolated = matches!(
                     refused,
                     OpenError::Unavailable {
@@ -388,7 +397,9 @@ mod tests {
         let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
         let release = hang(&store, false);
         publication.write(b"1".to_vec()).unwrap();
-        let error = publication.commit(None).unwrap_err().to_string();
+        let commit = std::thread::spawn(move || publication.commit(None));
+        until(|| commit.is_finished());
+        let error = commit.join().unwrap().unwrap_err().to_string();
         assert!(error.contains("does not answer"), "{error}");
         let started = clock::now();
         store.stop();

@@ -8,10 +8,13 @@ use super::core::Shared;
 use super::manifest::Manifest;
 use super::volume::Volume;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Builds the view of this moment and tells everybody.
 pub(super) fn publish(shared: &Shared) {
+    let lock = &shared.view_builder;
+    let _one_builder = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = shared.changes.load(Ordering::Acquire);
     let manifest = shared.manifest.load();
     let mut view = View {
@@ -22,14 +25,7 @@ pub(super) fn publish(shared: &Shared) {
     if let Some(manifest) = manifest.as_deref() {
         count(shared, manifest, &mut view);
     }
-    shared.view.send_if_modified(|shown| {
-        // Two threads may build at once; the later state stays.
-        let newer = view.generation >= shown.generation;
-        if newer {
-            *shown = Arc::new(view);
-        }
-        newer
-    });
+    shared.view.send_replace(Arc::new(view));
 }
 
 fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
