@@ -190,9 +190,11 @@ impl Session {
             && ciphertext.first() != Some(&HANDSHAKE_RECORD)
         {
             self.not_tls = true;
+            self.failed = true;
             return Err(SessionError::NotTls);
         }
         if self.incoming.len() + ciphertext.len() > INCOMING_MAX {
+            self.failed = true;
             return Err(SessionError::TooMuch);
         }
         self.incoming.extend_from_slice(ciphertext);

@@ -134,6 +134,13 @@ fn what_is_written_in_part_leaves_in_order() {
     assert!(got == sent);
 }
 
+#[test]
+fn what_is_no_tls_fails_for_good() {
+    let mut pair = Pair::new();
+    assert!(!feed(&mut pair.session, b"\x14", 1));
+    assert!(pair.session.is_not_tls() && pair.session.outgoing().is_empty());
+}
+
 /// Feeds bytes in pieces until the session fails; it must say so and stay failed.
 fn feed(session: &mut Session, bytes: &[u8], pieces: usize) -> bool {
     for piece in bytes.chunks(bytes.len().div_ceil(pieces.max(1)).max(1)) {
