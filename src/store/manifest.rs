@@ -5,6 +5,7 @@
 //! file (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
 
 use super::Entry;
+use super::Finding;
 use super::index::Index;
 use super::table::Table;
 use crate::key;
@@ -216,18 +217,17 @@ impl Manifest {
 }
 
 impl Row {
-    /// What a viewer is told; `None` when no volume in service holds the object.
-    pub(super) fn entry(&self, index: &Index) -> Option<Entry> {
-        if !index.is_readable(self.object) {
-            return None;
+    /// What a viewer is told of the key: where the object is, if a volume in service holds it.
+    pub(super) fn finding(&self, index: &Index) -> Finding {
+        match index.object(self.object) {
+            Some((digest, length)) if index.is_readable(self.object) => Finding::Found(Entry {
+                digest,
+                length,
+                last_modified: self.last_modified,
+                rank: self.rank,
+            }),
+            Some(_) | None => Finding::Unavailable,
         }
-        let (digest, length) = index.object(self.object)?;
-        Some(Entry {
-            digest,
-            length,
-            last_modified: self.last_modified,
-            rank: self.rank,
-        })
     }
 }
 
@@ -272,18 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_no_volume_holds_is_not_found_and_two_keys_may_name_one() {
+    fn an_object_that_no_volume_holds_is_unavailable_and_two_keys_may_name_one() {
         let index = Index::default();
         let keys = ["a", "b"].map(|key| (key.to_owned(), binding("same")));
         let manifest = manifest(&keys.into(), &index);
-        let entry = |key| manifest.find(key).unwrap().entry(&index);
-        assert_eq!((entry("a"), entry("b")), (None, None));
+        let finding = |key| manifest.find(key).unwrap().finding(&index);
+        let out = Finding::Unavailable;
+        assert_eq!((finding("a"), finding("b")), (out, out));
         let number = index.find(Digest::of(b"same")).unwrap();
         index.add_place(number, 3);
-        assert_eq!(entry("a"), None, "its volume is not in service");
+        assert_eq!(finding("a"), out, "its volume is not in service");
         index.set_online(3, true);
-        assert_eq!(entry("a").unwrap().digest, Digest::of(b"same"));
-        assert_eq!(entry("a"), entry("b"));
+        let entry = finding("a").entry().unwrap();
+        assert_eq!(entry.digest, Digest::of(b"same"));
+        assert_eq!(finding("a"), finding("b"));
         assert!(manifest.find("c").is_none());
     }
 

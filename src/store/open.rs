@@ -279,6 +279,7 @@ mod tests {
     use crate::store::Binding;
     use crate::store::DiskClass;
     use crate::store::DiskConfig;
+    use crate::store::Finding;
     use crate::store::Handle;
     use crate::store::OpenError;
     use std::collections::BTreeMap;
@@ -375,17 +376,17 @@ mod tests {
                 );
                 assert!(isolated, "{refused}");
             } else {
-                until(|| store.find("0").is_none());
+                until(|| store.find("0") == Finding::Unavailable);
             }
             let waited = clock::now().duration_since(started);
             assert!(waited >= Duration::from_millis(250), "{waited:?}");
             assert!(waited < Duration::from_secs(5), "{waited:?}");
-            assert!(store.find("0").is_none());
-            assert!(store.find("1").is_some());
+            assert_eq!(store.find("0"), Finding::Unavailable);
+            assert!(store.find("1").entry().is_some());
             assert_eq!(store.open(second).await.unwrap().length, 1);
             until(|| store.view().disks[0].state == "isolated");
             drop(release);
-            until(|| store.find("0").is_some());
+            until(|| store.find("0").entry().is_some());
             assert_eq!(store.open(first).await.unwrap().digest, first);
         }
     }

@@ -32,7 +32,7 @@ fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
     let mut seen = vec![0_u64; shared.index.len() as usize / 64 + 1];
     let mut missing = 0;
     for (_, row) in manifest.rows() {
-        let Some(entry) = row.entry(&shared.index) else {
+        let Some(entry) = row.finding(&shared.index).entry() else {
             missing += 1;
             continue;
         };
