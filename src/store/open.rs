@@ -219,6 +219,9 @@ fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
         }
         let scanning = |v: &Arc<Volume>| v.state() == State::Scanning;
         if shared.manifest_loaded.load(Ordering::Acquire) && !shared.volumes.iter().any(scanning) {
+            if !*shared.settled.borrow() {
+                view::name_conflicts(shared);
+            }
             shared
                 .settled
                 .send_if_modified(|settled| !std::mem::replace(settled, true));
