@@ -288,13 +288,19 @@ fn merge(
             fresh += 1;
             push(before.as_str(), binding.clone())?;
         }
-        if let Some((_, again)) = new.next_if(|(new, _)| new.as_str() == key)
-            && again.digest != bound.digest
-        {
-            let key = key.to_owned();
-            return Err(BindError::Bound { key });
+        let again = new.next_if(|(new, _)| new.as_str() == key);
+        match again.map(|(_, again)| again) {
+            Some(again) if again.digest != bound.digest => {
+                let key = key.to_owned();
+                return Err(BindError::Bound { key });
+            }
+            // The bytes were read again and hash to the digest: the old length was wrong.
+            Some(again) if again.length != bound.length => {
+                fresh += 1;
+                push(key, again.clone())?;
+            }
+            Some(_) | None => push(key, bound)?,
         }
-        push(key, bound)?;
     }
     for (key, binding) in new {
         fresh += 1;

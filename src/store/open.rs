@@ -221,6 +221,7 @@ fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
         }
         // After the view: who waited for it finds every disk in it as it is.
         if settles {
+            view::name_conflicts(shared);
             shared.settled.send_replace(true);
         }
         if waited == Err(RecvTimeoutError::Disconnected) {

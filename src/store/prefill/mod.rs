@@ -133,7 +133,9 @@ pub fn run(
     let mut summary = Summary::default();
     let found = walk::walk(dir, &mut summary)?;
     summary.files = u64::try_from(found.len()).unwrap_or(u64::MAX) + summary.refused_total;
-    summary.bytes = found.iter().map(|found| found.length).sum();
+    // Saturates: sparse files may claim more than there are bytes in the world.
+    let lengths = found.iter().map(|found| found.length);
+    summary.bytes = lengths.fold(0, u64::saturating_add);
     let keys = store.view().manifest.as_ref().map_or(0, |m| m.keys);
     let mut run = Run {
         store,
@@ -181,7 +183,7 @@ impl Run<'_> {
                 }
                 Err(Fault::NoVolume) => return Err(self.no_volume()),
             }
-            bytes_before += found.length;
+            bytes_before = u64::saturating_add(bytes_before, found.length);
             self.at.files_done += 1;
             self.at.bytes_done = bytes_before;
             (self.progress)(self.at);
@@ -213,10 +215,17 @@ impl Run<'_> {
         let bound = self.store.binding(found.key.as_str());
         let mut expected = None;
         if let Some(bound) = bound {
-            if bound.length != length {
-                return Err(rebound());
-            }
             let held = self.store.holds(bound.digest);
+            if bound.length != length {
+                // The digest is the binding; a length is a claim, and a wrong one is corrected.
+                return if self.hash(&mut source)? != bound.digest {
+                    Err(rebound())
+                } else if held {
+                    Ok(Outcome::Held(self.binding(bound.digest, length, modified)))
+                } else {
+                    self.publish(found, &mut source, Some(bound.digest))
+                };
+            }
             if held && bound.last_modified == modified {
                 return Ok(Outcome::Known);
             }
