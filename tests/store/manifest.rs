@@ -104,7 +104,7 @@ fn a_wrong_length_in_the_manifest_harms_no_object_and_loses_no_binding() {
     for _ in 0..5 {
         let store = lab.open();
         assert!(
-            store.find("a.m4s").is_none(),
+            store.find("a.m4s").entry().is_none(),
             "which of the two is wrong is unknown"
         );
         assert_serves(&store, &FIRST[1..]);
