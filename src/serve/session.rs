@@ -220,6 +220,10 @@ impl Session {
 
     /// Encrypts `plain`; the ciphertext waits in [`Session::outgoing`].
     pub(super) fn seal(&mut self, plain: &[u8]) -> Result<(), SessionError> {
+        // The library would encrypt it; the peer would drop it unread.
+        if self.close_queued {
+            return Err(SessionError::CannotSend);
+        }
         self.send(Send::Plain(plain))
     }
 
