@@ -45,6 +45,11 @@ pub(super) fn sidecar_name(digest: Digest) -> String {
     format!("{digest}{SIDECAR_SUFFIX}")
 }
 
+/// The sidecar of a staging file.
+pub(super) fn staged_sidecar(name: &str) -> String {
+    format!("{name}{SIDECAR_SUFFIX}")
+}
+
 pub(super) fn kind(name: &str) -> Kind {
     match name.strip_suffix(SIDECAR_SUFFIX) {
         Some(hex) => hex.parse().map_or(Kind::Foreign, Kind::Sidecar),

@@ -244,6 +244,9 @@ fn ask_space(shared: &Arc<Shared>, volume: &Arc<Volume>) {
     let own = Arc::clone(shared);
     // A full queue means that writes are under way, and they tell the same.
     let _ = volume.write(volume.deadline(), move |volume, _| -> io::Result<()> {
+        if let Err(error) = volume.sweep() {
+            own.note_write_error(volume, &error);
+        }
         let space = volume.root()?.space()?;
         volume.note_space(space);
         if space.read_only {
@@ -389,6 +392,42 @@ mod tests {
             drop(release);
             until(|| store.find("0").entry().is_some());
             assert_eq!(store.open(first).await.unwrap().digest, first);
+        }
+    }
+
+    #[test]
+    fn a_publication_that_its_disk_never_took_over_leaves_no_file() {
+        for queue_is_full in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = store(dir.path(), 1);
+            let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
+            publication.write(b"1".to_vec()).unwrap();
+            let volume = Arc::clone(&store.shared().volumes[0]);
+            // The write is done when the call after it is.
+            let landed = volume.write(volume.deadline(), |_, _| ()).unwrap();
+            volume.wait(&landed).unwrap();
+            let release = hang(&store, false);
+            if queue_is_full {
+                while volume.write(volume.deadline(), |_, _| ()).is_ok() {}
+            }
+            let error = publication.commit(None).unwrap_err().to_string();
+            let why = if queue_is_full {
+                "too many"
+            } else {
+                "does not answer"
+            };
+            assert!(error.contains(why), "{error}");
+            drop(release);
+            // Asked again for each look: with a full queue the next call of any kind sweeps.
+            until(|| {
+                volume.discard("none".into());
+                std::fs::read_dir(dir.path().join("disk0/staging"))
+                    .unwrap()
+                    .count()
+                    == 0
+            });
+            assert_eq!(store.find("x"), None);
+            assert_eq!(store.view().disks[0].objects, 0);
         }
     }
 
