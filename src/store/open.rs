@@ -426,7 +426,7 @@ mod tests {
                     .count()
                     == 0
             });
-            assert_eq!(store.find("x"), None);
+            assert_eq!(store.find("x").entry(), None);
             assert_eq!(store.view().disks[0].objects, 0);
         }
     }
