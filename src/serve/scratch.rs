@@ -9,6 +9,9 @@ use std::cell::RefCell;
 /// The scratch area; as large as the largest piece of a file encrypted at once.
 pub(super) const SCRATCH_BYTES: usize = 256 * 1024;
 
+/// A smaller buffer (a handshake's) is cheap to allocate and must not take a large one's place.
+const POOLED_BYTES_MIN: usize = 64 * 1024;
+
 /// Large buffers kept for the next response, a thread. More are freed instead.
 const POOLED_MAX: usize = 32;
 
@@ -33,8 +36,14 @@ pub(super) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// A buffer of at least `bytes` initialised bytes.
 pub(super) fn take(bytes: usize) -> Vec<u8> {
+    if bytes < POOLED_BYTES_MIN {
+        return vec![0; bytes];
+    }
     let pooled = POOL.with_borrow_mut(|pool| {
-        let at = pool.iter().position(|buffer| buffer.len() >= bytes)?;
+        let sizes = pool.iter().map(Vec::len).enumerate();
+        let (at, _) = sizes
+            .filter(|(_, size)| *size >= bytes)
+            .min_by_key(|(_, size)| *size)?;
         Some(pool.swap_remove(at))
     });
     pooled.unwrap_or_else(|| vec![0; bytes])
@@ -42,9 +51,16 @@ pub(super) fn take(bytes: usize) -> Vec<u8> {
 
 /// Gives a buffer of [`take`] back.
 pub(super) fn give_back(buffer: Vec<u8>) {
+    if buffer.len() < POOLED_BYTES_MIN {
+        return;
+    }
     POOL.with_borrow_mut(|pool| {
         if pool.len() < POOLED_MAX {
             pool.push(buffer);
+        } else if let Some(smallest) = pool.iter_mut().min_by_key(|kept| kept.len())
+            && smallest.len() < buffer.len()
+        {
+            *smallest = buffer;
         }
     });
 }
@@ -55,12 +71,17 @@ mod tests {
 
     #[test]
     fn a_buffer_given_back_is_used_again_and_the_pool_stays_bounded() {
-        let buffer = take(1000);
+        (0..2 * POOLED_MAX).for_each(|_| give_back(vec![0; 10]));
+        assert_eq!(POOL.with_borrow(Vec::len), 0, "small ones take no place");
+        let buffer = take(SCRATCH_BYTES);
         let place = buffer.as_ptr();
         give_back(buffer);
-        let again = take(500);
+        let again = take(POOLED_BYTES_MIN);
         assert_eq!(again.as_ptr(), place);
-        (0..2 * POOLED_MAX).for_each(|_| give_back(vec![0; 10]));
+        (0..POOLED_MAX).for_each(|_| give_back(vec![0; POOLED_BYTES_MIN]));
+        (0..2 * POOLED_MAX).for_each(|_| give_back(vec![0; SCRATCH_BYTES]));
+        let is_large = |buffer: &Vec<u8>| buffer.len() == SCRATCH_BYTES;
+        assert!(POOL.with_borrow(|pool| pool.iter().all(is_large)));
         assert_eq!(POOL.with_borrow(Vec::len), POOLED_MAX);
     }
 
