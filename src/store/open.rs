@@ -23,6 +23,7 @@ use super::lane::Ticks;
 use super::scan;
 use super::state::Event;
 use super::state::State;
+use super::suspects;
 use super::view;
 use super::volume::CallError;
 use super::volume::Home;
@@ -149,7 +150,11 @@ fn identify(shared: &Arc<Shared>) {
             let (disk, uuid) = (volume.name(), &home.uuid);
             tracing::info!(disk, uuid, "disk {disk} was blank and has been formatted");
         }
+        let suspect = suspects::recorded(&shared.state_dir, &home.uuid);
         volume.set_home(home);
+        if let Some(reason) = suspect {
+            volume.report(shared, Event::Broken, &reason);
+        }
     }
 }
 
@@ -303,7 +308,8 @@ mod tests {
         let config = Config {
             disks: (0..disks).map(disk).collect(),
             state_dir: dir.join("state"),
-            deadline: Duration::from_millis(300),
+            // Of a loaded machine's fsyncs, none of which is to look like a hang.
+            deadline: Duration::from_secs(1),
         };
         let store = store::start(&config).unwrap();
         until(|| store.is_ready());
