@@ -2,11 +2,11 @@
 //! `quarantine/`, `manifest`.
 //!
 //! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them
-//! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
-//! missing `objects/ab/cd` is made, and its parent fsynced, before the data is, so that at the commit
-//! point the directory exists and is durable, which is what the publish order needs. That one exists
-//! does not say that it is durable (a process may have been killed between mkdir and fsync), so each
-//! parent is fsynced at its first use in the life of a process as well.
+//! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills.
+//! A missing `objects/ab/cd` is made, and its parent fsynced, before the data is, so that at the
+//! commit point the directory exists and is durable, which is what the publish order needs. That
+//! one exists does not say that it is durable (a process may have been killed between mkdir and
+//! fsync), so each parent is fsynced at its first use in the life of a process as well.
 
 use super::root;
 use super::root::Root;
@@ -93,8 +93,8 @@ impl FanOut {
     }
 }
 
-/// Makes what is missing of the fixed directories, and all of them durable: that one exists does not
-/// say that an earlier process came to its fsync.
+/// Makes what is missing of the fixed directories, and all of them durable: that one exists does
+/// not say that an earlier process came to its fsync.
 pub(super) fn ensure(root: &Root) -> io::Result<()> {
     for name in [OBJECTS, STAGING, QUARANTINE] {
         root::make_dir(root.top(), name)?;

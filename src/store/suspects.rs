@@ -1,9 +1,9 @@
 //! Flushes that failed: the disk is remembered in the state directory until somebody looks, and the
 //! file is kept in its quarantine.
 //!
-//! The kernel tells a failed flush once and may have dropped the data: after a restart nothing would
-//! show it. `core` records, `open` asks before a disk is scanned. `suspect-<uuid>.json` is removed by
-//! the operator only; a replaced disk has another uuid and is not concerned.
+//! The kernel tells a failed flush once and may have dropped the data: after a restart nothing
+//! would show it. `core` records, `open` asks before a disk is scanned. `suspect-<uuid>.json` is
+//! removed by the operator only; a replaced disk has another uuid and is not concerned.
 //!
 //! I/O: writes and reads small files of the state directory; renames, on the disk's own thread.
 
@@ -63,8 +63,8 @@ pub(super) fn record(state_dir: &StateDir, uuid: &str, disk: &str, error: &io::E
     }
 }
 
-/// Why a disk stays out of service, if a flush of an earlier process failed. A record that cannot be
-/// read counts: nobody removed it.
+/// Why a disk stays out of service, if a flush of an earlier process failed. A record that cannot
+/// be read counts: nobody removed it.
 pub(super) fn recorded(state_dir: &StateDir, uuid: &str) -> Option<String> {
     let path = path(state_dir, uuid);
     let mut text = Vec::new();
