@@ -26,6 +26,8 @@ struct State {
     progress: prefill::Progress,
     done: Option<prefill::Summary>,
     error: Option<String>,
+    /// The error is the state of the box: no disk can be written.
+    refused: bool,
 }
 
 impl PrefillJob {
@@ -59,7 +61,7 @@ impl PrefillJob {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// `{running, files, files_done, bytes, bytes_done, done, error}`.
+    /// `{running, files, files_done, bytes, bytes_done, done, error, refused}`.
     pub(super) fn view(&self) -> Value {
         let state = self.lock();
         json!({
@@ -70,6 +72,7 @@ impl PrefillJob {
             "bytes_done": state.progress.bytes_done,
             "done": state.done,
             "error": state.error,
+            "refused": state.refused,
         })
     }
 
@@ -83,6 +86,7 @@ impl PrefillJob {
             Ok(summary) => state.done = Some(summary),
             Err(error) => {
                 tracing::error!(%error, "prefill failed");
+                state.refused = error.is_refusal();
                 state.error = Some(error.to_string());
             }
         }

@@ -15,7 +15,6 @@ use crate::clock::Instant;
 use crate::config;
 use crate::store;
 use crate::store::StoreError;
-use crate::store::prefill::PrefillError;
 use crate::store::prefill::Progress;
 use crate::telemetry;
 use crate::units::Bytes;
@@ -107,7 +106,10 @@ fn by_daemon(
         shown.at(progress(&state));
         if state["running"] != json!(true) {
             return match (&state["done"], state["error"].as_str()) {
-                (_, Some(error)) => Err((Exit::Failed, error.to_owned())),
+                (_, Some(error)) => {
+                    let refused = state["refused"] == json!(true);
+                    Err((exit_of(refused), error.to_owned()))
+                }
                 (Value::Null, None) => Err((Exit::Failed, "the daemon did not finish".into())),
                 (done, None) => Ok(done.clone()),
             };
@@ -119,6 +121,11 @@ fn by_daemon(
         }
         clock::block_for(ASK_EVERY);
     }
+}
+
+/// The same for a prefill here and one by the daemon.
+fn exit_of(refused: bool) -> Exit {
+    if refused { Exit::Refused } else { Exit::Failed }
 }
 
 fn progress(state: &Value) -> Progress {
@@ -148,13 +155,7 @@ fn here(
     })?;
     let outcome = store::prefill::run(&store, dir, stop, &mut |progress| shown.at(progress));
     store.stop();
-    let summary = outcome.map_err(|error| {
-        let exit = match error {
-            PrefillError::NoVolume(_) => Exit::Refused,
-            PrefillError::Directory { .. } | PrefillError::Bind(_) => Exit::Failed,
-        };
-        (exit, error.to_string())
-    })?;
+    let summary = outcome.map_err(|error| (exit_of(error.is_refusal()), error.to_string()))?;
     serde_json::to_value(summary).map_err(|error| (Exit::Failed, error.to_string()))
 }
 
@@ -162,6 +163,8 @@ fn here(
 fn tell(summary: &Value, dir: &Path, json: bool) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     if json {
+        let mut summary = summary.clone();
+        summary["v"] = json!(1);
         writeln!(out, "{summary}")?;
     } else {
         let number = |name: &str| summary[name].as_u64().unwrap_or(0);

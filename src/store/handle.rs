@@ -237,13 +237,6 @@ impl Handle {
         Ok(generation + 1)
     }
 
-    /// RAM of index and manifest.
-    pub fn index_bytes(&self) -> usize {
-        let shared = self.shared();
-        let manifest = shared.manifest.load();
-        shared.index.bytes() + manifest.as_ref().map_or(0, |manifest| manifest.bytes())
-    }
-
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner.0
     }
@@ -258,9 +251,15 @@ impl Handle {
                 tracing::error!(disk, %digest, "disk {disk}: object {digest} lost: {error}");
             }
             shared.note_read_error(volume, digest, error);
-        } else {
+        } else if let Some(left_out) = volume.may_log() {
             // Not the disk's fault: too many open files, for example.
-            tracing::warn!(disk, %digest, %error, "disk {disk}: cannot read {digest}: {error}");
+            tracing::warn!(
+                disk,
+                %digest,
+                %error,
+                left_out,
+                "disk {disk}: cannot read {digest}: {error} ({left_out} more since the last line)"
+            );
         }
         volume.unavailable(Some(error.to_string()))
     }

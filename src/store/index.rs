@@ -199,17 +199,6 @@ impl Index {
         }
     }
 
-    /// RAM taken, for the bar of bytes an object.
-    pub(super) fn bytes(&self) -> usize {
-        let slots = self.segments.iter().filter(|s| s.get().is_some()).count() * SEGMENT;
-        let tables: usize = self
-            .shards
-            .iter()
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes())
-            .sum();
-        slots * size_of::<Slot>() + tables
-    }
-
     fn look(&self, shard: &Table, digest: Digest) -> Option<u32> {
         shard.find(hash(digest), |number| self.digest(number) == Some(digest))
     }

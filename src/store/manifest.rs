@@ -179,11 +179,6 @@ impl Manifest {
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    /// RAM taken, for the bar of bytes an object.
-    pub(super) fn bytes(&self) -> usize {
-        self.keys.capacity() + self.rows.capacity() * size_of::<Row>() + self.table.bytes()
-    }
-
     fn rows_in(&self, range: Range<usize>) -> impl Iterator<Item = (&str, &Row)> {
         range.map(|at| {
             // Keys are ASCII: `push` checked each.

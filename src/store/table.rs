@@ -53,11 +53,6 @@ impl Table {
         self.used += 1;
     }
 
-    /// RAM of the slots.
-    pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<u32>()
-    }
-
     fn put(&mut self, hash: u64, number: u32) {
         let Some(mut at) = self.first(hash) else {
             return;

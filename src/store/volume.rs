@@ -23,6 +23,7 @@ use super::state::Health;
 use super::state::State;
 use crate::clock;
 use crate::clock::Wall;
+use crate::telemetry::LogLimit;
 use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -44,6 +45,9 @@ const FLUSH_PATIENCE: u32 = 6;
 /// How often a blocked caller looks whether its disk went out of service.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Failed opens and reads come at the rate of requests; a line in ten seconds tells as much.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// Staging files remembered for removal; the scan of the next start removes any more. A publisher
 /// leaves one at a time, so this is thousands of failures at a disk that takes no call.
 const LITTER_MAX: usize = 4096;
@@ -60,6 +64,8 @@ pub(super) struct Volume {
     health: Mutex<Health>,
     status: watch::Sender<Status>,
     pub(super) fan_out: FanOut,
+    /// For failures that say nothing about the disk and come with each viewer.
+    log: Mutex<LogLimit>,
     /// Staging files that nobody owns, until the disk's thread removes them.
     litter: Mutex<Vec<String>>,
 }
@@ -120,6 +126,7 @@ impl Volume {
             health: Mutex::default(),
             status: watch::Sender::new(status),
             fan_out: FanOut::default(),
+            log: Mutex::new(LogLimit::new(LOG_EVERY)),
             litter: Mutex::default(),
         })
     }
@@ -212,6 +219,12 @@ impl Volume {
             let _ = reply.send(work(&volume, pulse));
         })?;
         Ok(answer)
+    }
+
+    /// `Some(left out since the last line)` if a line about a failed read may be written.
+    pub(super) fn may_log(&self) -> Option<u64> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.step(clock::now())
     }
 
     /// A staging file has no owner left: it is removed by the disk's thread, at once or, when that

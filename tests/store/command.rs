@@ -53,7 +53,7 @@ fn it_prefills_tells_what_it_did_and_does_it_once() {
     let (media, config) = (lab.media(&FILES), configured(&lab));
     let first = command(&media, &config).arg("--json").output().unwrap();
     let told = json(&first);
-    assert_eq!(first.status.code(), Some(0));
+    assert_eq!((first.status.code(), &told["v"]), (Some(0), &1.into()));
     assert_eq!(
         (&told["files"], &told["bytes"]),
         (&2.into(), &75_000.into())
@@ -145,6 +145,28 @@ fn with_a_daemon_the_daemon_does_it_and_serves_it_at_once() {
     assert!(shown.contains("v/b.m4s"), "{shown}");
     drop(daemon);
     assert_serves(&lab.open(), &FILES);
+}
+
+#[test]
+fn with_no_writable_disk_the_daemon_s_refusal_has_the_exit_code_of_a_local_one() {
+    let lab = Lab::new(1);
+    let (media, config) = (lab.media(&FILES), configured(&lab));
+    std::fs::write(lab.path("disk0/foreign"), "x").unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_oca"));
+    daemon.arg("run").arg("--config").arg(&config);
+    let mut daemon = Running(daemon.stderr(Stdio::null()).spawn().unwrap());
+    until("the socket is there", || {
+        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
+        std::os::unix::net::UnixStream::connect(lab.path("oca.sock")).is_ok()
+    });
+    let by_daemon = command(&media, &config).output().unwrap();
+    drop(daemon);
+    let here = command(&media, &config).output().unwrap();
+    for output in [by_daemon, here] {
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{told}");
+        assert!(told.contains("no DISK.json"), "{told}");
+    }
 }
 
 /// Files enough that a signal comes in the middle.

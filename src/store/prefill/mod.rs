@@ -95,6 +95,16 @@ pub enum PrefillError {
     Bind(#[from] BindError),
 }
 
+impl PrefillError {
+    /// Refused in the state the box is in, rather than failed: the exit code tells them apart.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoVolume(_) => true,
+            Self::Directory { .. } | Self::Bind(_) => false,
+        }
+    }
+}
+
 /// What became of one file.
 enum Outcome {
     Published(Binding),
