@@ -150,3 +150,11 @@ async fn a_second_term_stops_at_once() {
     box_.ended(Duration::from_secs(5)).await.unwrap();
     assert!(clock::now() - asked <= Duration::from_secs(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_dead_worker_of_two_ends_the_process_with_an_error() {
+    let mut box_ = WorldBox::start("require = []").await;
+    box_.workers.kill_one();
+    let error = box_.ended(Duration::from_secs(60)).await.unwrap_err();
+    assert!(error.to_string().contains("worker"), "{error}");
+}

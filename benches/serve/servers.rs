@@ -1,4 +1,4 @@
-//! The two servers on the first core, with the same files and the same certificate.
+//! The two servers on the first core, with the very same files and the same certificate.
 //!
 //! nginx is tuned as its users tune it for files: sendfile, tcp_nopush, open_file_cache, no access
 //! log, one worker. Our box runs one worker and no access log.
@@ -12,6 +12,7 @@ use oca::clock;
 use oca::demo::Appliance;
 use oca::demo::Scratch;
 use oca::demo::Settings;
+use oca::object::Digest;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use std::fmt::Write as _;
@@ -101,6 +102,9 @@ impl Servers {
         let program = pinned(scratch.path())?;
         let mut oca = Appliance::new(&program, scratch.path(), settings)?;
         oca.prefill(&media).await?;
+        for kind in [Kind::Small, Kind::Large] {
+            share_files(scratch.path(), &media, kind)?;
+        }
         oca.start().await?;
         let nginx = Nginx::start(scratch.path(), &media, &oca).await?;
         let client = client(&oca)?;
@@ -264,6 +268,24 @@ fn write_files(media: &Path, kind: Kind) -> anyhow::Result<()> {
         stream.update(&number.to_le_bytes());
         stream.finalize_xof().fill(&mut bytes);
         fs::write(dir.join(format!("{number}.bin")), bytes)?;
+    }
+    Ok(())
+}
+
+/// Lets nginx serve the very files of our store: the same pages in the page cache, laid out the
+/// same way, for both. Copies differ in the sizes of their folios, which decides more than code.
+fn share_files(dir: &Path, media: &Path, kind: Kind) -> anyhow::Result<()> {
+    for number in 0..kind.count() {
+        let path = media.join(format!("{}/{number}.bin", kind.prefix()));
+        let digest = Digest::of(&fs::read(&path)?).to_string();
+        let object = dir
+            .join("disk1/objects")
+            .join(&digest[..2])
+            .join(&digest[2..4])
+            .join(&digest);
+        anyhow::ensure!(object.is_file(), "there is no {}", object.display());
+        fs::remove_file(&path)?;
+        std::os::unix::fs::symlink(&object, &path)?;
     }
     Ok(())
 }

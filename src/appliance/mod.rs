@@ -157,7 +157,7 @@ impl Appliance {
                     self.gatekeeper.tick();
                     self.refresh();
                 }
-                () = self.serve.finished() => return Err(ApplianceError::Worker),
+                () = self.serve.worker_ended() => return Err(ApplianceError::Worker),
             }
         }
     }

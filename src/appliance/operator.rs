@@ -61,7 +61,8 @@ impl Appliance {
         Ok(json!({ "old": old, "level": filter }))
     }
 
-    fn gate_words(&self) -> String {
+    /// The gate in words, for answers and for systemd.
+    pub(super) fn gate_words(&self) -> String {
         gatekeeper::words(&self.gatekeeper.subscribe().borrow())
     }
 }

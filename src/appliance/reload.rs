@@ -6,6 +6,9 @@ use crate::command::Refusal;
 use crate::config;
 use crate::config::Change;
 use crate::config::Loaded;
+use crate::config::Setting;
+use crate::serve;
+use crate::telemetry;
 use serde_json::Value;
 use serde_json::json;
 
@@ -19,12 +22,19 @@ impl Appliance {
             Err(error) => tracing::error!(%error, "reload refused; the old configuration goes on"),
         }
         self.refresh();
-        self.notifier.ready(&self.gate_status());
+        self.notifier.ready(&self.gate_words());
         outcome
     }
 
     fn try_reload(&mut self) -> Result<Value, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::BadRequest(error.to_string());
+        // Opening a pipe would wait for its writer, and with it every command and signal.
+        if std::fs::metadata(&self.main_file).is_ok_and(|about| !about.is_file()) {
+            let file = self.main_file.display();
+            return Err(refused(&format!(
+                "{file} is not a file; put the configuration there"
+            )));
+        }
         let loaded = config::load(&self.main_file).map_err(|problems| refused(&problems))?;
         let old = start::effective(&self.effective).config.clone();
         let changes = config::changes(&old, &loaded.config);
@@ -51,18 +61,32 @@ impl Appliance {
     /// What is shown as effective keeps the old values of keys that wait for a restart.
     fn adopt(&self, loaded: Loaded, old: &config::Config) {
         let mut effective = start::effective(&self.effective);
+        let new = loaded.config;
         effective.config = config::Config {
             appliance: old.appliance.clone(),
             store: old.store.clone(),
             admin: old.admin.clone(),
-            ..loaded.config
+            serve: serve::Config {
+                workers: old.serve.workers,
+                ..new.serve
+            },
+            telemetry: telemetry::Config {
+                log_format: old.telemetry.log_format,
+                ..new.telemetry
+            },
+            ..new
         };
-        effective.settings = loaded.settings;
+        let kept = std::mem::take(&mut effective.settings);
+        effective.settings = in_effect(kept, loaded.settings);
     }
+}
 
-    fn gate_status(&self) -> String {
-        super::gatekeeper::words(&self.gatekeeper.subscribe().borrow())
-    }
+/// Reloadable keys as the new file has them, the others as the running process has them.
+fn in_effect(old: Vec<Setting>, new: Vec<Setting>) -> Vec<Setting> {
+    let fixed = old.into_iter().filter(|setting| !setting.reload);
+    let mut settings: Vec<Setting> = fixed.collect();
+    settings.extend(new.into_iter().filter(|setting| setting.reload));
+    settings
 }
 
 /// `{changed: [key], restart_needed: [key]}`.

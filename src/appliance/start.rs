@@ -37,6 +37,8 @@ pub(super) fn start(
 ) -> Result<Appliance, ApplianceError> {
     let registry = telemetry::Registry::new(env!("CARGO_PKG_VERSION"), clock::now());
     let config = loaded.config.clone();
+    // Identifying disks may cost a hung one's deadline or two before READY.
+    seams.notifier.extend_timeout(config.store.deadline * 3);
     let store = store::start(&config.store)?;
     let state_dir = config.store.state_dir.clone();
     let gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
@@ -97,7 +99,7 @@ pub(super) fn start(
 impl Appliance {
     fn announce(&mut self) {
         self.refresh();
-        let gate = super::gatekeeper::words(&self.gatekeeper.subscribe().borrow());
+        let gate = self.gate_words();
         for listener in self.serve.view().listeners {
             tracing::info!(address = %listener.address, tls = listener.tls, "listening");
         }

@@ -26,8 +26,11 @@ use std::time::Duration;
 /// For a daemon whose accept queue is full.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// For question or command and its answer; above what the daemon allows itself for a command.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// For a command and its answer; above what the daemon allows itself for one.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
+
+/// For a question: answered from memory, so whoever waits longer waits for a daemon that hangs.
+const QUESTION_TIME: Duration = Duration::from_secs(10);
 
 /// A page of the catalogue has some 300 kB; the daemon is trusted, but not without a limit.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -102,7 +105,12 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<String, ClientError> {
-        let talk = clock::within(ANSWER_TIME, talk(stream, method, path, body));
+        let time = if method == Method::GET {
+            QUESTION_TIME
+        } else {
+            COMMAND_TIME
+        };
+        let talk = clock::within(time, talk(stream, method, path, body));
         match self.runtime.block_on(talk) {
             Ok(Ok((status, text))) if status.is_success() => Ok(text),
             Ok(Ok((status, text))) => Err(refused(status, &text)),
@@ -114,7 +122,7 @@ impl Client {
             Err(_) => Err(ClientError::Failed(format!(
                 "the daemon at {} did not answer within {} s; look at `systemctl status oca`",
                 self.socket.display(),
-                ANSWER_TIME.as_secs()
+                time.as_secs()
             ))),
         }
     }

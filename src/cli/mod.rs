@@ -138,8 +138,42 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("oca: {error:#}");
+            eprintln!("oca: {}", told(&error));
             Exit::Failed.into()
         }
+    }
+}
+
+/// The error and its causes. Many messages carry their cause in their own words already; it is not
+/// told twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen: {source}")]
+    struct Carries {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_that_is_told_already_is_not_told_twice() {
+        let source = std::io::Error::other("in use");
+        let error = anyhow::Error::from(Carries { source });
+        assert_eq!(told(&error), "cannot listen: in use");
+        let error = Err::<(), _>(std::io::Error::other("in use")).context("cannot start");
+        assert_eq!(told(&error.unwrap_err()), "cannot start: in use");
     }
 }

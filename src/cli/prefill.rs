@@ -166,7 +166,12 @@ fn tell(summary: &Value, dir: &Path, json: bool) -> anyhow::Result<Exit> {
     } else {
         let number = |name: &str| summary[name].as_u64().unwrap_or(0);
         for refused in summary["refused"].as_array().into_iter().flatten() {
-            let text = |name: &str| refused[name].as_str().unwrap_or("").to_owned();
+            // A file's name may hold what would move a terminal's cursor.
+            let text = |name: &str| {
+                let text = refused[name].as_str().unwrap_or("").chars();
+                text.map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                    .collect::<String>()
+            };
             let (path, problem, remedy) = (text("path"), text("problem"), text("remedy"));
             writeln!(out, "refused {path}: {problem}\n    {remedy}")?;
         }

@@ -98,6 +98,8 @@ pub(super) fn open(path: &Path, counts: &Arc<Counts>) -> io::Result<Sink> {
         .append(true)
         .create(true)
         .mode(0o640)
+        // A pipe that nobody reads is an error at once; opening it would wait, and the reload too.
+        .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     let (lines, queue) = mpsc::sync_channel(QUEUE_LINES);
     let writer_counts = Arc::clone(counts);
@@ -233,6 +235,15 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["status"], 400);
         assert_eq!(value["peer"], "192.0.2.1:9");
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_an_error_and_not_a_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = open(&pipe, &Arc::new(Counts::default())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
     }
 
     #[test]

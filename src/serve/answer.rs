@@ -20,7 +20,7 @@ use super::target::PlaceError;
 use super::target::Target;
 use crate::media_type;
 use crate::store::Entry;
-use crate::store::OpenError;
+use crate::store::Finding;
 use std::borrow::Cow;
 
 /// Seconds after which a viewer may ask a closed box again; steering will have moved it by then.
@@ -101,6 +101,16 @@ impl Refused {
             ..Self::plain(503, format!("closed: {reasons}"))
         }
     }
+
+    /// The box should hold the object and cannot read it. Which disk and why is the operator's
+    /// business, not the viewer's.
+    pub(super) fn unavailable() -> Self {
+        Self {
+            retry_after: Some(UNAVAILABLE_RETRY_SECONDS),
+            counted: Some(Refusal::Unavailable),
+            ..Self::plain(503, "the object cannot be read at the moment")
+        }
+    }
 }
 
 impl From<Fault> for Refused {
@@ -128,20 +138,6 @@ impl From<PlaceError> for Refused {
     }
 }
 
-impl From<OpenError> for Refused {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::NotHeld => Self::plain(404, "not found"),
-            // Which disk and why is the operator's business, not the viewer's.
-            OpenError::Unavailable { .. } => Self {
-                retry_after: Some(UNAVAILABLE_RETRY_SECONDS),
-                counted: Some(Refusal::Unavailable),
-                ..Self::plain(503, "the object cannot be read at the moment")
-            },
-        }
-    }
-}
-
 /// Decides. `Refused` is also an answer; the two arms only save words here.
 pub(super) fn answer(
     head: &Head<'_, '_>,
@@ -158,7 +154,11 @@ pub(super) fn answer(
         (Method::Get | Method::Head, Target::Asterisk) => return Err(Fault::TargetSyntax.into()),
     };
     let place = Place::parse(path)?;
-    let entry = content.find(place.key).ok_or(PlaceError::NotFound)?;
+    let entry = match content.find(place.key) {
+        Finding::Found(entry) => entry,
+        Finding::Unavailable => return Err(Refused::unavailable()),
+        Finding::Unknown => return Err(PlaceError::NotFound.into()),
+    };
     let found = Found {
         entry,
         media_type: media_type::of(place.key),

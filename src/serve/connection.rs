@@ -247,7 +247,7 @@ impl Connection {
         {
             match self.worker.open(found.entry).await {
                 Ok(object) => body = Some((object, part)),
-                Err(error) => exchange.answer = Answer::Refused(error.into()),
+                Err(_) => exchange.answer = Answer::Refused(Refused::unavailable()),
             }
         }
         let refused = match &exchange.answer {

@@ -1,10 +1,10 @@
 //! Objects one worker has open.
 //!
 //! Opening goes to the disk's own thread; a hot object would pay that for each request. Two tables
-//! make a cheap approximation of least-recently-used: what is asked for moves to the young one; when
-//! that is half of the room, it becomes the old one and the old one is closed. An entry lives a few
-//! seconds only, used or not: that bounds how long a deleted object's space stays taken and how long
-//! a descriptor of a sick disk is used, and it needs no other invalidation.
+//! make a cheap approximation of least-recently-used: what is asked for moves to the young one;
+//! when that is half of the room, it becomes the old one and the old one is closed. An entry lives
+//! a few seconds only, used or not: that bounds how long a deleted object's space stays taken and
+//! how long a descriptor of a sick disk is used, and it needs no other invalidation.
 
 use crate::clock::Instant;
 use crate::object::Digest;

@@ -30,6 +30,7 @@ use super::worker::Worker;
 use crate::clock;
 use crate::task::Heartbeat;
 use crate::tls;
+use crate::tls::Outside;
 use crate::tls::Tickets;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -114,7 +115,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
     let count = workers(config);
     let tickets = Tickets::new()?;
     let counts = Arc::new(access::Counts::default());
-    let settings = settings(config, &tickets, &counts)?;
+    let settings = settings(config, &tickets, &counts, Outside::Logged)?;
     let opened = open_all(&places(config)?, &BTreeMap::new(), &*seams.bind, count)?;
     let house = Arc::new(House {
         content: deps.content,
@@ -166,7 +167,7 @@ impl Handle {
     /// The number of workers is fixed at start.
     pub fn prepare(&self, new: &Config) -> Result<Prepared, ServeError> {
         let inner = &self.inner;
-        let settings = settings(new, &inner.tickets, &inner.counts)?;
+        let settings = settings(new, &inner.tickets, &inner.counts, Outside::Refused)?;
         let places = places(new)?;
         let present = lock(&inner.listeners).clone();
         let opened = open_all(&places, &present, &*inner.bind, inner.workers.len())?;
@@ -208,6 +209,13 @@ impl Handle {
             .iter()
             .map(|worker| worker.heart.clone())
             .collect()
+    }
+
+    /// Waits until a worker has ended, whatever the others do.
+    pub async fn worker_ended(&self) {
+        let mut running = self.inner.running.clone();
+        let all = self.inner.workers.len();
+        let _ = running.wait_for(|running| *running < all).await;
     }
 
     /// Waits until every worker has ended.
@@ -270,11 +278,17 @@ fn settings(
     config: &Config,
     tickets: &Tickets,
     counts: &Arc<access::Counts>,
+    outside: Outside,
 ) -> Result<Settings, ServeError> {
     let material = if config.listen.is_empty() {
         None
     } else {
-        Some(Arc::new(tls::load(&config.tls, tickets, clock::wall())?))
+        Some(Arc::new(tls::load(
+            &config.tls,
+            tickets,
+            clock::wall(),
+            outside,
+        )?))
     };
     let access = match &config.access_log {
         None => None,
@@ -317,8 +331,21 @@ fn open_all(
     bind: &dyn Bind,
     workers: usize,
 ) -> Result<Vec<Opened>, ServeError> {
-    let new = places.iter().filter(|place| !present.contains_key(place));
-    new.map(|place| open_one(*place, bind, workers)).collect()
+    let mut opened: Vec<Opened> = Vec::new();
+    for place in places.iter().filter(|place| !present.contains_key(place)) {
+        // Our own sockets on that port (another address, or the same with TLS) would look like
+        // somebody else's.
+        let port = place.0.port();
+        let is_ours = present.values().any(|own| own.port() == port)
+            || opened.iter().any(|own| own.actual.port() == port);
+        if port != 0 && !is_ours {
+            let (address, _) = *place;
+            let failed = |source| ServeError::Bind { address, source };
+            bind.check_free(address).map_err(failed)?;
+        }
+        opened.push(open_one(*place, bind, workers)?);
+    }
+    Ok(opened)
 }
 
 fn open_one(place: Place, bind: &dyn Bind, workers: usize) -> Result<Opened, ServeError> {

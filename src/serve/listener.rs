@@ -55,6 +55,12 @@ pub trait Bound: Send {
 /// Binds addresses. Several binds of one address share its load (`SO_REUSEPORT`).
 pub trait Bind: Send + Sync {
     fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Bound>>;
+
+    /// Fails if somebody else listens there already. `bind` does not see it: sockets that share an
+    /// address also share it with another process of the same user, and with it the viewers.
+    fn check_free(&self, _address: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A worker's whole life.

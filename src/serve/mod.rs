@@ -57,7 +57,7 @@ pub use view::WorkerView;
 use crate::gate::Gate;
 use crate::object::Digest;
 use crate::store;
-use crate::store::Entry;
+use crate::store::Finding;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
 use crate::task::PhaseRx;
@@ -136,7 +136,7 @@ pub type Opening<'a> =
 /// What serving sees of the store. Tests give a directory instead.
 pub trait Content: Send + Sync + 'static {
     /// See [`store::Handle::find`].
-    fn find(&self, key: &str) -> Option<Entry>;
+    fn find(&self, key: &str) -> Finding;
 
     /// See [`store::Handle::open`].
     fn open(&self, digest: Digest) -> Opening<'_>;
@@ -168,7 +168,7 @@ pub enum ServeError {
 }
 
 impl Content for store::Handle {
-    fn find(&self, key: &str) -> Option<Entry> {
+    fn find(&self, key: &str) -> Finding {
         Self::find(self, key)
     }
 

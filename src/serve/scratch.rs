@@ -9,12 +9,20 @@ use std::cell::RefCell;
 /// The scratch area; as large as the largest piece of a file encrypted at once.
 pub(super) const SCRATCH_BYTES: usize = 256 * 1024;
 
-/// Large buffers kept for the next response, a thread. More are freed instead.
+/// Sizes of pooled buffers: one for a small piece of a response with its head and the overhead of
+/// its records, one for the largest. Each has its own pool, so that neither crowds the other out.
+/// Smaller buffers (handshakes, alerts) are cheaper to allocate than to keep.
+const POOLED_BYTES: [usize; 2] = [80 * 1024, SCRATCH_BYTES + 16 * 1024];
+
+/// Buffers below this are not worth a pooled one.
+const UNPOOLED_BYTES: usize = 4 * 1024;
+
+/// Buffers of each size kept for the next response, a thread. More are freed instead.
 const POOLED_MAX: usize = 32;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static POOLS: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// Lends the scratch area for the time of `work`, which must not wait and must not nest.
@@ -33,18 +41,22 @@ pub(super) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// A buffer of at least `bytes` initialised bytes.
 pub(super) fn take(bytes: usize) -> Vec<u8> {
-    let pooled = POOL.with_borrow_mut(|pool| {
-        let at = pool.iter().position(|buffer| buffer.len() >= bytes)?;
-        Some(pool.swap_remove(at))
-    });
-    pooled.unwrap_or_else(|| vec![0; bytes])
+    let fits = |size: &usize| bytes > UNPOOLED_BYTES && bytes <= *size;
+    let Some(pool) = POOLED_BYTES.iter().position(fits) else {
+        return vec![0; bytes];
+    };
+    let pooled = POOLS.with_borrow_mut(|pools| pools[pool].pop());
+    pooled.unwrap_or_else(|| vec![0; POOLED_BYTES[pool]])
 }
 
 /// Gives a buffer of [`take`] back.
 pub(super) fn give_back(buffer: Vec<u8>) {
-    POOL.with_borrow_mut(|pool| {
-        if pool.len() < POOLED_MAX {
-            pool.push(buffer);
+    let Some(pool) = POOLED_BYTES.iter().position(|size| *size == buffer.len()) else {
+        return;
+    };
+    POOLS.with_borrow_mut(|pools| {
+        if pools[pool].len() < POOLED_MAX {
+            pools[pool].push(buffer);
         }
     });
 }
@@ -54,14 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_given_back_is_used_again_and_the_pool_stays_bounded() {
-        let buffer = take(1000);
+    fn a_buffer_given_back_is_used_again_and_the_pools_stay_bounded() {
+        let buffer = take(70_000);
         let place = buffer.as_ptr();
         give_back(buffer);
-        let again = take(500);
+        let again = take(65_000);
         assert_eq!(again.as_ptr(), place);
+        assert_eq!(take(200_000).len(), POOLED_BYTES[1]);
+        // Odd sizes and small ones crowd nobody out.
         (0..2 * POOLED_MAX).for_each(|_| give_back(vec![0; 10]));
-        assert_eq!(POOL.with_borrow(Vec::len), POOLED_MAX);
+        assert!(POOLS.with_borrow(|pools| pools[0].is_empty()));
+        (0..2 * POOLED_MAX).for_each(|_| give_back(vec![0; POOLED_BYTES[0]]));
+        assert_eq!(POOLS.with_borrow(|pools| pools[0].len()), POOLED_MAX);
+        for bytes in [0, 1, UNPOOLED_BYTES, POOLED_BYTES[0] + 1, 1 << 20] {
+            assert!(take(bytes).len() >= bytes);
+        }
     }
 
     #[test]

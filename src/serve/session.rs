@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// Ciphertext held unread: a fragmented handshake message may have 64 KiB, a record 16 KiB.
 const INCOMING_MAX: usize = 84 * 1024;
 
+/// Room for most messages of the protocol itself; what needs more says so and gets it.
+const MESSAGE_BYTES: usize = 2 * 1024;
+
 /// Plain bytes of one record at most (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
@@ -88,7 +91,7 @@ impl Outgoing {
 
     /// A handshake message, key update or alert.
     fn encode(&mut self, mut data: EncodeTlsData<'_, Side>) -> Result<(), SessionError> {
-        let written = match data.encode(self.room(RECORD_BYTES + RECORD_OVERHEAD)) {
+        let written = match data.encode(self.room(MESSAGE_BYTES)) {
             Err(EncodeError::InsufficientSize(need)) => data.encode(self.room(need.required_size)),
             outcome => outcome,
         };
@@ -115,7 +118,7 @@ impl Outgoing {
     }
 
     fn close(&mut self, mut to: WriteTraffic<'_, Side>) -> Result<(), SessionError> {
-        let written = to.queue_close_notify(self.room(RECORD_BYTES));
+        let written = to.queue_close_notify(self.room(MESSAGE_BYTES));
         self.end += written.map_err(|_| SessionError::CannotSend)?;
         Ok(())
     }
@@ -187,9 +190,11 @@ impl Session {
             && ciphertext.first() != Some(&HANDSHAKE_RECORD)
         {
             self.not_tls = true;
+            self.failed = true;
             return Err(SessionError::NotTls);
         }
         if self.incoming.len() + ciphertext.len() > INCOMING_MAX {
+            self.failed = true;
             return Err(SessionError::TooMuch);
         }
         self.incoming.extend_from_slice(ciphertext);
@@ -215,6 +220,10 @@ impl Session {
 
     /// Encrypts `plain`; the ciphertext waits in [`Session::outgoing`].
     pub(super) fn seal(&mut self, plain: &[u8]) -> Result<(), SessionError> {
+        // The library would encrypt it; the peer would drop it unread.
+        if self.close_queued {
+            return Err(SessionError::CannotSend);
+        }
         self.send(Send::Plain(plain))
     }
 

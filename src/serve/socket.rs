@@ -55,24 +55,35 @@ impl Bind for TcpBind {
     /// The socket listens at once: whatever can fail has failed before a caller commits to the
     /// address, and a viewer that is early waits in the backlog.
     fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Bound>> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
+        let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
-        if address.is_ipv6() {
-            // `[::]` means every address of the box, IPv4 too. Where `0.0.0.0` is listed as well,
-            // the kernel prefers that socket for IPv4 and both binds succeed (SO_REUSEPORT).
-            socket.set_only_v6(!address.ip().is_unspecified())?;
-        }
         // Linux hands this down to the accepted sockets. Heads go out with MSG_MORE instead.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Box::new(TcpBound(socket)))
     }
+
+    fn check_free(&self, address: SocketAddr) -> io::Result<()> {
+        // Without SO_REUSEPORT the kernel refuses what another socket listens on.
+        unbound(address)?.bind(&address.into())
+    }
+}
+
+/// A socket with the options that every use of an address shares.
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` means every address of the box, IPv4 too. Where `0.0.0.0` is listed as well,
+        // the kernel prefers that socket for IPv4 and both binds succeed (SO_REUSEPORT).
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    Ok(socket)
 }
 
 impl Bound for TcpBound {
@@ -182,5 +193,22 @@ impl SpawnWorker for ThreadWorkers {
             .name(name)
             .spawn(move || runtime.block_on(worker))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_listened_on_is_not_free_though_it_can_be_shared() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = TcpBind.bind(any).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = TcpBind.bind(address).unwrap();
+        let error = TcpBind.check_free(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop((first, second));
+        TcpBind.check_free(address).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use super::memory::TaskWorkers;
 use crate::gate::Gate;
 use crate::object::Digest;
 use crate::store::Entry;
+use crate::store::Finding;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
 use crate::task::PhaseTx;
@@ -84,9 +85,13 @@ impl Files {
 }
 
 impl Content for Files {
-    fn find(&self, key: &str) -> Option<Entry> {
+    fn find(&self, key: &str) -> Finding {
         assert_ne!(key, "panic", "the test asked for it");
-        self.entries.get(key).copied()
+        match self.entries.get(key) {
+            Some(entry) => Finding::Found(*entry),
+            None if key.starts_with("scanning/") => Finding::Unavailable,
+            None => Finding::Unknown,
+        }
     }
 
     fn open(&self, digest: Digest) -> Opening<'_> {

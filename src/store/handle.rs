@@ -3,7 +3,7 @@
 //! I/O: waits for disk threads in `open`, `stage` and `bind`; the rest never waits.
 
 use super::CatalogueRow;
-use super::Entry;
+use super::Finding;
 use super::Handle;
 use super::ObjectFile;
 use super::OpenError;
@@ -60,12 +60,17 @@ impl Drop for Guard {
 }
 
 impl Handle {
-    /// What `key` names, if the manifest has it and a readable disk holds it. No I/O, no lock, no
-    /// allocation.
-    pub fn find(&self, key: &str) -> Option<Entry> {
+    /// What `key` names, and whether a readable disk holds it. No I/O, no lock, no allocation.
+    pub fn find(&self, key: &str) -> Finding {
         let shared = self.shared();
+        // Asked first: once it is true, the manifest read after it is the one that was loaded.
+        let is_loaded = shared.manifest_loaded.load(Ordering::Acquire);
         let manifest = shared.manifest.load();
-        manifest.as_ref()?.find(key)?.entry(&shared.index)
+        match manifest.as_ref().map(|manifest| manifest.find(key)) {
+            Some(Some(row)) => row.finding(&shared.index),
+            None if !is_loaded => Finding::Unavailable,
+            Some(None) | None => Finding::Unknown,
+        }
     }
 
     /// Opens an object for reading, on its disk's own thread and within the deadline.
@@ -283,13 +288,19 @@ fn merge(
             fresh += 1;
             push(before.as_str(), binding.clone())?;
         }
-        if let Some((_, again)) = new.next_if(|(new, _)| new.as_str() == key)
-            && again.digest != bound.digest
-        {
-            let key = key.to_owned();
-            return Err(BindError::Bound { key });
+        let again = new.next_if(|(new, _)| new.as_str() == key);
+        match again.map(|(_, again)| again) {
+            Some(again) if again.digest != bound.digest => {
+                let key = key.to_owned();
+                return Err(BindError::Bound { key });
+            }
+            // The bytes were read again and hash to the digest: the old length was wrong.
+            Some(again) if again.length != bound.length => {
+                fresh += 1;
+                push(key, again.clone())?;
+            }
+            Some(_) | None => push(key, bound)?,
         }
-        push(key, bound)?;
     }
     for (key, binding) in new {
         fresh += 1;

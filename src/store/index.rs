@@ -43,7 +43,9 @@ pub(super) struct Index {
 /// One cache line.
 #[derive(Debug, Default)]
 struct Slot {
-    object: OnceLock<(Digest, u64)>,
+    digest: OnceLock<Digest>,
+    /// One more than the length that a sidecar vouches for; 0 while nobody has seen the object.
+    length: AtomicU64,
     places: [AtomicU64; WORDS],
 }
 
@@ -80,22 +82,35 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// The number of an object, a fresh one if it was unknown.
+    /// The number of an object whose bytes were seen: `length` is its file's and its sidecar's.
     pub(super) fn number(&self, digest: Digest, length: u64) -> Result<u32, IndexError> {
+        let number = self.number_unseen(digest)?;
+        let Some(slot) = self.slot(number) else {
+            return Err(IndexError::Full);
+        };
+        let given = length.saturating_add(1);
+        let order = Ordering::AcqRel;
+        match slot
+            .length
+            .compare_exchange(0, given, order, Ordering::Acquire)
+        {
+            Err(known) if known != given => Err(IndexError::Length {
+                digest,
+                known: known - 1,
+                given: length,
+            }),
+            Ok(_) | Err(_) => Ok(number),
+        }
+    }
+
+    /// The number of an object that somebody only names, a fresh one if it was unknown. Names come
+    /// with claims about lengths, which never enter the index: only a sidecar is believed.
+    pub(super) fn number_unseen(&self, digest: Digest) -> Result<u32, IndexError> {
         let mut shard = self
             .shard(digest)
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = self.look(&shard, digest) {
-            let known = self.object(number).map_or(length, |(_, known)| known);
-            if known != length {
-                let given = length;
-                return Err(IndexError::Length {
-                    digest,
-                    known,
-                    given,
-                });
-            }
             return Ok(number);
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -106,8 +121,8 @@ impl Index {
         let slots =
             self.segments[segment].get_or_init(|| (0..SEGMENT).map(|_| Slot::default()).collect());
         // The number is this thread's own: the slot is empty.
-        let _ = slots[at].object.set((digest, length));
-        let hash_of = |n| self.object(n).map_or(0, |(digest, _)| hash(digest));
+        let _ = slots[at].digest.set(digest);
+        let hash_of = |n| self.digest(n).map_or(0, hash);
         shard.insert(hash(digest), number, hash_of);
         Ok(number)
     }
@@ -121,9 +136,15 @@ impl Index {
         self.look(&shard, digest)
     }
 
-    /// Digest and length by number.
+    pub(super) fn digest(&self, number: u32) -> Option<Digest> {
+        self.slot(number)?.digest.get().copied()
+    }
+
+    /// Digest and length by number, of an object that was seen on a disk.
     pub(super) fn object(&self, number: u32) -> Option<(Digest, u64)> {
-        self.slot(number)?.object.get().copied()
+        let slot = self.slot(number)?;
+        let length = slot.length.load(Ordering::Acquire).checked_sub(1)?;
+        Some((*slot.digest.get()?, length))
     }
 
     /// Numbers handed out; each is below this.
@@ -190,10 +211,7 @@ impl Index {
     }
 
     fn look(&self, shard: &Table, digest: Digest) -> Option<u32> {
-        shard.find(hash(digest), |number| {
-            self.object(number)
-                .is_some_and(|(known, _)| known == digest)
-        })
+        shard.find(hash(digest), |number| self.digest(number) == Some(digest))
     }
 
     fn shard(&self, digest: Digest) -> &Mutex<Table> {

@@ -45,11 +45,24 @@ pub(super) fn sidecar_name(digest: Digest) -> String {
     format!("{digest}{SIDECAR_SUFFIX}")
 }
 
+/// The sidecar of a staging file.
+pub(super) fn staged_sidecar(name: &str) -> String {
+    format!("{name}{SIDECAR_SUFFIX}")
+}
+
 pub(super) fn kind(name: &str) -> Kind {
     match name.strip_suffix(SIDECAR_SUFFIX) {
         Some(hex) => hex.parse().map_or(Kind::Foreign, Kind::Sidecar),
         None => name.parse().map_or(Kind::Foreign, Kind::Object),
     }
+}
+
+/// Is this the name of a directory `ab` or `cd` in `objects/ab/cd`?
+pub(super) fn is_fan_out(name: &str) -> bool {
+    name.len() == 2
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Makes what is missing of the fixed directories and makes them durable.
@@ -59,8 +72,9 @@ pub(super) fn ensure(root: &Root) -> io::Result<()> {
         made |= root::make_dir(root.top(), name)?;
     }
     let objects = root.dir(OBJECTS)?;
-    let present = root::list(root.dir(OBJECTS)?)?.len();
-    if present < 256 {
+    let names = root::list(root.dir(OBJECTS)?)?;
+    let present = names.iter().filter(|name| is_fan_out(&name.text));
+    if present.count() < 256 {
         for ab in 0..=255_u8 {
             root::make_dir(&objects, &format!("{ab:02x}"))?;
         }
@@ -108,6 +122,8 @@ mod tests {
         let root = Root::open(dir.path()).unwrap();
         ensure(&root).unwrap();
         std::fs::remove_dir(dir.path().join("objects/7f")).unwrap();
+        // A foreign name must not be counted in its place.
+        std::fs::write(dir.path().join("objects/foreign"), "").unwrap();
         ensure(&root).unwrap();
         assert!(dir.path().join("objects/7f").is_dir());
         open_object_dir(&root, Digest::of(b"x")).unwrap();

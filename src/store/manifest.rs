@@ -5,10 +5,13 @@
 //! file (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
 
 use super::Entry;
+use super::Finding;
 use super::index::Index;
+use super::sidecar::OBJECT_BYTES_MAX;
 use super::table::Table;
 use crate::key;
 use crate::object::Digest;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::ops::Range;
@@ -23,6 +26,8 @@ pub(super) struct Manifest {
     pub(super) generation: u64,
     keys: Vec<u8>,
     rows: Vec<Row>,
+    /// Digests of rows whose objects got no number, by `key_at`. They are kept, never served.
+    unnumbered: BTreeMap<u32, Digest>,
     table: Table,
     hasher: RandomState,
 }
@@ -33,13 +38,24 @@ pub(super) struct Row {
     key_at: u32,
     pub(super) object: u32,
     pub(super) rank: u32,
-    pub(super) last_modified: u64,
+    length_low: u32,
+    /// The upper [`LENGTH_HIGH_BITS`] of the claimed length, then the time: ten million rows of
+    /// 24 bytes instead of 32.
+    packed: u64,
 }
+
+/// With the lower 32, lengths up to a terabyte: more than an object may have.
+const LENGTH_HIGH_BITS: u32 = 8;
+const LENGTH_MAX: u64 = (1 << (32 + LENGTH_HIGH_BITS)) - 1;
+const TIME_BITS: u32 = 64 - LENGTH_HIGH_BITS;
+const TIME_MAX: u64 = (1 << TIME_BITS) - 1;
+const _: () = assert!(OBJECT_BYTES_MAX < LENGTH_MAX);
 
 /// One binding, as files and callers give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub digest: Digest,
+    /// What the file or the caller says. The object's sidecar decides whether it is true.
     pub length: u64,
     /// Seconds since the Unix epoch.
     pub last_modified: u64,
@@ -87,31 +103,19 @@ impl Builder {
         self.rows.len()
     }
 
-    /// Numbers the objects. A row whose length contradicts a held object is left out and named.
+    /// Numbers the objects. Every row keeps its digest and its claimed length, true or not.
     pub(super) fn build(self, epoch: u64, generation: u64, index: &Index) -> Manifest {
         let Self { mut keys, rows } = self;
         let hasher = RandomState::new();
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+        let mut unnumbered = BTreeMap::new();
         for (key_at, binding) in rows {
-            // A row that is left out keeps its bytes in the arena, at the end of the key before;
-            // the table and the rows would then disagree, so its object gets no number instead.
-            let object = index
-                .number(binding.digest, binding.length)
-                .unwrap_or_else(|error| {
-                    tracing::error!(%error, "a key of the manifest is not served: {error}");
-                    u32::MAX
-                });
-            let Binding {
-                last_modified,
-                rank,
-                ..
-            } = binding;
-            kept.push(Row {
-                key_at,
-                object,
-                rank,
-                last_modified,
+            let object = index.number_unseen(binding.digest).unwrap_or_else(|error| {
+                tracing::error!(%error, "a key of the manifest is not served: {error}");
+                unnumbered.insert(key_at, binding.digest);
+                u32::MAX
             });
+            kept.push(Row::new(key_at, object, &binding));
         }
         keys.shrink_to_fit();
         let mut manifest = Manifest {
@@ -119,6 +123,7 @@ impl Builder {
             generation,
             keys,
             rows: kept,
+            unnumbered,
             table: Table::default(),
             hasher,
         };
@@ -143,13 +148,14 @@ impl Manifest {
         self.rows.get(number as usize)
     }
 
-    /// What a key is bound to, held or not.
+    /// What a key is bound to, held or not, as it was claimed.
     pub(super) fn binding(&self, row: &Row, index: &Index) -> Option<Binding> {
-        let (digest, length) = index.object(row.object)?;
+        let numbered = index.digest(row.object);
+        let digest = numbered.or_else(|| self.unnumbered.get(&row.key_at).copied())?;
         Some(Binding {
             digest,
-            length,
-            last_modified: row.last_modified,
+            length: row.length(),
+            last_modified: row.last_modified(),
             rank: row.rank,
         })
     }
@@ -216,18 +222,49 @@ impl Manifest {
 }
 
 impl Row {
-    /// What a viewer is told; `None` when no volume in service holds the object.
-    pub(super) fn entry(&self, index: &Index) -> Option<Entry> {
-        if !index.is_readable(self.object) {
-            return None;
+    /// A claim too large for its bits is kept as the largest: as false as it was.
+    fn new(key_at: u32, object: u32, binding: &Binding) -> Self {
+        let length = binding.length.min(LENGTH_MAX);
+        let [a, b, c, d, ..] = length.to_le_bytes();
+        Self {
+            key_at,
+            object,
+            rank: binding.rank,
+            length_low: u32::from_le_bytes([a, b, c, d]),
+            packed: (length >> 32) << TIME_BITS | binding.last_modified.min(TIME_MAX),
         }
-        let (digest, length) = index.object(self.object)?;
-        Some(Entry {
-            digest,
-            length,
-            last_modified: self.last_modified,
-            rank: self.rank,
-        })
+    }
+
+    /// What the manifest claims.
+    pub(super) fn length(&self) -> u64 {
+        (self.packed >> TIME_BITS) << 32 | u64::from(self.length_low)
+    }
+
+    pub(super) fn last_modified(&self) -> u64 {
+        self.packed & TIME_MAX
+    }
+
+    /// The object's true length, if it was seen and is not the claimed one.
+    pub(super) fn conflict(&self, index: &Index) -> Option<u64> {
+        let (_, length) = index.object(self.object)?;
+        (length != self.length()).then_some(length)
+    }
+
+    /// What a viewer is told of the key: where the object is, if a volume in service holds it. An
+    /// object that is not as long as the manifest says is not given out: one of the two is wrong,
+    /// and which is not known here.
+    pub(super) fn finding(&self, index: &Index) -> Finding {
+        match index.object(self.object) {
+            Some((digest, length)) if index.is_readable(self.object) && length == self.length() => {
+                Finding::Found(Entry {
+                    digest,
+                    length,
+                    last_modified: self.last_modified(),
+                    rank: self.rank,
+                })
+            }
+            Some(_) | None => Finding::Unavailable,
+        }
     }
 }
 
@@ -235,7 +272,6 @@ impl Row {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn binding(name: &str) -> Binding {
         Binding {
@@ -272,22 +308,67 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_no_volume_holds_is_not_found_and_two_keys_may_name_one() {
+    fn an_object_that_no_volume_holds_is_unavailable_and_two_keys_may_name_one() {
         let index = Index::default();
         let keys = ["a", "b"].map(|key| (key.to_owned(), binding("same")));
         let manifest = manifest(&keys.into(), &index);
-        let entry = |key| manifest.find(key).unwrap().entry(&index);
-        assert_eq!((entry("a"), entry("b")), (None, None));
-        let number = index.find(Digest::of(b"same")).unwrap();
+        let finding = |key| manifest.find(key).unwrap().finding(&index);
+        let out = Finding::Unavailable;
+        assert_eq!((finding("a"), finding("b")), (out, out));
+        let number = index.number(Digest::of(b"same"), 4).unwrap();
         index.add_place(number, 3);
-        assert_eq!(entry("a"), None, "its volume is not in service");
+        assert_eq!(finding("a"), out, "its volume is not in service");
         index.set_online(3, true);
-        assert_eq!(entry("a").unwrap().digest, Digest::of(b"same"));
-        assert_eq!(entry("a"), entry("b"));
+        let entry = finding("a").entry().unwrap();
+        assert_eq!(entry.digest, Digest::of(b"same"));
+        assert_eq!(finding("a"), finding("b"));
         assert!(manifest.find("c").is_none());
     }
 
+    #[test]
+    fn a_wrong_length_is_a_conflict_of_its_key_alone_whoever_comes_first() {
+        for manifest_first in [true, false] {
+            let index = Index::default();
+            let mut keys = ["a", "b"].map(|key| (key.to_owned(), binding("same")));
+            keys[0].1.length = u64::MAX;
+            let seen = || {
+                let number = index.number(Digest::of(b"same"), 4).unwrap();
+                index.add_place(number, 3);
+                index.set_online(3, true);
+            };
+            if !manifest_first {
+                seen();
+            }
+            let manifest = manifest(&keys.into(), &index);
+            if manifest_first {
+                seen();
+            }
+            let row = |key| manifest.find(key).unwrap();
+            assert_eq!(row("a").finding(&index), Finding::Unavailable);
+            assert_eq!(row("a").conflict(&index), Some(4));
+            let kept = manifest.binding(row("a"), &index).unwrap();
+            assert_eq!(
+                (kept.digest, kept.length),
+                (Digest::of(b"same"), LENGTH_MAX)
+            );
+            assert_eq!(row("b").finding(&index).entry().unwrap().length, 4);
+            assert_eq!(row("b").conflict(&index), None);
+        }
+    }
+
+    #[test]
+    fn a_row_is_24_bytes() {
+        assert_eq!(size_of::<Row>(), 24);
+    }
+
     proptest! {
+        #[test]
+        fn a_row_keeps_length_and_time(length in 0..=LENGTH_MAX, time in 0..=TIME_MAX) {
+            let binding = Binding { length, last_modified: time, ..binding("x") };
+            let row = Row::new(0, 0, &binding);
+            prop_assert_eq!((row.length(), row.last_modified()), (length, time));
+        }
+
         #[test]
         fn lookups_and_pages_agree_with_a_naive_map(
             keys in proptest::collection::btree_set("[ab]{1,3}(/[ab]{1,3})?", 0..60),

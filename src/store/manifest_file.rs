@@ -248,12 +248,13 @@ mod tests {
     }
 
     fn bindings() -> impl Strategy<Value = BTreeMap<String, Binding>> {
-        let binding = (any::<u8>(), any::<u64>(), any::<u32>()).prop_map(|(n, t, rank)| Binding {
-            digest: Digest::of(&[n]),
-            length: u64::from(n),
-            last_modified: t,
-            rank,
-        });
+        let binding =
+            (any::<u8>(), 0..1_u64 << 56, any::<u32>()).prop_map(|(n, t, rank)| Binding {
+                digest: Digest::of(&[n]),
+                length: u64::from(n),
+                last_modified: t,
+                rank,
+            });
         proptest::collection::btree_map("[a-z]{1,9}(/[A-Z0-9._~-]{3,9}){0,3}", binding, 0..40)
     }
 

@@ -83,6 +83,26 @@ pub struct Entry {
     pub rank: u32,
 }
 
+/// What [`Handle::find`] says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Found(Entry),
+    /// The box should hold it, but no readable disk does at present: a scan runs, a disk is out of
+    /// service, the object was lost, or the manifest is not loaded yet.
+    Unavailable,
+    /// The manifest has no such key.
+    Unknown,
+}
+
+impl Finding {
+    pub fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Found(entry) => Some(entry),
+            Self::Unavailable | Self::Unknown => None,
+        }
+    }
+}
+
 /// An open, verified, immutable object.
 #[derive(Debug)]
 pub struct ObjectFile {
@@ -92,7 +112,7 @@ pub struct ObjectFile {
     pub volume: u16,
 }
 
-/// Why an object cannot be read now. `serve` answers 404 to the first, 503 to the others.
+/// Why an object cannot be read now. `serve` answers 503: the manifest has led it here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     #[error("not held")]

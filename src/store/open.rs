@@ -229,6 +229,7 @@ fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
         }
         // After the view: who waited for it finds every disk in it as it is.
         if settles {
+            view::name_conflicts(shared);
             shared.settled.send_replace(true);
         }
         if waited == Err(RecvTimeoutError::Disconnected) {
@@ -251,6 +252,9 @@ fn ask_space(shared: &Arc<Shared>, volume: &Arc<Volume>) {
     let own = Arc::clone(shared);
     // A full queue means that writes are under way, and they tell the same.
     let _ = volume.write(volume.deadline(), move |volume, _| -> io::Result<()> {
+        if let Err(error) = volume.sweep() {
+            own.note_write_error(volume, &error);
+        }
         let space = volume.root()?.space()?;
         volume.note_space(space);
         if space.read_only {
@@ -287,6 +291,7 @@ mod tests {
     use crate::store::Binding;
     use crate::store::DiskClass;
     use crate::store::DiskConfig;
+    use crate::store::Finding;
     use crate::store::Handle;
     use crate::store::OpenError;
     use std::collections::BTreeMap;
@@ -391,18 +396,54 @@ mod tests {
                 );
                 assert!(isolated, "{refused}");
             } else {
-                until(|| store.find("0").is_none());
+                until(|| store.find("0") == Finding::Unavailable);
             }
             let waited = clock::now().duration_since(started);
             assert!(waited >= SOON / 2, "{waited:?}");
             assert!(waited < 20 * SOON, "{waited:?}");
-            assert!(store.find("0").is_none());
-            assert!(store.find("1").is_some());
+            assert_eq!(store.find("0"), Finding::Unavailable);
+            assert!(store.find("1").entry().is_some());
             assert_eq!(store.open(second).await.unwrap().length, 1);
             until(|| store.view().disks[0].state == "isolated");
             drop(release);
-            until(|| store.find("0").is_some());
+            until(|| store.find("0").entry().is_some());
             assert_eq!(store.open(first).await.unwrap().digest, first);
+        }
+    }
+
+    #[test]
+    fn a_publication_that_its_disk_never_took_over_leaves_no_file() {
+        for queue_is_full in [true, false] {
+            let dir = in_memory();
+            let store = store(dir.path(), 1, SOON);
+            let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
+            publication.write(b"1".to_vec()).unwrap();
+            let volume = Arc::clone(&store.shared().volumes[0]);
+            // The write is done when the call after it is.
+            let landed = volume.write(volume.deadline(), |_, _| ()).unwrap();
+            volume.wait(&landed).unwrap();
+            let release = hang(&store, false);
+            if queue_is_full {
+                while volume.write(volume.deadline(), |_, _| ()).is_ok() {}
+            }
+            let error = publication.commit(None).unwrap_err().to_string();
+            let why = if queue_is_full {
+                "too many"
+            } else {
+                "does not answer"
+            };
+            assert!(error.contains(why), "{error}");
+            drop(release);
+            // Asked again for each look: with a full queue the next call of any kind sweeps.
+            until(|| {
+                volume.discard("none".into());
+                std::fs::read_dir(dir.path().join("disk0/staging"))
+                    .unwrap()
+                    .count()
+                    == 0
+            });
+            assert_eq!(store.find("x"), Finding::Unknown);
+            assert_eq!(store.view().disks[0].objects, 0);
         }
     }
 

@@ -77,14 +77,15 @@ fn run(shared: &Shared, volume: &Volume, pulse: &Pulse, found: &mut Found) -> io
         clear_staging(root, volume)?;
     }
     count_quarantine(root, volume)?;
-    for outer in root::list(root.dir(layout::OBJECTS)?)? {
-        let path = format!("{}/{}", layout::OBJECTS, outer.text);
-        for inner in root::list(root.dir(&path)?)? {
+    for outer in fan_out(root, volume, layout::OBJECTS, found)? {
+        for path in fan_out(root, volume, &outer, found)? {
             if shared.is_stopping() || volume.state() == State::Suspect {
                 return Ok(space.read_only);
             }
             pulse.beat(volume.deadline());
-            let dir = root.dir(&format!("{path}/{}", inner.text))?;
+            let Some(dir) = enter(root, volume, &path, found)? else {
+                continue;
+            };
             let names = root::list(dir.try_clone()?)?;
             directory(shared, volume, pulse, &dir, &names, found);
         }
@@ -97,6 +98,50 @@ fn run(shared: &Shared, volume: &Volume, pulse: &Pulse, found: &mut Found) -> io
         );
     }
     Ok(space.read_only)
+}
+
+/// The paths of the two-digit directories in `path`. Whatever else somebody left there is foreign:
+/// it harms nobody, and is no reason to take the disk out of service.
+fn fan_out(root: &Root, volume: &Volume, path: &str, found: &mut Found) -> io::Result<Vec<String>> {
+    let Some(dir) = enter(root, volume, path, found)? else {
+        return Ok(Vec::new());
+    };
+    let mut paths = Vec::new();
+    for name in root::list(dir)? {
+        let path = format!("{path}/{}", name.text);
+        if layout::is_fan_out(&name.text) {
+            paths.push(path);
+        } else {
+            note_foreign(volume, &path, found);
+        }
+    }
+    Ok(paths)
+}
+
+/// Opens a directory; `None` if a file, a link or another file system is in its place.
+fn enter(root: &Root, volume: &Volume, path: &str, found: &mut Found) -> io::Result<Option<File>> {
+    match root.dir(path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error)
+            if path != layout::OBJECTS
+                && matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOTDIR | libc::ELOOP | libc::EXDEV)
+                ) =>
+        {
+            note_foreign(volume, path, found);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn note_foreign(volume: &Volume, name: &str, found: &mut Found) {
+    found.foreign += 1;
+    if found.foreign <= FOREIGN_SHOWN {
+        let shown = crate::help::printable(name.as_bytes(), 80);
+        tracing::warn!(disk = volume.name(), "`{shown}` is no object; ignored");
+    }
 }
 
 /// One `objects/ab/cd`.
@@ -115,13 +160,7 @@ fn directory(
                 sidecars.insert(digest);
             }
             Kind::Object(_) => {}
-            Kind::Foreign => {
-                found.foreign += 1;
-                if found.foreign <= FOREIGN_SHOWN {
-                    let shown = crate::help::printable(name.text.as_bytes(), 80);
-                    tracing::warn!(disk = volume.name(), "`{shown}` is no object; ignored");
-                }
-            }
+            Kind::Foreign => note_foreign(volume, &name.text, found),
         }
     }
     for name in names {
@@ -174,8 +213,10 @@ fn check(dir: &File, name: &str, digest: Digest, has_sidecar: bool) -> Result<u6
         .and_then(|file| root::read_small(&file, sidecar::SIDECAR_BYTES_MAX));
     let bytes = match bytes {
         Ok(bytes) => bytes,
-        Err(error) if root::is_medium_error(&error) => return Err(Verdict::Failed(error)),
-        Err(error) => return corrupt(format!("its sidecar cannot be read: {error}")),
+        Err(error) if speaks_of_the_file(&error) => {
+            return corrupt(format!("its sidecar cannot be read: {error}"));
+        }
+        Err(error) => return Err(Verdict::Failed(error)),
     };
     match sidecar::decode(&bytes, digest) {
         Ok(tree) if tree.length() == stat.length => Ok(stat.length),
@@ -186,6 +227,16 @@ fn check(dir: &File, name: &str, digest: Digest, has_sidecar: bool) -> Result<u6
         )),
         Err(error) => corrupt(error.to_string()),
     }
+}
+
+/// Is the sidecar itself wrong? Anything else (descriptors or memory used up, no permission, a
+/// sick disk) says nothing about the object, which must not be thrown away for it.
+fn speaks_of_the_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::ELOOP | libc::EXDEV | libc::EISDIR | libc::ENOENT)
+        )
 }
 
 /// What a crash left behind was never visible to anybody.
@@ -212,4 +263,27 @@ fn count_quarantine(root: &Root, volume: &Volume) -> io::Result<()> {
     let count = u64::try_from(notes.count()).unwrap_or(u64::MAX);
     volume.tally.quarantined.store(count, Ordering::Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_descriptors_or_permission_condemns_no_object() {
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+            libc::EACCES,
+            libc::EIO,
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert!(!speaks_of_the_file(&error), "{error}");
+        }
+        for code in [libc::ELOOP, libc::EISDIR] {
+            let error = io::Error::from_raw_os_error(code);
+            assert!(speaks_of_the_file(&error), "{error}");
+        }
+    }
 }

@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+/// Keys with a wrong length that are named; more are counted.
+const CONFLICTS_SHOWN: u64 = 10;
+
 /// Builds the view of this moment and tells everybody.
 pub(super) fn publish(shared: &Shared) {
     let lock = &shared.view_builder;
@@ -32,7 +35,7 @@ fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
     let mut seen = vec![0_u64; shared.index.len() as usize / 64 + 1];
     let mut missing = 0;
     for (_, row) in manifest.rows() {
-        let Some(entry) = row.entry(&shared.index) else {
+        let Some(entry) = row.finding(&shared.index).entry() else {
             missing += 1;
             continue;
         };
@@ -52,6 +55,31 @@ fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
         keys: u64::try_from(manifest.len()).unwrap_or(u64::MAX),
         missing,
     });
+}
+
+/// Keys whose object is not as long as the manifest says: named once the scans have ended.
+pub(super) fn name_conflicts(shared: &Shared) {
+    let manifest = shared.manifest.load();
+    let rows = manifest.iter().flat_map(|manifest| manifest.rows());
+    let conflicts = rows.filter_map(|(key, row)| Some((key, row, row.conflict(&shared.index)?)));
+    let mut count = 0_u64;
+    for (key, row, found) in conflicts {
+        count += 1;
+        if count <= CONFLICTS_SHOWN {
+            let claimed = row.length();
+            tracing::error!(
+                key,
+                "key `{key}` is not served: the manifest says {claimed} bytes and its object has \
+                 {found}; prefill the file again to correct the manifest"
+            );
+        }
+    }
+    if count > CONFLICTS_SHOWN {
+        tracing::error!(
+            count,
+            "{count} keys are not served: the manifest's lengths are wrong"
+        );
+    }
 }
 
 fn disk(volume: &Volume) -> DiskView {
@@ -85,13 +113,13 @@ pub(super) fn catalogue(
     manifest
         .page(prefix, after)
         .filter_map(|(key, row)| {
-            let (digest, bytes) = shared.index.object(row.object)?;
+            let binding = manifest.binding(row, &shared.index)?;
             let readable = shared.index.readable(row.object).iter().next();
             let disk = readable.and_then(|number| shared.volume(number));
             Some(CatalogueRow {
                 key: key.to_owned(),
-                digest,
-                bytes,
+                digest: binding.digest,
+                bytes: binding.length,
                 disk: disk.map(|volume| volume.config.path.clone()),
                 rank: row.rank,
             })

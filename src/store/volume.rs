@@ -13,6 +13,8 @@ use super::lane::Busy;
 use super::lane::Lane;
 use super::lane::Pulse;
 use super::lane::Ticks;
+use super::layout;
+use super::root;
 use super::root::Root;
 use super::root::Space;
 use super::state::Event;
@@ -41,6 +43,10 @@ const FLUSH_PATIENCE: u32 = 6;
 /// How often a blocked caller looks whether its disk went out of service.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Staging files remembered for removal; the scan of the next start removes any more. A publisher
+/// leaves one at a time, so this is thousands of failures at a disk that takes no call.
+const LITTER_MAX: usize = 4096;
+
 #[derive(Debug)]
 pub(super) struct Volume {
     pub(super) number: u16,
@@ -52,6 +58,8 @@ pub(super) struct Volume {
     home: OnceLock<Home>,
     health: Mutex<Health>,
     status: watch::Sender<Status>,
+    /// Staging files that nobody owns, until the disk's thread removes them.
+    litter: Mutex<Vec<String>>,
 }
 
 /// What is known once the disk is identified and locked.
@@ -109,6 +117,7 @@ impl Volume {
             home: OnceLock::new(),
             health: Mutex::default(),
             status: watch::Sender::new(status),
+            litter: Mutex::default(),
         })
     }
 
@@ -200,6 +209,34 @@ impl Volume {
             let _ = reply.send(work(&volume, pulse));
         })?;
         Ok(answer)
+    }
+
+    /// A staging file has no owner left: it is removed by the disk's thread, at once or, when that
+    /// takes no call, with the next [`Volume::sweep`].
+    pub(super) fn discard(self: &Arc<Self>, name: String) {
+        let mut litter = self.litter.lock().unwrap_or_else(PoisonError::into_inner);
+        if litter.len() < LITTER_MAX {
+            litter.push(name);
+        }
+        drop(litter);
+        // A refusal, or a call dropped unrun, leaves the list for the next sweep.
+        let _ = self.write(self.deadline, |volume, _| volume.sweep());
+    }
+
+    /// Removes staging files without owners. On the disk's own thread.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        let mut litter = self.litter.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = std::mem::take(&mut *litter);
+        drop(litter);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let staging = self.root()?.dir(layout::STAGING)?;
+        for name in names {
+            root::remove(&staging, &name)?;
+            root::remove(&staging, &layout::staged_sidecar(&name))?;
+        }
+        Ok(())
     }
 
     /// Blocks for an answer, no longer than until the disk is isolated.

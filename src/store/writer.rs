@@ -24,6 +24,7 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -67,7 +68,22 @@ pub struct Publication {
     tree: TreeBuilder,
     in_flight: Option<Receiver<io::Result<()>>>,
     unflushed: u64,
-    committed: bool,
+    owner: Owner,
+}
+
+/// Who removes the staging file: whoever of publisher and disk's thread takes it first.
+#[derive(Clone, Debug, Default)]
+struct Owner(Arc<AtomicBool>);
+
+impl Owner {
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// The publisher had its error before the disk's thread came to the work.
+fn given_up() -> io::Error {
+    io::Error::other("its publisher has given up")
 }
 
 /// A committed object.
@@ -168,8 +184,13 @@ pub(super) fn stage(
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = format!("p{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let (own, probe) = (name.clone(), shared.probe.clone());
+    let made = Owner::default();
+    let maker = made.clone();
     let answer = volume
         .write(volume.deadline(), move |volume, _| {
+            if !maker.take() {
+                return Err(given_up());
+            }
             let staging = volume.root()?.dir(layout::STAGING)?;
             root::remove(&staging, &own)?;
             let file = root::create_in(&staging, &own)?;
@@ -181,6 +202,10 @@ pub(super) fn stage(
             Ok(file)
         })
         .and_then(|answer| volume.wait(&answer));
+    if answer.is_err() && !made.take() {
+        // It is being made, and nobody waits for it.
+        volume.discard(name.clone());
+    }
     let file = settle(shared, volume, answer)?;
     Ok(Publication {
         shared: Arc::clone(shared),
@@ -190,7 +215,7 @@ pub(super) fn stage(
         tree: TreeBuilder::new(),
         in_flight: None,
         unflushed: 0,
-        committed: false,
+        owner: Owner::default(),
     })
 }
 
@@ -253,22 +278,21 @@ impl Publication {
                 already_held,
             });
         }
-        let (shared, file, name) = (
-            Arc::clone(&self.shared),
-            Arc::clone(&self.file),
-            self.name.clone(),
-        );
+        let (shared, file) = (Arc::clone(&self.shared), Arc::clone(&self.file));
+        let (name, owner) = (self.name.clone(), self.owner.clone());
         let answer = self
             .volume
             .write(self.volume.flush_patience(), move |volume, pulse| {
+                // From here on the name in staging belongs to this thread.
+                if !owner.take() {
+                    return Err(given_up());
+                }
                 let patience = volume.flush_patience();
                 publish(&shared, volume, &file, &name, &tree, &|| {
                     pulse.beat(patience)
                 })
             })
             .and_then(|answer| self.volume.wait(&answer));
-        // From here on the name in staging belongs to the disk's thread, whatever it answers.
-        self.committed = true;
         settle(&self.shared, &self.volume, answer)?;
         self.shared.add(number, &self.volume);
         let already_held = false;
@@ -290,15 +314,9 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        if self.committed {
-            return;
+        if self.owner.take() {
+            self.volume.discard(std::mem::take(&mut self.name));
         }
-        let name = std::mem::take(&mut self.name);
-        // A busy or silent disk keeps the file; the scan of the next start removes it.
-        let _ = self.volume.write(self.volume.deadline(), move |volume, _| {
-            let staging = volume.root()?.dir(layout::STAGING)?;
-            root::remove(&staging, &name)
-        });
     }
 }
 
@@ -316,7 +334,7 @@ fn publish(
     let outcome = publish_steps(shared, volume, root, &staging, file, name, tree, beat);
     if outcome.is_err() {
         // A file whose flush failed has been moved away already; removing it again is harmless.
-        let sidecar = format!("{name}.meta");
+        let sidecar = layout::staged_sidecar(name);
         let _ = root::remove(&staging, name).and(root::remove(&staging, &sidecar));
     }
     if let Ok(space) = root.space() {
@@ -349,7 +367,7 @@ fn publish_steps(
     reached(Step::DirectoryMade);
     file.sync_data().inspect_err(failed)?;
     reached(Step::DataSynced);
-    let sidecar = format!("{name}.meta");
+    let sidecar = layout::staged_sidecar(name);
     root::remove(staging, &sidecar)?;
     let mut meta = root::create_in(staging, &sidecar)?;
     meta.write_all(&sidecar::encode(tree))?;

@@ -10,6 +10,8 @@ use crate::clock;
 use crate::clock::Instant;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a scheduler proves that it turns.
@@ -23,6 +25,18 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 pub struct Heartbeat {
     name: Arc<str>,
     last: Arc<Mutex<Instant>>,
+    /// Calls under way that a disk may hang.
+    excused: Arc<AtomicUsize>,
+}
+
+/// While it lives, silence is the disk's fault and not the scheduler's.
+#[derive(Debug)]
+pub struct Excuse<'a>(&'a AtomicUsize);
+
+impl Drop for Excuse<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Heartbeat {
@@ -30,6 +44,7 @@ impl Heartbeat {
         Self {
             name: name.into(),
             last: Arc::new(Mutex::new(now)),
+            excused: Arc::default(),
         }
     }
 
@@ -43,10 +58,18 @@ impl Heartbeat {
         }
     }
 
+    /// Taken around a call that reads a disk: a hung disk must not restart the box.
+    pub fn excuse(&self) -> Excuse<'_> {
+        self.excused.fetch_add(1, Ordering::Acquire);
+        Excuse(&self.excused)
+    }
+
     pub fn is_alive(&self, now: Instant) -> bool {
-        self.last
-            .lock()
-            .is_ok_and(|last| now.saturating_duration_since(*last) < STUCK_AFTER)
+        self.excused.load(Ordering::Acquire) > 0
+            || self
+                .last
+                .lock()
+                .is_ok_and(|last| now.saturating_duration_since(*last) < STUCK_AFTER)
     }
 
     /// Beats for ever; spawn it on the scheduler that is to be watched.
@@ -71,6 +94,10 @@ mod tests {
         assert!(heart.is_alive(clock::now()));
         turning.abort();
         tokio::time::advance(STUCK_AFTER).await;
+        assert!(!heart.is_alive(clock::now()));
+        let excuse = heart.excuse();
+        assert!(heart.is_alive(clock::now()), "it waits for a disk");
+        drop(excuse);
         assert!(!heart.is_alive(clock::now()));
     }
 }

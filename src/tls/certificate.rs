@@ -4,6 +4,7 @@
 
 use super::CertificateConfig;
 use super::CertificateView;
+use super::Outside;
 use super::TlsError;
 use super::der;
 use crate::clock::Wall;
@@ -42,24 +43,21 @@ pub(super) fn load(
     config: &CertificateConfig,
     provider: &CryptoProvider,
     now: Wall,
+    outside: Outside,
 ) -> Result<Pair, TlsError> {
+    must_be_a_file(&config.chain)?;
+    must_be_a_file(&config.key)?;
     let chain = chain(&config.chain)?;
     let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
     let facts = der::read(leaf).map_err(|problem| TlsError::Certificate {
         path: config.chain.clone(),
         problem: problem.to_owned(),
     })?;
-    if now > facts.not_after {
-        return Err(TlsError::Expired {
-            path: config.chain.clone(),
-            at: facts.not_after,
-        });
-    }
-    if now < facts.not_before {
-        return Err(TlsError::NotYetValid {
-            path: config.chain.clone(),
-            at: facts.not_before,
-        });
+    if let Err(problem) = in_its_time(&facts, config, now) {
+        match outside {
+            Outside::Refused => return Err(problem),
+            Outside::Logged => tracing::error!("{problem}; viewers will refuse it"),
+        }
     }
     let key_error = |problem: String| TlsError::Key {
         path: config.key.clone(),
@@ -97,6 +95,31 @@ pub(super) fn load(
             not_after: facts.not_after.to_string(),
         },
     })
+}
+
+fn in_its_time(facts: &der::Leaf, config: &CertificateConfig, now: Wall) -> Result<(), TlsError> {
+    let path = config.chain.clone();
+    if now > facts.not_after {
+        let at = facts.not_after;
+        return Err(TlsError::Expired { path, at });
+    }
+    if now < facts.not_before {
+        let at = facts.not_before;
+        return Err(TlsError::NotYetValid { path, at });
+    }
+    Ok(())
+}
+
+/// Opening a pipe would wait for its writer, and a device may have no end: a reload must not hang.
+fn must_be_a_file(path: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(TlsError::Pem {
+            path: path.to_owned(),
+            problem: "is not a file".to_owned(),
+        }),
+        // Whoever opens it says why it cannot.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -91,12 +91,27 @@ impl Tickets {
     }
 }
 
+/// What becomes of a certificate outside its validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// On reload: the old one goes on.
+    Refused,
+    /// At start: a box whose clock is not set yet, or one of whose names has lapsed, must still
+    /// serve the others.
+    Logged,
+}
+
 /// Loads and checks every certificate and builds the configuration. Changes nothing elsewhere.
-pub fn load(config: &Config, tickets: &Tickets, now: Wall) -> Result<Material, TlsError> {
+pub fn load(
+    config: &Config,
+    tickets: &Tickets,
+    now: Wall,
+    outside: Outside,
+) -> Result<Material, TlsError> {
     let provider = Arc::new(provider());
     let mut pairs = Vec::new();
     for pair in &config.certificates {
-        pairs.push(certificate::load(pair, &provider, now)?);
+        pairs.push(certificate::load(pair, &provider, now, outside)?);
     }
     let certificates = pairs.iter().map(|pair| pair.view.clone()).collect();
     let by_name = ByName::new(pairs).ok_or(TlsError::NoCertificate)?;

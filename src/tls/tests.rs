@@ -28,7 +28,24 @@ fn load_one(pair: CertificateConfig, now: Wall) -> Result<Material, TlsError> {
     let config = Config {
         certificates: vec![pair],
     };
-    load(&config, &Tickets::new()?, now)
+    load(&config, &Tickets::new()?, now, Outside::Refused)
+}
+
+#[test]
+fn a_box_with_a_clock_of_1970_or_a_lapsed_certificate_still_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        certificates: vec![write_pair(dir.path(), "a", &["a.example"], (2090, 1))],
+    };
+    let tickets = Tickets::new().unwrap();
+    for now in ["1970-01-01T00:01:00Z", "2095-01-01T00:00:00Z"] {
+        let started = load(&config, &tickets, at(now), Outside::Logged).unwrap();
+        assert_eq!(started.certificates[0].not_after, "2090-01-01T00:00:00Z");
+        assert!(
+            load(&config, &tickets, at(now), Outside::Refused).is_err(),
+            "on reload"
+        );
+    }
 }
 
 #[test]
@@ -43,6 +60,16 @@ fn a_good_pair_is_accepted_and_shown() {
     assert_eq!(material.config.max_early_data_size, 0);
     let first = material.config.crypto_provider().cipher_suites[0].suite();
     assert_eq!(first, CipherSuite::TLS13_AES_128_GCM_SHA256);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pair = write_pair(dir.path(), "a", &["a.example"], (2090, 1));
+    pair.key = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pair.key, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = load_one(pair, clock::wall()).unwrap_err().to_string();
+    assert!(error.contains("pipe: is not a file"), "{error}");
 }
 
 #[test]
@@ -98,7 +125,13 @@ fn mismatched_missing_and_broken_files_are_named() {
     let none = Config {
         certificates: Vec::new(),
     };
-    let none = load(&none, &Tickets::new().unwrap(), clock::wall()).unwrap_err();
+    let none = load(
+        &none,
+        &Tickets::new().unwrap(),
+        clock::wall(),
+        Outside::Refused,
+    )
+    .unwrap_err();
     assert!(matches!(none, TlsError::NoCertificate));
 }
 
@@ -114,10 +147,10 @@ fn the_name_asked_for_chooses_the_certificate_and_the_first_is_the_default() {
         ("third", &["x.c.example", "a.example"][..]),
     ] {
         let pair = write_pair(dir.path(), stem, names, (2090, 1));
-        let loaded = certificate::load(&pair, &provider, clock::wall()).unwrap();
+        let loaded = certificate::load(&pair, &provider, clock::wall(), Outside::Refused).unwrap();
         let by_name = ByName::new(vec![loaded]).unwrap();
         leaves.push(by_name.leaf_for(None));
-        pairs.push(certificate::load(&pair, &provider, clock::wall()).unwrap());
+        pairs.push(certificate::load(&pair, &provider, clock::wall(), Outside::Refused).unwrap());
     }
     let chooser = ByName::new(pairs).unwrap();
     for (name, expected) in [

@@ -3,9 +3,9 @@
 //!
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
+mod hostile;
 mod serving;
 
-use oca::clock;
 use oca::serve::Config;
 use serving::Server;
 use serving::Viewer;
@@ -15,6 +15,8 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Sizes at which the paths differ: nothing, one byte, one TLS record, more than one turn, many.
@@ -175,40 +177,6 @@ fn damaged_tls_is_answered_with_an_alert_and_nobody_else_notices() {
 }
 
 #[test]
-fn every_hostile_head_is_refused_and_the_server_goes_on() {
-    let titles = vec![("title/a".to_owned(), noise(1000))];
-    let server = Server::start(limits(), &titles);
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/http");
-    let mut count = 0;
-    for file in std::fs::read_dir(dir).unwrap() {
-        let path = file.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
-        let mut stream = TcpStream::connect(server.plain_address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(&bytes).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let text = String::from_utf8_lossy(&answer);
-        let name = path.display();
-        let refused = text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.1 5");
-        assert!(answer.is_empty() || refused, "{name}: {text}");
-        assert!(
-            answer.is_empty() || text.contains("Connection: close"),
-            "{name}: {text}"
-        );
-        let answers = text.matches("\r\nDate: ").count();
-        assert_eq!(answers, usize::from(!answer.is_empty()), "{name}");
-        count += 1;
-    }
-    assert!(count >= 50);
-    play(&mut server.plain(), &titles);
-    assert_eq!(server.handle.view().panics, 0);
-}
-
-#[test]
 fn a_refusal_reaches_a_viewer_that_is_still_sending() {
     let server = Server::start(limits(), &[]);
     let mut stream = TcpStream::connect(server.plain_address).unwrap();
@@ -252,24 +220,33 @@ fn one_fast_viewer_does_not_hold_up_another_on_the_same_worker() {
         ("title/big".to_owned(), noise(32 << 20)),
         ("title/a".to_owned(), noise(10)),
     ];
+<<<<<<< HEAD
+    let mut limits = limits();
+    limits.requests = u32::MAX;
+    let server = Server::start_with(limits, &titles, 1);
+=======
     let server = Server::start_with(limits(), &titles, 1);
+    let done = AtomicBool::new(false);
+>>>>>>> servefix
     std::thread::scope(|scope| {
-        let ends = clock::now() + Duration::from_secs(1);
         for _ in 0..4 {
-            let mut greedy = server.plain();
+            let (mut greedy, done) = (server.plain(), &done);
             scope.spawn(move || {
-                while clock::now() < ends {
+                // Bounded, so that a small viewer that fails or is never served ends the test too.
+                for _ in 0..200 {
                     assert_eq!(greedy.get("/title/big", "").status, 200);
+                    if done.load(Relaxed) {
+                        return;
+                    }
                 }
+                panic!("200 large bodies went out before 20 small ones");
             });
         }
         let mut small = server.plain();
-        let mut served = 0;
-        while clock::now() < ends {
+        for _ in 0..20 {
             assert_eq!(small.get("/title/a", "").status, 200);
-            served += 1;
         }
-        assert!(served >= 20, "only {served} small requests in a second");
+        done.store(true, Relaxed);
     });
 }
 

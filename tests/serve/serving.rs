@@ -19,6 +19,7 @@ use oca::serve::View;
 use oca::serve::socket::TcpBind;
 use oca::serve::socket::ThreadWorkers;
 use oca::store::Entry;
+use oca::store::Finding;
 use oca::store::ObjectFile;
 use oca::store::OpenError;
 use oca::task::PhaseTx;
@@ -80,8 +81,9 @@ struct Directory {
 }
 
 impl Content for Directory {
-    fn find(&self, key: &str) -> Option<Entry> {
-        self.entries.get(key).copied()
+    fn find(&self, key: &str) -> Finding {
+        let entry = self.entries.get(key);
+        entry.map_or(Finding::Unknown, |entry| Finding::Found(*entry))
     }
 
     fn open(&self, digest: Digest) -> Opening<'_> {

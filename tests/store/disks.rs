@@ -10,6 +10,7 @@ use crate::tools::run;
 use crate::tools::until;
 use crate::tools::was_logged;
 use oca::object::Digest;
+use oca::store::Finding;
 use oca::store::OpenError;
 use std::io;
 
@@ -50,7 +51,7 @@ fn a_corrupt_object_found_at_start_is_quarantined_named_and_not_served() {
     for (n, (key, _)) in FILES[..4].iter().enumerate() {
         let (digest, path) = at(n);
         let name = digest.to_string();
-        assert!(store.find(key).is_none(), "{key}");
+        assert_eq!(store.find(key), Finding::Unavailable, "{key}");
         assert_eq!(block(store.open(digest)).unwrap_err(), OpenError::NotHeld);
         assert!(was_logged(&[&name, "is corrupt"]), "{name}");
         assert!(
@@ -86,7 +87,7 @@ fn an_object_truncated_beneath_a_reader_or_before_an_open_is_quarantined() {
     let store = lab.open();
     let root = &lab.disks[0].path;
     for (key, reader_notices) in [("good.m4s", true), ("bare.m4s", false)] {
-        let digest = store.find(key).unwrap().digest;
+        let digest = store.find(key).entry().unwrap().digest;
         let object = block(store.open(digest)).unwrap();
         let file = std::fs::File::options();
         let file = file
@@ -100,7 +101,7 @@ fn an_object_truncated_beneath_a_reader_or_before_an_open_is_quarantined() {
         } else {
             assert!(block(store.open(digest)).is_err());
         }
-        assert!(store.find(key).is_none());
+        assert_eq!(store.find(key), Finding::Unavailable);
         let moved = root.join("quarantine").join(digest.to_string());
         until("moved to quarantine", || moved.exists());
     }
@@ -117,19 +118,20 @@ fn read_errors_of_three_objects_take_the_disk_out_and_one_takes_only_itself() {
     run(&lab.open(), &lab.media(&FILES));
     let store = lab.open();
     let fail = |key: &str| {
-        let object = block(store.open(store.find(key).unwrap().digest)).unwrap();
+        let object = block(store.open(store.find(key).entry().unwrap().digest)).unwrap();
         for _ in 0..5 {
             store.read_failed(&object, &io::Error::from_raw_os_error(libc::EIO));
         }
     };
     fail("good.m4s");
-    assert!(store.find("good.m4s").is_none());
-    assert!(store.find("bare.m4s").is_some());
+    assert_eq!(store.find("good.m4s"), Finding::Unavailable);
+    assert!(store.find("bare.m4s").entry().is_some());
     fail("bare.m4s");
-    assert!(store.find("short.m4s").is_some());
+    assert!(store.find("short.m4s").entry().is_some());
     fail("link.m4s");
-    assert!(
-        store.find("short.m4s").is_none(),
+    assert_eq!(
+        store.find("short.m4s"),
+        Finding::Unavailable,
         "the disk is out of the catalogue at once"
     );
     until("the view says so", || disk(&store, 0).state == "suspect");

@@ -13,6 +13,7 @@ use crate::tools::run;
 use crate::tools::until;
 use crate::tools::was_logged;
 use oca::store::DiskClass;
+use oca::store::Finding;
 use oca::store::PublishError;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -48,6 +49,28 @@ fn a_full_disk_refuses_what_does_not_fit_and_harms_nothing() {
     assert_eq!(disk(&store, 0).state, "online");
     assert_serves(&store, &first);
     assert_serves(&store, &[("d.m4s", MB)]);
+}
+
+#[test]
+fn what_somebody_left_between_the_objects_takes_no_disk_out_of_service() {
+    let lab = Lab::new(1);
+    let files = [("a.m4s", MB), ("b.m4s", MB)];
+    let store = lab.open();
+    run(&store, &lab.media(&files));
+    store.stop();
+    let objects = lab.path("disk0").join("objects");
+    std::fs::write(objects.join("note.txt"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", objects.join("link")).unwrap();
+    let free = (0..=255).find(|ab| {
+        let inside = std::fs::read_dir(objects.join(format!("{ab:02x}")));
+        inside.unwrap().next().is_none()
+    });
+    let free = objects.join(format!("{:02x}", free.unwrap()));
+    std::fs::write(free.join("ab"), "a file where a directory belongs").unwrap();
+    std::fs::write(free.join(".note"), "x").unwrap();
+    let store = opened(&lab.config());
+    assert_eq!(disk(&store, 0).state, "online");
+    assert_serves(&store, &files);
 }
 
 #[test]
@@ -128,7 +151,7 @@ fn a_disk_that_answers_eio_leaves_the_catalogue_and_the_other_goes_on() {
     let store = lab.open();
     let open: Vec<_> = BAD[..2]
         .iter()
-        .map(|(key, _)| block(store.open(store.find(key).unwrap().digest)).unwrap())
+        .map(|(key, _)| block(store.open(store.find(key).entry().unwrap().digest)).unwrap())
         .collect();
     fail(&lab.path("image"));
 
@@ -138,14 +161,16 @@ fn a_disk_that_answers_eio_leaves_the_catalogue_and_the_other_goes_on() {
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
         store.read_failed(object, &error);
     }
-    assert!(store.find("bad/a").is_none() && store.find("bad/b").is_none());
+    for key in ["bad/a", "bad/b"] {
+        assert_eq!(store.find(key), Finding::Unavailable);
+    }
     assert!(
-        store.find("bad/c").is_some(),
+        store.find("bad/c").entry().is_some(),
         "two bad objects are not yet a bad disk"
     );
     assert!(read(&store, "bad/c").is_err());
     for (key, _) in BAD {
-        assert!(store.find(key).is_none(), "{key}");
+        assert_eq!(store.find(key), Finding::Unavailable, "{key}");
     }
     until("the view says so", || disk(&store, 1).state == "suspect");
     let view = store.view();

@@ -9,6 +9,7 @@ use crate::tools::reason;
 use crate::tools::run;
 use oca::store;
 use oca::store::DiskClass;
+use oca::store::Finding;
 use oca::store::StoreError;
 use oca::store::prefill::PrefillError;
 use std::process::Command;
@@ -45,7 +46,7 @@ fn an_unmounted_mount_point_is_refused_and_not_filled_and_a_mounted_one_is_used(
     drop((store, mount));
     let store = lab.open();
     assert_eq!(disk(&store, 0).state, "refused", "unmounted again");
-    assert!(store.find("a.m4s").is_none());
+    assert_eq!(store.find("a.m4s"), Finding::Unavailable);
     assert_eq!(store.view().manifest.as_ref().unwrap().missing, 2);
 }
 

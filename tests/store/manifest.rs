@@ -2,8 +2,11 @@
 
 use crate::tools::Lab;
 use crate::tools::assert_serves;
+use crate::tools::bytes;
 use crate::tools::run;
 use crate::tools::was_logged;
+use oca::object::Digest;
+use oca::store::Finding;
 use std::path::PathBuf;
 
 const FIRST: [(&str, usize); 2] = [("a.m4s", 5000), ("b.m4s", 6000)];
@@ -63,7 +66,66 @@ fn a_damaged_copy_is_named_and_ignored_and_an_old_one_never_wins() {
         std::fs::write(copy, "nonsense").unwrap();
     }
     let store = lab.open();
-    assert!(store.view().manifest.is_none() && store.find("a.m4s").is_none());
+    assert!(store.view().manifest.is_none());
+    assert_eq!(store.find("a.m4s"), Finding::Unknown);
     let held: u64 = store.view().disks.iter().map(|disk| disk.objects).sum();
     assert_eq!(held, 3, "an absent manifest deletes nothing");
+}
+
+/// Replaces the length that all copies claim for `key`, with a checksum that is right.
+fn claim(lab: &Lab, key: &str, from: usize, to: usize) {
+    for copy in copies(lab) {
+        let text = std::fs::read_to_string(&copy).unwrap();
+        let mut body = String::new();
+        for line in text.lines().filter(|line| !line.contains("blake3")) {
+            let (old, new) = (format!("\"n\":{from},"), format!("\"n\":{to},"));
+            let line = if line.contains(&format!("\"{key}\"")) {
+                assert!(line.contains(&old), "{line}");
+                line.replace(&old, &new)
+            } else {
+                line.to_owned()
+            };
+            body.push_str(&line);
+            body.push('\n');
+        }
+        let sum = Digest::of(body.as_bytes());
+        std::fs::write(copy, format!("{body}{{\"blake3\":\"{sum}\"}}\n")).unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_length_in_the_manifest_harms_no_object_and_loses_no_binding() {
+    let lab = Lab::new(2);
+    let first = lab.media(&FIRST);
+    run(&lab.open(), &first);
+    claim(&lab, "a.m4s", 5000, 4999);
+    let digest = Digest::of(&bytes("a.m4s", 5000));
+    // Loader and scans race at each start; whoever wins, the outcome is the same.
+    for _ in 0..5 {
+        let store = lab.open();
+        assert!(
+            store.find("a.m4s").entry().is_none(),
+            "which of the two is wrong is unknown"
+        );
+        assert_serves(&store, &FIRST[1..]);
+        let held: u64 = store.view().disks.iter().map(|disk| disk.objects).sum();
+        let aside: u64 = store.view().disks.iter().map(|disk| disk.quarantined).sum();
+        assert_eq!((held, aside), (2, 0), "a good object is not moved");
+        assert_eq!(store.binding("a.m4s").unwrap().digest, digest);
+    }
+    assert!(was_logged(&["`a.m4s` is not served", "4999", "5000"]));
+
+    // The next write of the manifest keeps the binding, so other bytes are still refused.
+    let others = lab.path("others");
+    std::fs::create_dir(&others).unwrap();
+    std::fs::write(others.join("a.m4s"), bytes("other", 4998)).unwrap();
+    std::fs::write(others.join("c.m4s"), bytes("c.m4s", 7000)).unwrap();
+    let summary = run(&lab.open(), &others);
+    assert_eq!((summary.published, summary.refused_total), (1, 1));
+    assert_eq!(lab.open().binding("a.m4s").unwrap().digest, digest);
+
+    let summary = run(&lab.open(), &first);
+    assert_eq!((summary.published, summary.refused_total), (0, 0));
+    assert_serves(&lab.open(), &FIRST);
+    assert_serves(&lab.open(), &SECOND);
 }

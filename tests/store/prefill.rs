@@ -7,6 +7,7 @@ use crate::tools::object_path;
 use crate::tools::run;
 use oca::object::Digest;
 use oca::store;
+use oca::store::Finding;
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -54,7 +55,7 @@ fn a_touched_file_is_hashed_again_and_found_to_be_the_same() {
     let media = lab.media(&FILES);
     let store = lab.open();
     run(&store, &media);
-    let before = store.find("s/a.m4s").unwrap();
+    let before = store.find("s/a.m4s").entry().unwrap();
     let file = File::options()
         .write(true)
         .open(media.join("s/a.m4s"))
@@ -63,7 +64,7 @@ fn a_touched_file_is_hashed_again_and_found_to_be_the_same() {
         .unwrap();
     let again = run(&store, &media);
     assert_eq!((again.published, again.generation), (0, 1));
-    assert_eq!(store.find("s/a.m4s").unwrap(), before);
+    assert_eq!(store.find("s/a.m4s").entry().unwrap(), before);
 }
 
 #[test]
@@ -80,7 +81,10 @@ fn keys_carry_the_time_of_their_file_and_equal_files_are_one_object() {
     let store = lab.open();
     let summary = run(&store, &media);
     assert_eq!((summary.published, summary.already_held), (1, 1));
-    let (a, b) = (store.find("a.m4s").unwrap(), store.find("b.m4s").unwrap());
+    let (a, b) = (
+        store.find("a.m4s").entry().unwrap(),
+        store.find("b.m4s").entry().unwrap(),
+    );
     assert_eq!((a.digest, a.length), (b.digest, b.length));
     assert_eq!(b.last_modified, 1000);
     let view = store.view();
@@ -105,7 +109,7 @@ fn an_interrupted_prefill_keeps_what_is_done_and_the_next_completes_it() {
     assert!(first.interrupted);
     assert_eq!((first.published, first.generation), (1, 1));
     assert_serves(&store, &FILES[..1]);
-    assert!(store.find("s/b.m4s").is_none());
+    assert_eq!(store.find("s/b.m4s"), Finding::Unknown);
     let second = run(&store, &media);
     assert_eq!(
         (second.published, second.already_held, second.generation),
@@ -137,10 +141,10 @@ fn a_file_that_changes_while_it_is_read_is_refused_and_the_rest_goes_on() {
             .problem
             .contains("changed while it was read")
     );
-    assert!(store.find("s/b.m4s").is_none());
+    assert_eq!(store.find("s/b.m4s"), Finding::Unknown);
     let again = run(&store, &media);
     assert_eq!((again.published, again.refused_total), (1, 0));
-    let digest = store.find("s/b.m4s").unwrap().digest;
+    let digest = store.find("s/b.m4s").entry().unwrap().digest;
     assert_eq!(digest, Digest::of(&std::fs::read(&victim).unwrap()));
 }
 
@@ -163,12 +167,12 @@ fn a_key_is_bound_for_ever_and_keys_outside_the_directory_stay() {
     for fresh in [false, true] {
         if fresh {
             // Also when the object itself is lost: only its own bytes may come back.
-            let digest = store.find("s/a.m4s").unwrap().digest;
+            let digest = store.find("s/a.m4s").entry().unwrap().digest;
             std::fs::remove_file(object_path(&lab.disks[0].path, digest)).unwrap();
             store.stop();
         }
         let store = if fresh { lab.open() } else { store.clone() };
-        assert_eq!(store.find("s/a.m4s").is_none(), fresh);
+        assert_eq!(store.find("s/a.m4s").entry().is_none(), fresh);
         let summary = run(&store, &media);
         assert_eq!((summary.published, summary.refused_total), (0, 2));
         for refused in &summary.refused {

@@ -129,6 +129,7 @@ pub(crate) fn run(store: &Handle, dir: &Path) -> Summary {
 pub(crate) fn read(store: &Handle, key: &str) -> io::Result<Vec<u8>> {
     let entry = store
         .find(key)
+        .entry()
         .ok_or_else(|| io::Error::other("not found"))?;
     let object = block(store.open(entry.digest)).map_err(io::Error::other)?;
     read_all(&object).inspect_err(|error| store.read_failed(&object, error))

@@ -10,14 +10,16 @@ use oca::command::Command;
 use oca::command::Refusal;
 use oca::command::Request;
 use oca::config;
+use oca::serve::listener::SpawnWorker;
+use oca::serve::listener::WorkerFuture;
 use oca::serve::memory::MemoryNet;
-use oca::serve::memory::TaskWorkers;
 use oca::task::notify::Notifier;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -35,6 +37,7 @@ const REAL_PAUSES_MAX: usize = 10_000;
 
 pub(crate) struct WorldBox {
     pub(crate) net: MemoryNet,
+    pub(crate) workers: MortalWorkers,
     pub(crate) authority: CertificateDer<'static>,
     dir: TempDir,
     commands: mpsc::Sender<Request>,
@@ -43,6 +46,27 @@ pub(crate) struct WorldBox {
     /// A paused runtime does not move its clock by itself while blocking work is under way: real
     /// disk threads may take their time, and only [`WorldBox::pass`] moves the clock.
     _frozen: std::sync::mpsc::SyncSender<()>,
+}
+
+/// Workers as tasks of the test's runtime, which can be made to die.
+#[derive(Clone, Default)]
+pub(crate) struct MortalWorkers(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+impl SpawnWorker for MortalWorkers {
+    fn spawn(&self, _name: String, worker: WorkerFuture) -> std::io::Result<()> {
+        let mut tasks = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.push(tokio::spawn(worker));
+        Ok(())
+    }
+}
+
+impl MortalWorkers {
+    pub(crate) fn kill_one(&self) {
+        self.0.lock().unwrap().first().unwrap().abort();
+    }
 }
 
 impl WorldBox {
@@ -62,9 +86,10 @@ impl WorldBox {
         let main_file = dir.path().join("oca.toml");
         let loaded = config::load(&main_file).unwrap_or_else(|problems| panic!("{problems}"));
         let net = MemoryNet::default();
+        let workers = MortalWorkers::default();
         let seams = Seams {
             bind: Arc::new(net.clone()),
-            spawn: Arc::new(TaskWorkers),
+            spawn: Arc::new(workers.clone()),
             notifier: Notifier::default(),
             logs: None,
             admin_sockets: false,
@@ -77,6 +102,7 @@ impl WorldBox {
         let run = tokio::spawn(appliance::run(main_file, loaded, seams, controls));
         let world = Self {
             net,
+            workers,
             authority,
             dir,
             commands: sender,

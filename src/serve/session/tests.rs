@@ -103,7 +103,10 @@ fn closing_is_said_once_and_nothing_can_be_sent_after_it() {
     let mut pair = Pair::new();
     pair.shake_hands();
     pair.session.close().unwrap();
+    let said = pair.session.outgoing().len();
     pair.session.close().unwrap();
+    assert!(pair.session.seal(b"after the end").is_err());
+    assert_eq!(pair.session.outgoing().len(), said);
     pair.give_to_client();
     let mut plain = Vec::new();
     assert_eq!(pair.client.reader().read_to_end(&mut plain).unwrap(), 0);
@@ -132,6 +135,13 @@ fn what_is_written_in_part_leaves_in_order() {
         }
     }
     assert!(got == sent);
+}
+
+#[test]
+fn what_is_no_tls_fails_for_good() {
+    let mut pair = Pair::new();
+    assert!(!feed(&mut pair.session, b"\x14", 1));
+    assert!(pair.session.is_not_tls() && pair.session.outgoing().is_empty());
 }
 
 /// Feeds bytes in pieces until the session fails; it must say so and stay failed.

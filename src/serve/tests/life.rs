@@ -225,6 +225,23 @@ async fn an_object_that_cannot_be_read_to_its_end_is_cut_and_reported() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_no_readable_disk_holds_at_present_is_unavailable_and_not_absent() {
+    let world = world();
+    let mut viewer = world.viewer("192.0.2.1").await;
+    for fields in ["", "Range: bytes=0-0\r\n", "If-None-Match: *\r\n"] {
+        let got = viewer.get("/scanning/a.m4s", fields).await.unwrap();
+        assert_eq!((got.status, got.field("retry-after")), (503, Some("5")));
+        assert_eq!(got.field("cache-control"), Some("no-store"));
+    }
+    assert_eq!(viewer.get("/absent", "").await.unwrap().status, 404);
+    assert_eq!(
+        world.refused("unavailable"),
+        3,
+        "an absent key is no refusal"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_changes_limits_and_addresses_and_open_connections_live_on() {
     let world = world();
     let mut old = world.viewer("192.0.2.1").await;

@@ -21,6 +21,7 @@ use crate::key::Key;
 use crate::object::Digest;
 use crate::object::TreeBuilder;
 use serde::Serialize;
+use serde::Serializer;
 use source::Source;
 use source::SourceError;
 use std::collections::BTreeMap;
@@ -72,9 +73,15 @@ pub struct Summary {
 /// A file that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     pub problem: String,
     pub remedy: String,
+}
+
+/// A name of the operator's directory need not be UTF-8, while JSON must be.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Nothing more could be done. What was published before is kept and bound.
@@ -126,7 +133,9 @@ pub fn run(
     let mut summary = Summary::default();
     let found = walk::walk(dir, &mut summary)?;
     summary.files = u64::try_from(found.len()).unwrap_or(u64::MAX) + summary.refused_total;
-    summary.bytes = found.iter().map(|found| found.length).sum();
+    // Saturates: sparse files may claim more than there are bytes in the world.
+    let lengths = found.iter().map(|found| found.length);
+    summary.bytes = lengths.fold(0, u64::saturating_add);
     let keys = store.view().manifest.as_ref().map_or(0, |m| m.keys);
     let mut run = Run {
         store,
@@ -174,7 +183,7 @@ impl Run<'_> {
                 }
                 Err(Fault::NoVolume) => return Err(self.no_volume()),
             }
-            bytes_before += found.length;
+            bytes_before = u64::saturating_add(bytes_before, found.length);
             self.at.files_done += 1;
             self.at.bytes_done = bytes_before;
             (self.progress)(self.at);
@@ -206,10 +215,17 @@ impl Run<'_> {
         let bound = self.store.binding(found.key.as_str());
         let mut expected = None;
         if let Some(bound) = bound {
-            if bound.length != length {
-                return Err(rebound());
-            }
             let held = self.store.holds(bound.digest);
+            if bound.length != length {
+                // The digest is the binding; a length is a claim, and a wrong one is corrected.
+                return if self.hash(&mut source)? != bound.digest {
+                    Err(rebound())
+                } else if held {
+                    Ok(Outcome::Held(self.binding(bound.digest, length, modified)))
+                } else {
+                    self.publish(found, &mut source, Some(bound.digest))
+                };
+            }
             if held && bound.last_modified == modified {
                 return Ok(Outcome::Known);
             }
@@ -381,5 +397,22 @@ impl Summary {
                 remedy,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_refused_name_that_is_not_utf8_can_be_told_in_json() {
+        let refused = Refused {
+            path: Path::new(std::ffi::OsStr::from_bytes(b"/m/\xff.ts")).to_owned(),
+            problem: String::new(),
+            remedy: String::new(),
+        };
+        let told = serde_json::to_value(refused).unwrap();
+        assert_eq!(told["path"], "/m/\u{fffd}.ts");
     }
 }

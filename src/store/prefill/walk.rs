@@ -10,6 +10,7 @@ use super::Summary;
 use crate::key;
 use crate::key::Key;
 use crate::media_type;
+use crate::store::layout;
 use std::ffi::OsString;
 use std::fs::DirEntry;
 use std::io;
@@ -47,6 +48,10 @@ fn directory(
     found: &mut Vec<Found>,
     summary: &mut Summary,
 ) -> io::Result<()> {
+    if dir.join(layout::DISK_FILE).is_file() {
+        // Its objects would be published again under their digests, and the disk fill itself.
+        return Err(io::Error::other("it is a content disk of oca, not media"));
+    }
     let mut entries: Vec<(OsString, DirEntry)> = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -158,5 +163,18 @@ mod tests {
         assert_eq!(walk(dir.path(), &mut summary).unwrap(), []);
         assert_eq!(summary.refused_total, 1);
         assert!(walk(&dir.path().join("absent"), &mut summary).is_err());
+    }
+
+    #[test]
+    fn a_content_disk_is_not_media() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk1");
+        std::fs::create_dir(&disk).unwrap();
+        std::fs::write(disk.join(layout::DISK_FILE), "{}").unwrap();
+        std::fs::write(dir.path().join("a.mp4"), "x").unwrap();
+        let mut summary = Summary::default();
+        assert_eq!(walk(dir.path(), &mut summary).unwrap().len(), 1);
+        assert!(summary.refused[0].problem.contains("content disk"));
+        assert!(walk(&disk, &mut summary).is_err());
     }
 }
