@@ -46,7 +46,8 @@ pub(super) struct Slot {
     group: IpAddr,
 }
 
-/// When each address last fetched content. Shared by the workers.
+/// When each address (IPv6: each /64, as the limits count) last fetched content. Shared by the
+/// workers.
 #[derive(Debug)]
 pub(super) struct Recent {
     tables: Mutex<Generations>,
@@ -154,6 +155,7 @@ impl Recent {
 
     /// `address` was answered with content.
     pub(super) fn record(&self, address: IpAddr, now: Instant) {
+        let address = group(address);
         let mut tables = lock(&self.tables);
         if tables.young.len() >= self.most / 2 && !tables.young.contains_key(&address) {
             tables.old = std::mem::take(&mut tables.young);
@@ -163,6 +165,7 @@ impl Recent {
 
     /// Did `address` fetch content within `time`?
     pub(super) fn fetched_within(&self, address: IpAddr, time: Duration, now: Instant) -> bool {
+        let address = group(address);
         let tables = lock(&self.tables);
         let last = tables.young.get(&address).or(tables.old.get(&address));
         last.is_some_and(|last| now.saturating_duration_since(*last) <= time)
@@ -272,6 +275,19 @@ mod tests {
         assert!(!known(0) && known(99) && known(97));
         let tables = lock(&recent.tables);
         assert!(tables.young.len() + tables.old.len() <= 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_changes_its_ipv6_address_is_one_viewer_and_pushes_nobody_out() {
+        let recent = Recent::bounded(8);
+        let now = clock::now();
+        recent.record(ip("192.0.2.1"), now);
+        for host in 0..100_u16 {
+            recent.record(ip(&format!("2001:db8::{host:x}")), now);
+        }
+        let known = |text| recent.fetched_within(ip(text), Duration::ZERO, now);
+        assert!(known("192.0.2.1") && known("2001:db8::ffff"));
+        assert!(!known("2001:db8:0:1::1"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 /// What the preconditions decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Go on. `range` is false when `If-Range` says that the viewer's copy is another one.
     Proceed { range: bool },
     /// 304.
@@ -21,14 +21,14 @@ pub enum Verdict {
 
 /// The validators of the selected object.
 #[derive(Clone, Copy, Debug)]
-pub struct Validators {
+pub(super) struct Validators {
     pub digest: Digest,
     /// Seconds since the Unix epoch.
     pub last_modified: u64,
 }
 
 /// Section 13.2.2, steps 1 to 5, for GET and HEAD.
-pub fn evaluate(head: &Head<'_, '_>, own: Validators) -> Verdict {
+pub(super) fn evaluate(head: &Head<'_, '_>, own: Validators) -> Verdict {
     if head.is_conditional() {
         let tag = |wanted: &[u8], strong: bool| matches_tag(wanted, own.digest, strong);
         let date = |name| head.single(name).and_then(unix_seconds);

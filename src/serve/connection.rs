@@ -88,6 +88,8 @@ struct Exchange {
     keep_alive: bool,
     is_http_1_0: bool,
     record: Option<Record>,
+    /// Why the object could not be opened: for the access log, never for the viewer.
+    trouble: Option<String>,
 }
 
 impl Connection {
@@ -223,6 +225,7 @@ impl Connection {
             keep_alive: head.keep_alive,
             is_http_1_0: head.is_http_1_0,
             record,
+            trouble: None,
         }
     }
 
@@ -236,6 +239,7 @@ impl Connection {
             keep_alive: false,
             is_http_1_0: false,
             record: record.or_else(unreadable),
+            trouble: None,
         }
     }
 
@@ -247,7 +251,11 @@ impl Connection {
         {
             match self.worker.open(found.entry).await {
                 Ok(object) => body = Some((object, part)),
-                Err(_) => exchange.answer = Answer::Refused(Refused::unavailable()),
+                Err(error) => {
+                    self.worker.open_refused(found.entry, &error);
+                    exchange.trouble = Some(error.to_string());
+                    exchange.answer = Answer::Refused(Refused::unavailable());
+                }
             }
         }
         let refused = match &exchange.answer {
@@ -325,6 +333,7 @@ impl Connection {
                 counters.refused(Refusal::Read);
                 Some(format!("the object could not be read: {error}"))
             }
+            Err(Cut::Host(error)) => Some(format!("the host could not send: {error}")),
             Err(Cut::Tls(error)) => Some(format!("TLS: {error}")),
         };
         if let (Some(sink), Some(record)) = (&self.settings.access, &exchange.record) {
@@ -340,7 +349,7 @@ impl Connection {
                 tls: self.tls.as_ref(),
                 status,
                 bytes: sent.body,
-                reason: cut.as_deref().or(refused),
+                reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
             };
             sink.write(record, &ending, clock::now());
         }

@@ -45,7 +45,7 @@ pub fn header(value: &[u8], length: u64) -> Selected {
 }
 
 /// Resolves the path form. `last` beyond the end is clamped.
-pub fn path(first: u64, last: u64, length: u64) -> Selected {
+pub(super) fn path(first: u64, last: u64, length: u64) -> Selected {
     resolve(Spec::Between(first, last), length)
 }
 

@@ -16,7 +16,7 @@ pub const FIELDS_MAX: usize = 128;
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Room for parsed fields; lives on the stack of the caller.
-pub type Fields<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
+pub(super) type Fields<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
 
 /// What is wrong with a request. The text goes to the viewer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

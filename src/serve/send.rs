@@ -17,6 +17,7 @@ use super::transport::TlsTransport;
 use super::transport::Transport;
 use crate::clock;
 use crate::clock::Instant;
+use crate::store;
 use crate::store::ObjectFile;
 use std::future::poll_fn;
 use std::io;
@@ -50,6 +51,8 @@ pub(super) enum Cut {
     Peer,
     /// The object could not be read: its disk is to be told.
     Read(io::Error),
+    /// The kernel could not send, for want of memory for example: nobody else is to blame.
+    Host(io::Error),
     /// The TLS session cannot send.
     Tls(SessionError),
 }
@@ -129,8 +132,7 @@ async fn plain(
             Poll::Ready(match count {
                 Ok(0) => Err(Cut::Read(shorter(at))),
                 Ok(count) => Ok(count),
-                Err(error) if is_peer(&error) => Err(Cut::Peer),
-                Err(error) => Err(Cut::Read(error)),
+                Err(error) => Err(failed(error)),
             })
         };
         let count = progress.poll(write).await? as u64;
@@ -193,7 +195,7 @@ fn read_piece(body: Body<'_>, at: u64, room: &mut [u8], piece: usize) -> Result<
     match body.object.file.read_exact_at(&mut room[..length], at) {
         Ok(()) => Ok(length),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Cut::Read(shorter(at))),
-        Err(error) => Err(Cut::Read(error)),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -241,7 +243,18 @@ fn shorter(at: u64) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
-/// `sendfile` reports trouble of the socket and of the file through one number.
+/// `sendfile` reports trouble of the socket, of the host and of the file through one number. Only
+/// the medium's is told to the store: a viewer or a host short of memory must not cost a disk.
+fn failed(error: io::Error) -> Cut {
+    if store::is_medium_error(&error) {
+        Cut::Read(error)
+    } else if is_peer(&error) {
+        Cut::Peer
+    } else {
+        Cut::Host(error)
+    }
+}
+
 fn is_peer(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -256,4 +269,23 @@ fn is_peer(error: &io::Error) -> bool {
             | Kind::NetworkDown
             | Kind::WriteZero
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_the_medium_are_the_disks_fault() {
+        let cut = |code| failed(io::Error::from_raw_os_error(code));
+        for code in [libc::EIO, libc::EREMOTEIO, libc::EUCLEAN] {
+            assert!(matches!(cut(code), Cut::Read(_)), "{code}");
+        }
+        for code in [libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT] {
+            assert!(matches!(cut(code), Cut::Peer), "{code}");
+        }
+        for code in [libc::ENOBUFS, libc::ENOMEM, libc::EINVAL] {
+            assert!(matches!(cut(code), Cut::Host(_)), "{code}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ impl<'b> Place<'b> {
 
 /// `name`, `name:port`, `192.0.2.1`, `[2001:db8::1]:443`. Percent-encoding is refused: one
 /// spelling a host.
-pub fn is_host(text: &[u8]) -> bool {
+pub(super) fn is_host(text: &[u8]) -> bool {
     if text.len() > HOST_BYTES_MAX {
         return false;
     }

@@ -38,6 +38,7 @@ use crate::store::OpenError;
 use crate::task::Heartbeat;
 use crate::task::Phase;
 use crate::task::PhaseRx;
+use crate::telemetry::LogLimit;
 use crate::tls;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -63,6 +64,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Errors of `accept` are told to the log this often at most.
 const ACCEPT_COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+
+/// Objects that cannot be opened are told to the log this often at most; a sick disk has many.
+const OPEN_COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 
 /// Open objects are looked through this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -102,6 +106,7 @@ pub(super) struct Worker {
     cards: Mutex<Cards>,
     orders: Mutex<Vec<Order>>,
     bell: Notify,
+    open_log: Mutex<LogLimit>,
 }
 
 /// Open connections by number, which grows.
@@ -166,6 +171,7 @@ impl Worker {
             cards: Mutex::default(),
             orders: Mutex::default(),
             bell: Notify::new(),
+            open_log: Mutex::new(LogLimit::new(OPEN_COMPLAINT_EVERY)),
         }
     }
 
@@ -198,14 +204,28 @@ impl Worker {
         }
         let object = self.house.content.open(entry.digest).await?;
         if object.length != entry.length {
+            let (digest, found, length) = (entry.digest, object.length, entry.length);
+            let problem = format!("{digest} is {found} bytes long and should be {length}");
+            let error = io::Error::new(io::ErrorKind::InvalidData, problem.clone());
+            self.house.content.read_failed(&object, &error);
             return Err(OpenError::Unavailable {
-                disk: object.volume.to_string(),
+                // The configuration's own order; only the store knows the path.
+                disk: format!("number {}", u32::from(object.volume) + 1),
                 state: "inconsistent",
-                reason: format!("{} has another length on disk", entry.digest),
+                reason: problem,
             });
         }
         self.files.put(&object, clock::now());
         Ok(object)
+    }
+
+    /// An object the catalogue named could not be opened: the viewer is not told why, the log is.
+    pub(super) fn open_refused(&self, entry: Entry, error: &OpenError) {
+        let Some(left_out) = lock(&self.open_log).step(clock::now()) else {
+            return;
+        };
+        let digest = entry.digest;
+        tracing::warn!(%digest, %error, left_out, "object {digest} cannot be served: {error}");
     }
 
     /// Gives an order; the worker carries it out at its next turn.

@@ -31,6 +31,7 @@ mod writer;
 pub use handle::BindError;
 pub use index::VOLUMES_MAX;
 pub use manifest::Binding;
+pub use root::is_medium_error;
 pub use sidecar::OBJECT_BYTES_MAX;
 pub use state::FAILED_OBJECTS_MAX;
 pub use state::FAILURE_WINDOW;

@@ -201,7 +201,7 @@ pub(super) fn reserve(file: &File, length: u64) -> io::Result<()> {
 }
 
 /// Does this error speak of the medium or its file system, rather than of one name?
-pub(super) fn is_medium_error(error: &io::Error) -> bool {
+pub fn is_medium_error(error: &io::Error) -> bool {
     let known = [
         libc::EIO,
         libc::ENXIO,

@@ -220,14 +220,10 @@ fn one_fast_viewer_does_not_hold_up_another_on_the_same_worker() {
         ("title/big".to_owned(), noise(32 << 20)),
         ("title/a".to_owned(), noise(10)),
     ];
-<<<<<<< HEAD
     let mut limits = limits();
     limits.requests = u32::MAX;
     let server = Server::start_with(limits, &titles, 1);
-=======
-    let server = Server::start_with(limits(), &titles, 1);
     let done = AtomicBool::new(false);
->>>>>>> servefix
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let (mut greedy, done) = (server.plain(), &done);

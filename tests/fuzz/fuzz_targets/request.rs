@@ -6,13 +6,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oca::serve::head_scan::HeadScan;
-use oca::serve::head_scan::Scan;
-use oca::serve::range;
-use oca::serve::request::FIELDS_MAX;
-use oca::serve::request::Head;
-use oca::serve::target::Place;
-use oca::serve::target::Target;
+use oca::serve::FIELDS_MAX;
+use oca::serve::Head;
+use oca::serve::HeadScan;
+use oca::serve::Place;
+use oca::serve::Scan;
+use oca::serve::Target;
+use oca::serve::parse_range;
 use std::mem::MaybeUninit;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = Place::parse(path);
     }
     for value in head.values("range") {
-        let _ = range::header(value, 1000);
+        let _ = parse_range(value, 1000);
     }
     // No shorter prefix is a head of its own.
     for cut in start..end {
