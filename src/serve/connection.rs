@@ -299,6 +299,7 @@ impl Connection {
         let body_parts = body.as_ref().map(|(object, part)| Body {
             object,
             part: *part,
+            heart: &self.worker.heart,
         });
         let sent = send::send(
             &mut self.transport,

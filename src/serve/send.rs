@@ -19,6 +19,7 @@ use crate::clock;
 use crate::clock::Instant;
 use crate::store;
 use crate::store::ObjectFile;
+use crate::task::Heartbeat;
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -40,6 +41,8 @@ const PIECE_MAX: usize = scratch::SCRATCH_BYTES;
 pub(super) struct Body<'a> {
     pub(super) object: &'a ObjectFile,
     pub(super) part: Part,
+    /// Reads of the object may hang with its disk; the watchdog must not blame the worker.
+    pub(super) heart: &'a Heartbeat,
 }
 
 /// How a response ended early. The connection cannot be used further.
@@ -119,7 +122,12 @@ async fn plain(
         let count = progress.poll(write).await?;
         rest = &rest[count..];
     }
-    let Some(Body { object, part }) = body else {
+    let Some(Body {
+        object,
+        part,
+        heart,
+    }) = body
+    else {
         return Ok(());
     };
     let mut at = part.first;
@@ -128,7 +136,9 @@ async fn plain(
         let length = usize::try_from(length).unwrap_or(PIECE_MAX);
         let write = |cx: &mut Context<'_>| {
             let stream = Pin::new(&mut **stream);
+            let excuse = heart.excuse();
             let count = ready!(stream.poll_send_file(cx, &object.file, at, length));
+            drop(excuse);
             Poll::Ready(match count {
                 Ok(0) => Err(Cut::Read(shorter(at))),
                 Ok(count) => Ok(count),
@@ -192,6 +202,7 @@ fn read_piece(body: Body<'_>, at: u64, room: &mut [u8], piece: usize) -> Result<
     let left = (body.part.last + 1).saturating_sub(at);
     let most = room.len().min(piece);
     let length = usize::try_from(left).map_or(most, |left| left.min(most));
+    let _excuse = body.heart.excuse();
     match body.object.file.read_exact_at(&mut room[..length], at) {
         Ok(()) => Ok(length),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Cut::Read(shorter(at))),

@@ -15,7 +15,6 @@ use super::manifest_file::FileError;
 use super::manifest_file::Position;
 use super::root;
 use super::volume::Volume;
-use super::writer::Probe;
 use super::writer::Step;
 use std::fs::File;
 use std::io;
@@ -37,8 +36,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// The node's small state, owned by one process.
 #[derive(Debug)]
 pub(super) struct StateDir {
-    path: PathBuf,
-    dir: File,
+    pub(super) path: PathBuf,
+    pub(super) dir: File,
 }
 
 /// One place where a copy may be.
@@ -124,18 +123,20 @@ fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> i
     manifest_file::write(manifest, &shared.index, &mut out)?;
     out.flush()?;
     drop(out);
-    let probe = shared.probe.clone();
-    call(volume, move |volume| publish(volume, &file, &probe))
+    let shared = Arc::clone(shared);
+    call(volume, move |volume| publish(&shared, volume, &file))
 }
 
-fn publish(volume: &Volume, file: &File, probe: &Probe) -> io::Result<()> {
+fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Result<()> {
     let top = volume.root()?.top();
+    let probe = &shared.probe;
+    let failed = |error: &io::Error| shared.flush_failed(volume, error);
     probe.reached(Step::ManifestWritten);
-    file.sync_all()?;
+    file.sync_all().inspect_err(failed)?;
     probe.reached(Step::ManifestSynced);
     root::rename(top, layout::MANIFEST_NEW, top, layout::MANIFEST)?;
     probe.reached(Step::ManifestRenamed);
-    top.sync_all()?;
+    top.sync_all().inspect_err(failed)?;
     probe.reached(Step::ManifestDirectorySynced);
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::layout;
 use super::manifest::Manifest;
 use super::root;
 use super::state::Event;
+use super::suspects;
 use super::volume::Volume;
 use super::writer::Probe;
 use crate::clock;
@@ -128,6 +129,15 @@ impl Shared {
         } else if root::is_medium_error(error) {
             let reason = format!("writing failed: {error}; replace the disk");
             volume.report(self, Event::Broken, &reason);
+        }
+    }
+
+    /// A flush failed: final, for this process and, by the record, for the next ones.
+    pub(super) fn flush_failed(&self, volume: &Volume, error: &io::Error) {
+        let reason = suspects::reason(&format!("a flush failed ({error})"));
+        volume.report(self, Event::Broken, &reason);
+        if let Some(home) = volume.home() {
+            suspects::record(&self.state_dir, &home.uuid, &volume.name(), error);
         }
     }
 

@@ -3,14 +3,18 @@
 //!
 //! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them
 //! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
-//! missing `objects/ab/cd` is made, and its parent fsynced, *before* anything is staged, so that at
-//! the commit point the directory exists and is durable, which is what the publish order needs.
+//! missing `objects/ab/cd` is made, and its parent fsynced, before the data is, so that at the
+//! commit point the directory exists and is durable, which is what the publish order needs. That
+//! one exists does not say that it is durable (a process may have been killed between mkdir and
+//! fsync), so each parent is fsynced at its first use in the life of a process as well.
 
 use super::root;
 use super::root::Root;
 use crate::object::Digest;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 pub(super) const DISK_FILE: &str = "DISK.json";
 /// A new `DISK.json` before its rename; a crash in the middle of formatting leaves at most this.
@@ -65,11 +69,43 @@ pub(super) fn is_fan_out(name: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Makes what is missing of the fixed directories and makes them durable.
+/// Which `objects/ab` were fsynced by this process: all that they had then is durable.
+#[derive(Debug, Default)]
+pub(super) struct FanOut([AtomicU64; 4]);
+
+impl FanOut {
+    /// Opens `objects/ab/cd`, which is durable then. `sync` is final when it fails.
+    pub(super) fn open(
+        &self,
+        root: &Root,
+        digest: Digest,
+        sync: &dyn Fn(&File) -> io::Result<()>,
+    ) -> io::Result<File> {
+        let path = object_dir(digest);
+        let [ab, ..] = digest.0;
+        let (word, bit) = (&self.0[usize::from(ab / 64)], 1_u64 << (ab % 64));
+        if word.load(Ordering::Acquire) & bit != 0 {
+            match root.dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        // Until the fsync succeeds, this parent is as unknown as one never used.
+        word.fetch_and(!bit, Ordering::AcqRel);
+        let hex = digest.to_string();
+        let parent = root.dir(&format!("{OBJECTS}/{}", &hex[..2]))?;
+        root::make_dir(&parent, &hex[2..4])?;
+        sync(&parent)?;
+        word.fetch_or(bit, Ordering::AcqRel);
+        root.dir(&path)
+    }
+}
+
+/// Makes what is missing of the fixed directories, and all of them durable: that one exists does
+/// not say that an earlier process came to its fsync.
 pub(super) fn ensure(root: &Root) -> io::Result<()> {
-    let mut made = false;
     for name in [OBJECTS, STAGING, QUARANTINE] {
-        made |= root::make_dir(root.top(), name)?;
+        root::make_dir(root.top(), name)?;
     }
     let objects = root.dir(OBJECTS)?;
     let names = root::list(root.dir(OBJECTS)?)?;
@@ -78,27 +114,9 @@ pub(super) fn ensure(root: &Root) -> io::Result<()> {
         for ab in 0..=255_u8 {
             root::make_dir(&objects, &format!("{ab:02x}"))?;
         }
-        objects.sync_all()?;
-        made = true;
     }
-    if made {
-        root.top().sync_all()?;
-    }
-    Ok(())
-}
-
-/// Opens `objects/ab/cd`, making it durable first if it is missing.
-pub(super) fn open_object_dir(root: &Root, digest: Digest) -> io::Result<File> {
-    let path = object_dir(digest);
-    match root.dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        found => return found,
-    }
-    let hex = digest.to_string();
-    let parent = root.dir(&format!("{OBJECTS}/{}", &hex[..2]))?;
-    root::make_dir(&parent, &hex[2..4])?;
-    parent.sync_all()?;
-    root.dir(&path)
+    objects.sync_all()?;
+    root.top().sync_all()
 }
 
 #[cfg(test)]
@@ -126,7 +144,34 @@ mod tests {
         std::fs::write(dir.path().join("objects/foreign"), "").unwrap();
         ensure(&root).unwrap();
         assert!(dir.path().join("objects/7f").is_dir());
-        open_object_dir(&root, Digest::of(b"x")).unwrap();
-        assert!(dir.path().join(object_dir(Digest::of(b"x"))).is_dir());
+    }
+
+    #[test]
+    fn a_parent_is_synced_at_its_first_use_and_a_failed_sync_makes_nothing_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        ensure(&root).unwrap();
+        let synced = AtomicU64::new(0);
+        let good = |_: &File| {
+            synced.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let bad = |_: &File| Err(io::Error::from_raw_os_error(libc::EIO));
+        let count = || synced.load(Ordering::Relaxed);
+        let mut digest = Digest::of(b"x");
+        let fan_out = FanOut::default();
+        assert!(fan_out.open(&root, digest, &bad).is_err());
+        let made = dir.path().join(object_dir(digest));
+        assert!(made.is_dir(), "made, and not known to be durable");
+        fan_out.open(&root, digest, &good).unwrap();
+        fan_out.open(&root, digest, &good).unwrap();
+        assert_eq!(count(), 1);
+        digest.0[1] ^= 1;
+        fan_out.open(&root, digest, &good).unwrap();
+        assert_eq!(count(), 2, "a fresh directory in a known parent");
+        // Another process finds both, and knows of neither.
+        let fan_out = FanOut::default();
+        fan_out.open(&root, digest, &good).unwrap();
+        assert_eq!(count(), 3);
     }
 }

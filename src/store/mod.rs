@@ -23,6 +23,7 @@ mod root;
 mod scan;
 mod sidecar;
 mod state;
+mod suspects;
 mod table;
 mod view;
 mod volume;

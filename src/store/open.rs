@@ -23,6 +23,7 @@ use super::lane::Ticks;
 use super::scan;
 use super::state::Event;
 use super::state::State;
+use super::suspects;
 use super::view;
 use super::volume::CallError;
 use super::volume::Home;
@@ -153,7 +154,11 @@ fn identify(shared: &Arc<Shared>) {
             let (disk, uuid) = (volume.name(), &home.uuid);
             tracing::info!(disk, uuid, "disk {disk} was blank and has been formatted");
         }
+        let suspect = suspects::recorded(&shared.state_dir, &home.uuid);
         volume.set_home(home);
+        if let Some(reason) = suspect {
+            volume.report(shared, Event::Broken, &reason);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::lane::Pulse;
 use super::lane::Ticks;
 use super::layout;
+use super::layout::FanOut;
 use super::root;
 use super::root::Root;
 use super::root::Space;
@@ -58,6 +59,7 @@ pub(super) struct Volume {
     home: OnceLock<Home>,
     health: Mutex<Health>,
     status: watch::Sender<Status>,
+    pub(super) fan_out: FanOut,
     /// Staging files that nobody owns, until the disk's thread removes them.
     litter: Mutex<Vec<String>>,
 }
@@ -117,6 +119,7 @@ impl Volume {
             home: OnceLock::new(),
             health: Mutex::default(),
             status: watch::Sender::new(status),
+            fan_out: FanOut::default(),
             litter: Mutex::default(),
         })
     }

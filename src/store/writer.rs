@@ -13,7 +13,8 @@ use super::layout;
 use super::root;
 use super::root::Root;
 use super::sidecar;
-use super::state::Event;
+use super::state::State;
+use super::suspects;
 use super::volume::CallError;
 use super::volume::Volume;
 use crate::object::ChunkTree;
@@ -231,13 +232,16 @@ impl Publication {
         }
         let bytes = Arc::new(bytes);
         let (file, piece) = (Arc::clone(&self.file), Arc::clone(&bytes));
+        let name = self.name.clone();
         let (shared, patience) = (Arc::clone(&self.shared), self.volume.flush_patience());
         let answer = self.volume.write(patience, move |volume, _| {
             // Loops over short writes; one of zero bytes is an error.
             file.write_all_at(&piece, offset)?;
             if flush {
-                file.sync_data()
-                    .inspect_err(|error| flush_failed(&shared, volume, error))?;
+                file.sync_data().inspect_err(|error| {
+                    shared.flush_failed(volume, error);
+                    suspects::keep_evidence(volume, &name, error);
+                })?;
             }
             Ok(())
         });
@@ -359,11 +363,16 @@ fn publish_steps(
         beat();
     };
     let failed = |error: &io::Error| {
-        flush_failed(shared, volume, error);
-        keep_evidence(root, staging, name, error);
+        shared.flush_failed(volume, error);
+        suspects::keep_evidence(volume, name, error);
     };
+    // A flush that failed for one file may have lost another's data, and is never tried again.
+    if volume.state() == State::Suspect {
+        return Err(io::Error::other("the disk is suspect"));
+    }
     let digest = tree.digest();
-    let directory = layout::open_object_dir(root, digest)?;
+    let sync = |dir: &File| dir.sync_all().inspect_err(failed);
+    let directory = volume.fan_out.open(root, digest, &sync)?;
     reached(Step::DirectoryMade);
     file.sync_data().inspect_err(failed)?;
     reached(Step::DataSynced);
@@ -379,34 +388,12 @@ fn publish_steps(
     root::rename(staging, name, &directory, &digest.to_string())?;
     reached(Step::ObjectRenamed);
     // The sidecar lies in the same directory: one fsync makes both names durable.
-    directory
-        .sync_all()
-        .inspect_err(|error| flush_failed(shared, volume, error))?;
+    let failed = |error: &io::Error| shared.flush_failed(volume, error);
+    directory.sync_all().inspect_err(failed)?;
     reached(Step::ObjectDirectorySynced);
-    staging
-        .sync_all()
-        .inspect_err(|error| flush_failed(shared, volume, error))?;
+    staging.sync_all().inspect_err(failed)?;
     reached(Step::StagingSynced);
     Ok(())
-}
-
-fn flush_failed(shared: &Shared, volume: &Volume, error: &io::Error) {
-    let reason = format!("a flush failed ({error}), so written data may be lost; replace the disk");
-    volume.report(shared, Event::Broken, &reason);
-}
-
-/// Moves a file whose flush failed where nobody takes it for good.
-fn keep_evidence(root: &Root, staging: &File, name: &str, error: &io::Error) {
-    let moved = root.dir(layout::QUARANTINE).and_then(|quarantine| {
-        let note = format!("flush-{name}.reason");
-        root::remove(&quarantine, &note)?;
-        let mut file = root::create_in(&quarantine, &note)?;
-        writeln!(file, "{} a flush failed: {error}", crate::clock::wall())?;
-        root::rename(staging, name, &quarantine, &format!("flush-{name}"))
-    });
-    if let Err(error) = moved {
-        tracing::warn!(name, %error, "cannot move the unflushed file to quarantine: {error}");
-    }
 }
 
 /// Turns the answer of a disk's thread into what the publisher is told.
@@ -433,4 +420,81 @@ fn settle<T>(
         volume,
         problem,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+    use crate::store::Handle;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn opened(dir: &Path) -> Handle {
+        let path = dir.join("disk");
+        std::fs::create_dir_all(&path).unwrap();
+        let config = store::Config {
+            disks: vec![store::DiskConfig {
+                path,
+                class: store::DiskClass::Ssd,
+                plain_directory: true,
+            }],
+            state_dir: dir.join("state"),
+            deadline: Duration::from_secs(10),
+        };
+        let store = store::start(&config).unwrap();
+        while !store.is_ready() {
+            crate::clock::block_for(Duration::from_millis(1));
+        }
+        store
+    }
+
+    fn suspects(dir: &Path) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(dir.join("state")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.to_string_lossy().contains("suspect-"))
+            .collect()
+    }
+
+    /// `/dev/null` takes every write and refuses every flush.
+    #[test]
+    fn a_failed_flush_keeps_evidence_and_outlives_a_restart_until_its_record_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for (round, in_the_middle) in [true, false].into_iter().enumerate() {
+            let store = opened(dir.path());
+            assert_eq!(store.view().disks[0].state, "online");
+            let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
+            let null = File::options().write(true).open("/dev/null").unwrap();
+            publication.file = Arc::new(null);
+            if in_the_middle {
+                publication.unflushed = FLUSH_EVERY_BYTES;
+            }
+            publication.write(b"1".to_vec()).unwrap();
+            publication.commit(None).unwrap_err();
+            assert_eq!(store.shared().volumes[0].state(), State::Suspect);
+            drop(store);
+            for n in 0..=round {
+                let kept = dir.path().join(format!("disk/quarantine/flush-{n}"));
+                assert!(kept.is_file(), "{n}");
+                assert!(kept.with_extension("reason").is_file(), "{n}");
+            }
+
+            let store = opened(dir.path());
+            let view = store.view().disks[0].clone();
+            assert_eq!(view.state, "suspect");
+            let records = suspects(dir.path());
+            let [record] = &records[..] else {
+                panic!("{records:?}")
+            };
+            let reason = view.reason.unwrap();
+            assert!(reason.contains(record.to_str().unwrap()), "{reason}");
+            let refused = store.stage(b"x", 1, &BTreeSet::new()).unwrap_err();
+            assert_eq!(refused, PublishError::NoVolume);
+            drop(store);
+            std::fs::remove_file(record).unwrap();
+        }
+        assert_eq!(opened(dir.path()).view().disks[0].state, "online");
+    }
 }
