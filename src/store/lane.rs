@@ -24,7 +24,7 @@ use std::time::Duration;
 /// the memory that viewers of its objects can make us keep.
 pub(super) const QUEUE_CALLS: usize = 1024;
 
-/// Milliseconds since the store started, as the watch thread last saw them. Lanes compare with it
+/// Milliseconds that the watch thread has watched since the store started. Lanes compare with it
 /// instead of reading a clock, so that callers on a paused test runtime and disk threads agree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticks(Arc<AtomicU64>);
