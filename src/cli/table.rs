@@ -152,8 +152,8 @@ mod tests {
         let value = json!({"gate": {"state": "closed", "reasons": ["disks", "clock"]}, "n": [],
             "certificates": [{"name": "a"}, {"name": "b"}]});
         let text = properties(Medium::Pipe, &value);
-        let expected = "certificates[0].name\ta\ncertificates[1].name\tb\n\
-            gate.reasons\tdisks, clock\ngate.state\tclosed\nn\t-\n";
+        let expected = "gate.reasons\tdisks, clock\ngate.state\tclosed\n\
+            certificates[0].name\ta\ncertificates[1].name\tb\nn\t-\n";
         assert_eq!(text, expected);
         let rows = [vec!["1".to_owned(), "2".to_owned()]];
         assert_eq!(table(Medium::Pipe, &["a", "b"], &rows), "a\tb\n1\t2\n");
