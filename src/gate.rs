@@ -49,6 +49,16 @@ impl Gate {
         }
     }
 
+    /// `drained, disks`; empty while serving.
+    pub fn reasons_in_words(&self) -> String {
+        let names: Vec<&str> = self
+            .reasons()
+            .iter()
+            .map(|reason| reason.as_str())
+            .collect();
+        names.join(", ")
+    }
+
     /// `serving` or `closed`, as shown by `oca show status`.
     pub fn state(&self) -> &'static str {
         match self {
@@ -69,6 +79,16 @@ impl Reason {
             Self::Disks => "disks",
             Self::Clock => "clock",
             Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for Gate {
+    /// `serving`, or `closed: drained, disks`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serving => f.write_str(self.state()),
+            Self::Closed(_) => write!(f, "{}: {}", self.state(), self.reasons_in_words()),
         }
     }
 }

@@ -92,7 +92,7 @@ impl Gatekeeper {
             differs
         });
         changed.then(|| {
-            let text = words(&gate);
+            let text = gate.to_string();
             tracing::info!(gate = %text, "the gate changed");
             text
         })
@@ -123,17 +123,4 @@ impl Gatekeeper {
         };
         health::decide(&facts, &self.require)
     }
-}
-
-/// `serving`, or `closed: drained, disks`.
-pub(super) fn words(gate: &Gate) -> String {
-    let reasons: Vec<&str> = gate
-        .reasons()
-        .iter()
-        .map(|reason| reason.as_str())
-        .collect();
-    if reasons.is_empty() {
-        return gate.state().to_owned();
-    }
-    format!("{}: {}", gate.state(), reasons.join(", "))
 }

@@ -1,7 +1,6 @@
 //! Commands of operators, carried out.
 
 use super::Appliance;
-use super::gatekeeper;
 use crate::command::Command;
 use crate::command::Refusal;
 use crate::command::Request;
@@ -63,6 +62,6 @@ impl Appliance {
 
     /// The gate in words, for answers and for systemd.
     pub(super) fn gate_words(&self) -> String {
-        gatekeeper::words(&self.gatekeeper.subscribe().borrow())
+        self.gatekeeper.subscribe().borrow().to_string()
     }
 }

@@ -77,7 +77,7 @@ impl PrefillJob {
     }
 
     fn work(&self, store: &store::Handle, dir: &std::path::Path) {
-        let ending = Ending(self);
+        let _ending = Ending(self);
         let outcome = prefill::run(store, dir, &self.stop, &mut |progress| {
             self.lock().progress = progress;
         });
@@ -90,8 +90,6 @@ impl PrefillJob {
                 state.error = Some(error.to_string());
             }
         }
-        drop(state);
-        drop(ending);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -185,12 +185,11 @@ impl Door {
         let gate = self.gate.borrow_and_update();
         self.closed = match &*gate {
             Gate::Serving => None,
-            Gate::Closed(reasons) => {
-                let names: Vec<&str> = reasons.iter().map(|reason| reason.as_str()).collect();
+            Gate::Closed(_) => {
                 let since = self.closed.as_ref().map_or(now, |closed| closed.since);
                 Some(Closed {
                     since,
-                    reasons: names.join(", ").into(),
+                    reasons: gate.reasons_in_words().into(),
                 })
             }
         };

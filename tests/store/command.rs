@@ -119,18 +119,26 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// A daemon that answers on its socket.
+    fn start(lab: &Lab, config: &Path) -> Self {
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_oca"));
+        daemon.arg("run").arg("--config").arg(config);
+        let mut daemon = Self(daemon.stderr(Stdio::null()).spawn().unwrap());
+        until("the socket is there", || {
+            assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
+            std::os::unix::net::UnixStream::connect(lab.path("oca.sock")).is_ok()
+        });
+        daemon
+    }
+}
+
 #[test]
 fn with_a_daemon_the_daemon_does_it_and_serves_it_at_once() {
     let lab = Lab::new(1);
     let (media, config) = (lab.media(&FILES), configured(&lab));
     std::fs::write(media.join("c.html"), "x").unwrap();
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_oca"));
-    daemon.arg("run").arg("--config").arg(&config);
-    let mut daemon = Running(daemon.stderr(Stdio::null()).spawn().unwrap());
-    until("the socket is there", || {
-        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
-        std::os::unix::net::UnixStream::connect(lab.path("oca.sock")).is_ok()
-    });
+    let daemon = Running::start(&lab, &config);
     let output = command(&media, &config).arg("--json").output().unwrap();
     let told = json(&output);
     assert_eq!(output.status.code(), Some(1), "one file is refused: {told}");
@@ -152,13 +160,7 @@ fn with_no_writable_disk_the_daemon_s_refusal_has_the_exit_code_of_a_local_one()
     let lab = Lab::new(1);
     let (media, config) = (lab.media(&FILES), configured(&lab));
     std::fs::write(lab.path("disk0/foreign"), "x").unwrap();
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_oca"));
-    daemon.arg("run").arg("--config").arg(&config);
-    let mut daemon = Running(daemon.stderr(Stdio::null()).spawn().unwrap());
-    until("the socket is there", || {
-        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
-        std::os::unix::net::UnixStream::connect(lab.path("oca.sock")).is_ok()
-    });
+    let daemon = Running::start(&lab, &config);
     let by_daemon = command(&media, &config).output().unwrap();
     drop(daemon);
     let here = command(&media, &config).output().unwrap();
