@@ -3,6 +3,7 @@
 //! `health` decides it, `appliance` carries it in a `watch`, `serve` obeys it. Nobody else may
 //! open or close a box.
 
+use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
 
@@ -14,7 +15,7 @@ pub enum Gate {
 }
 
 /// Why a box is closed. The names are part of the wire and of the JSON answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     NoManifest,

@@ -3,17 +3,18 @@
 //! A site is `<IATA>NNN[.<provider>].<isp|ix>`, for example `TLS001.example.ISP`. A box there has a
 //! host label made of its number and the site: `c009-tls001-example-isp`.
 
+use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
 
 /// A site name in the spelling it was given; compared through [`SiteName::label`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct SiteName(String);
 
 /// A box: the host label `c<number>-<site label>`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct BoxId(String);
 
 /// What a box is, as `[appliance]` says it.
@@ -27,7 +28,7 @@ pub struct Identity {
 }
 
 /// Hardware profile; it sets the fill cap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     Storage,
@@ -126,6 +127,34 @@ impl BoxId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<SiteName> for String {
+    fn from(name: SiteName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for SiteName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<BoxId> for String {
+    fn from(id: BoxId) -> Self {
+        id.0
+    }
+}
+
+impl TryFrom<String> for BoxId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
     }
 }
 

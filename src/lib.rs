@@ -3,7 +3,8 @@
 //! # Reading order
 //!
 //! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
-//!    [`key`], [`media_type`], [`ids`], [`gate`], [`command`], [`help`].
+//!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`set_hash`],
+//!    [`gate`], [`command`], [`help`].
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], `sys` (every unsafe
 //!    block).
 //! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten
@@ -25,19 +26,26 @@
 
 pub mod admin;
 pub mod appliance;
+pub mod bgp;
 pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod gate;
 pub mod health;
 pub mod help;
 pub mod ids;
 pub mod key;
+pub mod link;
 pub mod media_type;
 pub mod object;
+pub mod prefix;
+pub mod prefix_map;
+pub mod route;
 pub mod serve;
+pub mod set_hash;
 pub mod store;
 pub mod sys;
 pub mod task;

@@ -24,6 +24,10 @@ const VOCABULARY: &[&str] = &[
     "key",
     "media_type",
     "object",
+    "prefix",
+    "prefix_map",
+    "route",
+    "set_hash",
     "units",
 ];
 
@@ -32,17 +36,28 @@ const PLUMBING: &[&str] = &["sys", "task", "telemetry"];
 
 /// Room → what it may import besides vocabulary, plumbing and itself. `*`: everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("admin", &["health", "serve", "store"]),
+    ("admin", &["bgp", "health", "link", "serve", "store"]),
     (
         "appliance",
-        &["admin", "config", "health", "serve", "store", "tls"],
+        &[
+            "admin", "bgp", "config", "health", "link", "serve", "store", "tls",
+        ],
     ),
+    ("bgp", &[]),
     ("cli", &["*"]),
-    ("config", &["admin", "health", "serve", "store", "tls"]),
+    (
+        "config",
+        &[
+            "admin", "bgp", "control", "health", "link", "serve", "store", "tls",
+        ],
+    ),
+    ("control", &["link", "origin", "tls"]),
     ("demo", &["*"]),
-    ("health", &["serve", "store"]),
+    ("health", &["bgp", "link", "serve", "store"]),
     ("lib", &["*"]),
+    ("link", &["tls"]),
     ("main", &["*"]),
+    ("origin", &["tls"]),
     ("serve", &["store", "tls"]),
     ("store", &[]),
     ("sys", &[]),
@@ -53,12 +68,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// From these rooms the others may take types, never functions.
 const ONLY_TYPES: &[(&str, &[&str])] = &[
-    ("admin", &["health", "serve", "store"]),
+    ("admin", &["bgp", "health", "link", "serve", "store"]),
     (
         "config",
-        &["admin", "health", "serve", "store", "telemetry", "tls"],
+        &[
+            "admin",
+            "bgp",
+            "control",
+            "health",
+            "link",
+            "serve",
+            "store",
+            "telemetry",
+            "tls",
+        ],
     ),
-    ("health", &["serve", "store"]),
+    ("health", &["bgp", "serve", "store"]),
 ];
 
 const TOP_LEVEL: &[&str] = &[

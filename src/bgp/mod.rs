@@ -1,0 +1,93 @@
+//! A router announces a prefix: a receiver-only BGP-4 speaker (RFC 4271), IPv4 and IPv6 unicast.
+//!
+//! `listener` takes connections and `peer` makes them (one task a neighbour) → `wire` frames and
+//! decodes without guessing → `session` is the state machine, sans-IO → `import` decides what may
+//! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
+//! everybody else reads. Nothing is announced; nothing here knows of content.
+
+use crate::route::Asn;
+use crate::route::Class;
+use crate::route::Route;
+use crate::set_hash::SetHash;
+use serde::Serialize;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `[bgp]` and `[[bgp.neighbour]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Our AS; one that the partner configures as the neighbour's.
+    pub asn: Asn,
+    /// BGP identifier (RFC 6286): any non-zero address of the box.
+    pub router_id: Ipv4Addr,
+    /// Where neighbours may connect to us. Empty: only active sessions. Default `[::]:179`.
+    pub listen: Vec<SocketAddr>,
+    pub neighbours: Vec<NeighbourConfig>,
+}
+
+/// `[[bgp.neighbour]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NeighbourConfig {
+    /// Unique; names the session in reports, logs and answers.
+    pub name: String,
+    pub address: IpAddr,
+    /// Default 179.
+    pub port: u16,
+    pub asn: Asn,
+    pub class: Class,
+    /// Source of our own connections; also tells sessions apart that come from one address.
+    pub local_address: Option<IpAddr>,
+    /// Never connect, only wait. Default false.
+    pub passive: bool,
+    /// Negotiated down to the neighbour's. Default 90 s; at least 3 s.
+    pub hold_time: Duration,
+    /// Default 30 s, jittered (RFC 4271 section 10).
+    pub connect_retry: Duration,
+    /// Per family. More: CEASE 1 and a long idle. Default 1,500,000.
+    pub max_prefixes: u32,
+    /// Drop bogons from steering. Default true; laboratories and documentation prefixes: `none`.
+    pub bogons: Bogons,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bogons {
+    /// The built-in list of address space and AS numbers.
+    Default,
+    None,
+}
+
+/// Everything learned, at one moment. Immutable; `generation` grows with each change of `routes`.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub generation: u64,
+    /// Of [`Route::canonical`] of every route, filtered ones too.
+    pub hash: SetHash,
+    /// Sorted by prefix, then neighbour. Filtered routes stay visible.
+    pub routes: Arc<[Route]>,
+    pub steerable: usize,
+    /// In the order of the configuration.
+    pub neighbours: Vec<NeighbourView>,
+}
+
+/// One row of `oca show bgp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NeighbourView {
+    pub name: String,
+    pub address: IpAddr,
+    pub asn: Asn,
+    pub class: Class,
+    /// RFC 4271 section 8.2.2: `idle`, `connect`, `active`, `open-sent`, `open-confirm`,
+    /// `established`.
+    pub state: &'static str,
+    /// Routes in its Adj-RIB-In, filtered ones too.
+    pub routes: usize,
+    pub filtered: usize,
+    /// Since it is established.
+    pub uptime_s: Option<u64>,
+    /// In words, with whose fault it was: bounded and printable.
+    pub last_error: Option<String>,
+}

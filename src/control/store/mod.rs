@@ -1,0 +1,127 @@
+//! What the control plane keeps for ever: one domain trait, one implementation over SQL.
+//!
+//! [`ControlStore`] speaks of partners, boxes and content, never of rows. `sql` implements it over
+//! `sqlx`'s `Any` driver with portable SQL only (TEXT, BIGINT, DOUBLE PRECISION, BLOB; booleans as
+//! 0/1, times as microseconds UTC, no server-side defaults), so that PostgreSQL can follow.
+
+use crate::clock::Wall;
+use crate::control::model::Appliance;
+use crate::control::model::Approval;
+use crate::control::model::Cluster;
+use crate::control::model::Library;
+use crate::control::model::Partner;
+use crate::control::model::Registry;
+use crate::control::model::Site;
+use crate::ids::BoxId;
+use crate::key::Key;
+use crate::link::message::Position;
+use crate::object::Digest;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What every verb of the trait returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlStoreError>> + Send + 'a>>;
+
+/// Why the store did not do it. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlStoreError {
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// A rule of the domain forbids it; the message says which and what to do.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the database failed: {0}")]
+    Database(String),
+}
+
+/// One imported file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedKey {
+    pub key: Key,
+    pub digest: Digest,
+    pub length: u64,
+    /// Seconds since the Unix epoch.
+    pub last_modified: u64,
+}
+
+/// What an earlier import read of a source file: valid while size and tag are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedDigest {
+    pub size: u64,
+    /// ETag, or the modification time of a file.
+    pub tag: String,
+    pub digest: Digest,
+}
+
+/// A box's identity after a redemption or a renewal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    pub key_fingerprint: String,
+    pub ends: Wall,
+}
+
+/// The control plane's memory. Every verb is one transaction; those that write raise the revision.
+pub trait ControlStore: Send + Sync {
+    /// Changes whenever the registry or the library does.
+    fn revision(&self) -> Answer<'_, u64>;
+
+    fn registry(&self) -> Answer<'_, Registry>;
+
+    fn library(&self) -> Answer<'_, Library>;
+
+    /// Adds or replaces, but for its approvals.
+    fn put_partner(&self, partner: Partner) -> Answer<'_, ()>;
+
+    fn approve(&self, partner: String, approval: Approval) -> Answer<'_, ()>;
+
+    fn disapprove(&self, partner: String, approval: Approval) -> Answer<'_, ()>;
+
+    fn put_site(&self, site: Site) -> Answer<'_, ()>;
+
+    fn put_cluster(&self, cluster: Cluster) -> Answer<'_, ()>;
+
+    /// Adds or replaces what an operator says of a box; its identity stays.
+    fn put_appliance(&self, appliance: Appliance) -> Answer<'_, ()>;
+
+    fn set_enabled(&self, id: BoxId, enabled: bool) -> Answer<'_, ()>;
+
+    /// `None` lifts it.
+    fn quarantine(&self, id: BoxId, reason: Option<String>) -> Answer<'_, ()>;
+
+    /// Never again with its certificate; a new token makes it a new box.
+    fn revoke(&self, id: BoxId) -> Answer<'_, ()>;
+
+    /// Keeps the hash of a one-time token for a box; an older one is void. Lifts a revocation and
+    /// frees the name from its key (`replace`).
+    fn put_token(&self, id: BoxId, hash: Digest, ends: Wall) -> Answer<'_, ()>;
+
+    /// Redeems a token for a key: which box? The same key may redeem again until the token's end;
+    /// another key is refused. Two redemptions at once: one wins.
+    fn redeem(&self, hash: Digest, key_fingerprint: String, now: Wall) -> Answer<'_, BoxId>;
+
+    /// Binds what was issued to the box.
+    fn put_issued(&self, id: BoxId, issued: Issued) -> Answer<'_, ()>;
+
+    /// Takes imported keys. A key that is bound to another digest is refused, and with it the
+    /// whole call (SAFETY: import). Returns how many keys are new.
+    fn put_keys(&self, keys: Vec<ImportedKey>) -> Answer<'_, u64>;
+
+    /// What is known of the files of a source (`file:///…` or `s3://bucket/…`).
+    fn cached_digests(&self, source: String) -> Answer<'_, BTreeMap<String, CachedDigest>>;
+
+    fn put_cached_digests(
+        &self,
+        source: String,
+        digests: BTreeMap<String, CachedDigest>,
+    ) -> Answer<'_, ()>;
+
+    /// Replaces the popularity of bundles by directory; unknown directories are counted and
+    /// returned.
+    fn put_popularity(&self, feed: BTreeMap<String, f64>) -> Answer<'_, u64>;
+
+    /// The manifest last published for a box: its position and the hash of its content.
+    fn published(&self) -> Answer<'_, BTreeMap<BoxId, (Position, Digest)>>;
+
+    fn put_published(&self, id: BoxId, position: Position, content: Digest) -> Answer<'_, ()>;
+}

@@ -1,0 +1,29 @@
+//! The wire between an appliance and its control plane, version 1. Both sides import it;
+//! docs/LINK.md is the contract for everybody else.
+//!
+//! `message` has every JSON body → `body` reads and writes them, compressed and bounded →
+//! `manifest` signs and verifies → `identity` is the box's key and certificate → `client` is the
+//! box's side of the connection.
+
+pub mod message;
+
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[control]` of the box.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// `https://<host>[:<port>]` of the link listener.
+    pub url: String,
+    /// `sha256:<64 hex>`: fingerprint of the control plane's certificate authority, pinned.
+    pub ca: String,
+    /// The one-time token of the provisioning file; needed until the box is enrolled.
+    pub token_file: Option<PathBuf>,
+    /// Directory of the key and the certificate, made by the box. Default `/var/lib/oca/identity`.
+    pub identity: PathBuf,
+    /// Until a reply says otherwise. Default 5 min.
+    pub report_every: Duration,
+    /// Default 10 s.
+    pub heartbeat_every: Duration,
+}

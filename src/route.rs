@@ -1,0 +1,347 @@
+//! A route as everybody speaks of it: learned by `bgp`, reported by `link`, weighed by `control`.
+
+use crate::prefix::Prefix;
+use serde::Deserialize;
+use serde::Serialize;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Autonomous system number, four octets (RFC 6793).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Asn(pub u32);
+
+/// What a neighbour is to us: it decides the MED added before comparison (embedded 0, peering 50,
+/// transit 100).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    Embedded,
+    Peering,
+    Transit,
+}
+
+/// One segment of an AS path (RFC 4271 section 4.3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Segment {
+    Sequence(Vec<Asn>),
+    Set(Vec<Asn>),
+}
+
+/// As received, without our own AS. In text: `64500 64501 {64502 64503}`; empty for no path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct AsPath(pub Vec<Segment>);
+
+/// A standard community (RFC 1997). In text: `64500:120`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Community(pub u32);
+
+/// What several routes of one UPDATE share.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attributes {
+    pub as_path: AsPath,
+    /// MULTI_EXIT_DISC as received; missing compares as 0.
+    pub med: Option<u32>,
+    /// Sorted, each once.
+    pub communities: Vec<Community>,
+    pub next_hop: IpAddr,
+}
+
+/// Why a learned route never steers. It stays visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtered {
+    /// `0.0.0.0/0` or `::/0`.
+    DefaultRoute,
+    /// Address space that no client on the internet has (RFC 6890 and its like).
+    Bogon,
+    /// Shorter or longer than the import filter allows.
+    PrefixLength,
+    /// An AS number that must not be seen (RFC 7607, reserved, documentation).
+    BogonAsn,
+    /// Our own AS is in the path (RFC 4271 section 9.1.2).
+    AsLoop,
+    /// The path does not begin with the neighbour's AS.
+    FirstAsn,
+    AsPathTooLong,
+    /// Not a usable unicast address.
+    NextHop,
+}
+
+/// A route of one neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    pub prefix: Prefix,
+    /// Name of the neighbour in the box's configuration.
+    pub neighbour: Arc<str>,
+    pub class: Class,
+    pub attributes: Arc<Attributes>,
+    /// `None`: steerable.
+    pub filtered: Option<Filtered>,
+}
+
+/// The text is not in the form the message gives.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("`{0}` is not an AS path: write `64500 64501 {{64502 64503}}`")]
+    AsPath(String),
+    #[error("`{0}` is not a community: write `<0..65535>:<0..65535>`")]
+    Community(String),
+}
+
+impl AsPath {
+    /// AS numbers as the decision counts them: a set counts as one (RFC 4271 section 9.1.2.2).
+    pub fn length(&self) -> usize {
+        self.0
+            .iter()
+            .map(|segment| match segment {
+                Segment::Sequence(numbers) => numbers.len(),
+                Segment::Set(_) => 1,
+            })
+            .sum()
+    }
+
+    /// The AS that announced the prefix first: the last of the path; `None` for an empty path or
+    /// one that ends in a set.
+    pub fn origin(&self) -> Option<Asn> {
+        match self.0.last()? {
+            Segment::Sequence(numbers) => numbers.last().copied(),
+            Segment::Set(_) => None,
+        }
+    }
+
+    /// The neighbour's AS, as the path says it.
+    pub fn first(&self) -> Option<Asn> {
+        match self.0.first()? {
+            Segment::Sequence(numbers) => numbers.first().copied(),
+            Segment::Set(_) => None,
+        }
+    }
+
+    pub fn contains(&self, asn: Asn) -> bool {
+        self.numbers().any(|number| number == asn)
+    }
+
+    /// Every number in order, those of sets too.
+    pub fn numbers(&self) -> impl Iterator<Item = Asn> + '_ {
+        self.0.iter().flat_map(|segment| match segment {
+            Segment::Sequence(numbers) | Segment::Set(numbers) => numbers.iter().copied(),
+        })
+    }
+}
+
+impl Route {
+    pub fn is_steerable(&self) -> bool {
+        self.filtered.is_none()
+    }
+
+    /// The item of the routes' set hash: one line without its end, fields separated by `|`, absent
+    /// ones empty. docs/LINK.md defines it with test vectors.
+    pub fn canonical(&self) -> String {
+        let Attributes {
+            as_path,
+            med,
+            communities,
+            next_hop,
+        } = &*self.attributes;
+        let med = med.map(|med| med.to_string()).unwrap_or_default();
+        let communities: Vec<String> = communities.iter().map(ToString::to_string).collect();
+        let filtered = self.filtered.map(Filtered::as_str).unwrap_or_default();
+        format!(
+            "{}|{}|{}|{as_path}|{med}|{}|{next_hop}|{filtered}",
+            self.prefix,
+            self.neighbour,
+            self.class.as_str(),
+            communities.join(" "),
+        )
+    }
+}
+
+impl Class {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Peering => "peering",
+            Self::Transit => "transit",
+        }
+    }
+
+    /// Added to the MED before comparison.
+    pub fn med_penalty(self) -> u32 {
+        match self {
+            Self::Embedded => 0,
+            Self::Peering => 50,
+            Self::Transit => 100,
+        }
+    }
+}
+
+impl Filtered {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DefaultRoute => "default-route",
+            Self::Bogon => "bogon",
+            Self::PrefixLength => "prefix-length",
+            Self::BogonAsn => "bogon-asn",
+            Self::AsLoop => "as-loop",
+            Self::FirstAsn => "first-asn",
+            Self::AsPathTooLong => "as-path-too-long",
+            Self::NextHop => "next-hop",
+        }
+    }
+}
+
+impl fmt::Display for Asn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for AsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |numbers: &[Asn]| {
+            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            texts.join(" ")
+        };
+        for (index, segment) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            match segment {
+                Segment::Sequence(numbers) => f.write_str(&joined(numbers))?,
+                Segment::Set(numbers) => write!(f, "{{{}}}", joined(numbers))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for AsPath {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Self, RouteError> {
+        let refused = || RouteError::AsPath(crate::help::printable(text.as_bytes(), 80));
+        let numbers = |part: &str| -> Result<Vec<Asn>, RouteError> {
+            part.split_ascii_whitespace()
+                .map(|number| number.parse().map(Asn).map_err(|_| refused()))
+                .collect()
+        };
+        let mut segments = Vec::new();
+        let mut rest = text;
+        while !rest.trim_start().is_empty() {
+            if let Some(inner) = rest.trim_start().strip_prefix('{') {
+                let (set, after) = inner.split_once('}').ok_or_else(refused)?;
+                segments.push(Segment::Set(numbers(set)?));
+                rest = after;
+            } else {
+                let end = rest.find('{').unwrap_or(rest.len());
+                segments.push(Segment::Sequence(numbers(&rest[..end])?));
+                rest = &rest[end..];
+            }
+        }
+        Ok(Self(segments))
+    }
+}
+
+impl TryFrom<String> for AsPath {
+    type Error = RouteError;
+
+    fn try_from(text: String) -> Result<Self, RouteError> {
+        text.parse()
+    }
+}
+
+impl From<AsPath> for String {
+    fn from(path: AsPath) -> Self {
+        path.to_string()
+    }
+}
+
+impl fmt::Display for Community {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+impl FromStr for Community {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Self, RouteError> {
+        let refused = || RouteError::Community(crate::help::printable(text.as_bytes(), 40));
+        let (high, low) = text.split_once(':').ok_or_else(refused)?;
+        let half = |part: &str| part.parse::<u16>().map(u32::from).map_err(|_| refused());
+        Ok(Self(half(high)? << 16 | half(low)?))
+    }
+}
+
+impl TryFrom<String> for Community {
+    type Error = RouteError;
+
+    fn try_from(text: String) -> Result<Self, RouteError> {
+        text.parse()
+    }
+}
+
+impl From<Community> for String {
+    fn from(community: Community) -> Self {
+        community.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_written_and_counted() {
+        let path: AsPath = "64500 64501 {64502 64503}".parse().unwrap();
+        assert_eq!(path.to_string(), "64500 64501 {64502 64503}");
+        assert_eq!(
+            (path.length(), path.first(), path.origin()),
+            (3, Some(Asn(64500)), None)
+        );
+        let plain: AsPath = "64500 4200000000".parse().unwrap();
+        assert_eq!(plain.origin(), Some(Asn(4_200_000_000)));
+        assert!(plain.contains(Asn(64500)) && !plain.contains(Asn(1)));
+        assert_eq!("".parse::<AsPath>().unwrap().length(), 0);
+        for bad in ["x", "1 {2", "4294967296", "1,2"] {
+            assert!(bad.parse::<AsPath>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_canonical_line_has_every_field_in_its_place() {
+        let route = Route {
+            prefix: "192.0.2.0/24".parse().unwrap(),
+            neighbour: "edge-1".into(),
+            class: Class::Peering,
+            attributes: Arc::new(Attributes {
+                as_path: "64500 64501".parse().unwrap(),
+                med: Some(20),
+                communities: vec!["64500:1".parse().unwrap(), "64500:2".parse().unwrap()],
+                next_hop: "198.51.100.1".parse().unwrap(),
+            }),
+            filtered: Some(Filtered::Bogon),
+        };
+        assert_eq!(
+            route.canonical(),
+            "192.0.2.0/24|edge-1|peering|64500 64501|20|64500:1 64500:2|198.51.100.1|bogon"
+        );
+    }
+}
