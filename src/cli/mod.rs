@@ -45,13 +45,7 @@ enum Command {
     /// Run the appliance.
     Run(ConfigArgs),
     /// Check the configuration and print every problem at once.
-    Check {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Print one JSON array instead of text.
-        #[arg(short, long)]
-        json: bool,
-    },
+    Check(check::CheckArgs),
     /// Show what a running box is and does.
     Show(show::ShowArgs),
     /// Take no new viewers; those being served finish.
@@ -124,7 +118,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check { config, json } => check::check(&config, json),
+        Command::Check(args) => check::check(&args),
         Command::Show(args) => show::show(&args),
         Command::Drain { time, socket } => act::drain(time.as_deref(), &socket),
         Command::Undrain { socket } => act::undrain(&socket),
