@@ -91,15 +91,23 @@ impl Fleet {
         id: &BoxId,
         step: &Catalogue,
     ) -> Result<Held, Refused> {
-        let held = self.records.get(id).and_then(|record| record.catalogue.clone());
+        let held = self
+            .records
+            .get(id)
+            .and_then(|record| record.catalogue.clone());
         let place = held.as_ref().map(|held| &held.place);
         let taken = steps::take_catalogue(place, step);
         let taken = taken.map_err(|error| self.out_of_step(now, id, error))?;
         match (held, taken) {
             (Some(held), Step::Same) => Ok(held),
-            (Some(held), Step::Change { place, added, removed }) => {
-                Ok(held.changed(place, &added, &removed, &self.library, &self.needs)?)
-            }
+            (
+                Some(held),
+                Step::Change {
+                    place,
+                    added,
+                    removed,
+                },
+            ) => Ok(held.changed(place, &added, &removed, &self.library, &self.needs)?),
             (_, Step::Whole { place, items }) => Ok(Held::whole(place, &items, &self.library)?),
             (None, Step::Same | Step::Change { .. }) => Err(nothing_to_change()),
         }
@@ -111,15 +119,23 @@ impl Fleet {
         id: &BoxId,
         step: &Routes,
     ) -> Result<RouteSet, Refused> {
-        let set = self.records.get(id).and_then(|record| record.routes.clone());
+        let set = self
+            .records
+            .get(id)
+            .and_then(|record| record.routes.clone());
         let place = set.as_ref().map(|set| &set.place);
         let taken = steps::take_routes(place, step);
         let taken = taken.map_err(|error| self.out_of_step(now, id, error))?;
         match (set, taken) {
             (Some(set), Step::Same) => Ok(set),
-            (Some(set), Step::Change { place, added, removed }) => {
-                Ok(set.changed(place, added, removed)?)
-            }
+            (
+                Some(set),
+                Step::Change {
+                    place,
+                    added,
+                    removed,
+                },
+            ) => Ok(set.changed(place, added, removed)?),
             (_, Step::Whole { place, items }) => Ok(RouteSet::whole(place, items)?),
             (None, Step::Same | Step::Change { .. }) => Err(nothing_to_change()),
         }

@@ -41,7 +41,9 @@ impl Counters {
 
     pub fn refused(&self, code: Code) -> u64 {
         let mut counts = self.refusals_by_code();
-        counts.find_map(|(known, count)| (known == code).then_some(count)).unwrap_or(0)
+        counts
+            .find_map(|(known, count)| (known == code).then_some(count))
+            .unwrap_or(0)
     }
 
     pub fn reports(&self) -> u64 {

@@ -10,11 +10,11 @@ use super::Prepared;
 use super::Refused;
 use super::View;
 use super::held::Needs;
+use super::prepared;
 use super::record::Life;
 use super::record::Quarantine;
 use super::record::Record;
 use super::record::rfc_3339;
-use super::prepared;
 use super::resync;
 use super::resync::Resyncs;
 use super::sharing::Sharing;
@@ -305,7 +305,12 @@ impl Fleet {
         };
         let wants_report = record.wants_report();
         if record.is_new_heartbeat(heartbeat.sequence) {
-            let Heartbeat { sequence, gate, load, .. } = heartbeat;
+            let Heartbeat {
+                sequence,
+                gate,
+                load,
+                ..
+            } = heartbeat;
             record.take_heartbeat(sequence, gate, load, (now, wall));
             self.heard(now, id, Sign::Heartbeat);
             Counters::add(&self.counters.heartbeats);
@@ -403,7 +408,11 @@ impl Fleet {
         let soon = wall.checked_add(RENEW_BELOW).unwrap_or(wall);
         Orders {
             enabled,
-            lease_s: if enabled { self.config.lease.as_secs() } else { 0 },
+            lease_s: if enabled {
+                self.config.lease.as_secs()
+            } else {
+                0
+            },
             manifest: self.manifests.get(id).copied(),
             renew: ends.is_some_and(|ends| ends < soon),
             report_now,
@@ -413,7 +422,10 @@ impl Fleet {
 
     fn refused(&mut self, now: Instant, id: &BoxId, refused: Refused) -> Refused {
         self.counters.refuse(refused.code);
-        let left_out = self.records.get_mut(id).and_then(|record| record.log.step(now));
+        let left_out = self
+            .records
+            .get_mut(id)
+            .and_then(|record| record.log.step(now));
         if let Some(left_out) = left_out {
             let code = refused.code;
             tracing::warn!(%id, ?code, left_out, "refused: {}", refused.message);

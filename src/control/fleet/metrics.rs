@@ -40,7 +40,11 @@ impl Collector for Scrape {
             "Reports answered again, without effect",
             load(&counters.repeated),
         )?;
-        into.counter("fleet_heartbeats", "Heartbeats taken", load(&counters.heartbeats))?;
+        into.counter(
+            "fleet_heartbeats",
+            "Heartbeats taken",
+            load(&counters.heartbeats),
+        )?;
         into.counter(
             "fleet_quarantines",
             "Boxes quarantined because two spoke under one name",
@@ -50,7 +54,11 @@ impl Collector for Scrape {
             .refusals()
             .map(|(code, count)| (vec![("code", code)], count as f64))
             .collect();
-        into.counters("link_refusals", "Requests of boxes refused, by code", &refused)?;
+        into.counters(
+            "link_refusals",
+            "Requests of boxes refused, by code",
+            &refused,
+        )?;
         let mut states = BTreeMap::new();
         for state in STATES {
             states.insert(state, 0_u32);

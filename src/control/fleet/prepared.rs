@@ -12,6 +12,7 @@ use super::routes::RouteSetError;
 use crate::clock::Instant;
 use crate::control::model::Library;
 use crate::link::message;
+use crate::link::message::Ack;
 use crate::link::message::BgpSession;
 use crate::link::message::Catalogue;
 use crate::link::message::Code;
@@ -27,7 +28,6 @@ use crate::link::steps::Place;
 use crate::link::steps::Step;
 use crate::link::steps::StepError;
 use crate::set_hash::SetHash;
-use crate::link::message::Ack;
 
 /// Objects of one box: the largest tested catalogue is 10 million.
 const OBJECTS_MAX: usize = 16_000_000;
@@ -71,7 +71,11 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) enum CatalogueStep {
     /// From 0: resolved against the library of this revision.
-    Whole { held: Held, revision: u64, items: Catalogue },
+    Whole {
+        held: Held,
+        revision: u64,
+        items: Catalogue,
+    },
     /// From a position that only the machine can compare with its own.
     Change(Catalogue),
 }
@@ -143,7 +147,10 @@ fn empty(epoch: u64, position: u64) -> Place {
 }
 
 fn not_whole() -> Refused {
-    Refused::new(Code::WrongPosition, "a step from 0 brings everything; send it so")
+    Refused::new(
+        Code::WrongPosition,
+        "a step from 0 brings everything; send it so",
+    )
 }
 
 impl From<StepError> for Refused {
@@ -176,9 +183,19 @@ fn check(report: &Report) -> Result<(), Refused> {
     few("disks", report.disks.len())?;
     report.bgp.iter().try_for_each(check_session)?;
     report.disks.iter().try_for_each(check_disk)?;
-    let Catalogue { from, added, removed, .. } = &report.catalogue;
+    let Catalogue {
+        from,
+        added,
+        removed,
+        ..
+    } = &report.catalogue;
     check_step("objects", *from, added.len() + removed.len(), OBJECTS_MAX)?;
-    let Routes { from, added, removed, .. } = &report.routes;
+    let Routes {
+        from,
+        added,
+        removed,
+        ..
+    } = &report.routes;
     let groups = || added.iter().chain(removed);
     groups().try_for_each(check_group)?;
     let routes = groups().map(|group| group.prefixes.len()).sum();
@@ -232,7 +249,9 @@ fn check_disk(disk: &Disk) -> Result<(), Refused> {
     short("disks.class", &disk.class)?;
     short("disks.state", &disk.state)?;
     let optional = disk.uuid.iter().chain(&disk.reason);
-    optional.map(String::as_str).try_for_each(|text| short("disks", text))
+    optional
+        .map(String::as_str)
+        .try_for_each(|text| short("disks", text))
 }
 
 fn check_group(group: &RouteGroup) -> Result<(), Refused> {

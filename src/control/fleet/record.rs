@@ -140,7 +140,9 @@ impl Record {
     }
 
     pub(super) fn is_new_heartbeat(&self, sequence: u64) -> bool {
-        self.boot.as_ref().is_none_or(|boot| sequence > boot.heartbeat)
+        self.boot
+            .as_ref()
+            .is_none_or(|boot| sequence > boot.heartbeat)
     }
 
     /// Nothing is known of this life yet.
@@ -218,9 +220,10 @@ impl Record {
         }
         let view = Arc::new(BoxView {
             open: self.open(appliance, lost),
-            bundles: self.catalogue.as_ref().map_or_else(Arc::default, |held| {
-                Arc::clone(&held.content.bundles)
-            }),
+            bundles: self
+                .catalogue
+                .as_ref()
+                .map_or_else(Arc::default, |held| Arc::clone(&held.content.bundles)),
             objects: self.catalogue.as_ref().map_or(0, |held| held.place.count),
             routes: match &self.routes {
                 Some(set) => Arc::clone(&set.routes),
@@ -241,7 +244,11 @@ impl Record {
     }
 
     /// As [`Record::view`], without times and load being news.
-    pub(super) fn steering_view(&mut self, appliance: &Appliance, lost: Option<Lost>) -> Arc<BoxView> {
+    pub(super) fn steering_view(
+        &mut self,
+        appliance: &Appliance,
+        lost: Option<Lost>,
+    ) -> Arc<BoxView> {
         match &self.view {
             Some(view) if !self.is_changed => Arc::clone(view),
             Some(_) | None => self.view(appliance, lost),
@@ -268,8 +275,13 @@ impl Record {
         }
         match &self.gate {
             Some(gate) if gate.state != "serving" => {
-                let reasons: Vec<&str> = gate.reasons.iter().map(|reason| reason.as_str()).collect();
-                Err(Shut::Gate(format!("{}: {}", gate.state, reasons.join(", "))))
+                let reasons: Vec<&str> =
+                    gate.reasons.iter().map(|reason| reason.as_str()).collect();
+                Err(Shut::Gate(format!(
+                    "{}: {}",
+                    gate.state,
+                    reasons.join(", ")
+                )))
             }
             Some(_) | None => Ok(()),
         }

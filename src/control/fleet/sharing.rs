@@ -46,7 +46,8 @@ impl Sharing {
     /// Drops what no box has, once it could be more than what some box has.
     pub(super) fn forget_unused(&mut self, boxes: usize) {
         if self.contents.len() > 2 * boxes + 16 {
-            self.contents.retain(|_, content| content.strong_count() > 0);
+            self.contents
+                .retain(|_, content| content.strong_count() > 0);
         }
         if self.routes.len() > 2 * boxes + 16 {
             self.routes.retain(|_, routes| routes.strong_count() > 0);

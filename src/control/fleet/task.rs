@@ -76,8 +76,16 @@ pub struct Inbox {
 
 #[derive(Debug)]
 enum Message {
-    Report(BoxId, Box<Prepared>, oneshot::Sender<Result<ReportReply, Refused>>),
-    Heartbeat(BoxId, Heartbeat, oneshot::Sender<Result<HeartbeatReply, Refused>>),
+    Report(
+        BoxId,
+        Box<Prepared>,
+        oneshot::Sender<Result<ReportReply, Refused>>,
+    ),
+    Heartbeat(
+        BoxId,
+        Heartbeat,
+        oneshot::Sender<Result<HeartbeatReply, Refused>>,
+    ),
 }
 
 /// Starts the task on the current runtime.
