@@ -7,6 +7,7 @@
 
 pub mod fleet;
 pub mod model;
+pub mod steer;
 pub mod store;
 
 use serde::Serialize;
