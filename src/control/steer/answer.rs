@@ -193,10 +193,13 @@ pub(super) fn facts<'a>(snapshot: &'a Snapshot, query: &Query, candidate: &Candi
 
 fn words(snapshot: &Snapshot, query: &Query, choice: &Choice) -> String {
     let Some(other) = &choice.against else {
-        return match choice.decided_by {
-            DecidedBy::Last => "the last that may serve this client".to_owned(),
-            _ => "no other box may serve this client".to_owned(),
+        let is_last = choice.decided_by == DecidedBy::Last;
+        let words = if is_last {
+            "the last that may serve this client"
+        } else {
+            "no other box may serve this client"
         };
+        return words.to_owned();
     };
     compared(snapshot, query, &choice.candidate, other)
 }

@@ -334,7 +334,7 @@ pub(super) fn network(client: IpAddr) -> Prefix {
 }
 
 /// Of the client's network and the bundle.
-fn seed(query: &Query) -> u64 {
+pub(super) fn seed(query: &Query) -> u64 {
     #[allow(
         clippy::cast_possible_truncation,
         reason = "networks have at most 48 bits"
@@ -346,7 +346,7 @@ fn seed(query: &Query) -> u64 {
 
 /// Rendezvous hashing: the lowest score wins. A box's share is its weight's, and a box that comes
 /// or goes moves only its own clients.
-fn score(asked: u64, machine: u64, weight: f64) -> f64 {
+pub(super) fn score(asked: u64, machine: u64, weight: f64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
     let bits = (mix(asked ^ machine) >> 11) as f64;
     // In (0, 1): never 0, whose logarithm has no end.

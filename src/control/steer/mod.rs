@@ -11,11 +11,15 @@ mod decide;
 mod explain;
 mod geo;
 mod index;
+#[cfg(test)]
+mod naive;
 mod question;
 mod routes;
 mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use crate::clock::Wall;

@@ -57,7 +57,6 @@ pub(super) struct Ground {
     pub(super) sites: Vec<Place>,
     /// By site, then name: boxes of one site are neighbours in every table.
     pub(super) boxes: Vec<Machine>,
-    numbers: BTreeMap<BoxId, u32>,
     pub(super) trust: Trust,
 }
 
@@ -234,10 +233,6 @@ impl Ground {
                 ground.boxes.push(Machine::new(appliance, number));
             }
         }
-        let numbers = ground.boxes.iter().zip(0_u32..);
-        ground.numbers = numbers
-            .map(|(machine, number)| (machine.id.clone(), number))
-            .collect();
         ground
     }
 
@@ -248,10 +243,6 @@ impl Ground {
                     == (&b.label, &b.partner, b.coordinates, b.open)
             });
         same_sites && self.partners == other.partners && self.boxes == other.boxes
-    }
-
-    pub(super) fn number_of(&self, id: &BoxId) -> Option<u32> {
-        self.numbers.get(id).copied()
     }
 
     /// What the fleet says of each box, by number.

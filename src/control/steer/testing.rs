@@ -67,8 +67,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// One partner `isp`, approved for what AS 64500 and AS 64501 originate; bundles `t/hd` (0) and
-    /// `t/sd` (1) with keys `init.mp4` and `seg-1.m4s`.
+    /// One partner `isp`, approved for what AS 64500 and AS 64501 originate; bundles `film/hd` (0) and
+    /// `film/sd` (1) with keys `init.mp4` and `seg-1.m4s`.
     pub(crate) fn new() -> Self {
         let mut world = Self {
             registry: Registry::default(),
@@ -78,8 +78,8 @@ impl World {
         };
         let approvals = [64500, 64501].map(|asn| Approval::Origin(Asn(asn)));
         world.partner("isp", approvals.to_vec());
-        world.bundle("t/hd");
-        world.bundle("t/sd");
+        world.bundle("film/hd");
+        world.bundle("film/sd");
         world
     }
 
