@@ -8,6 +8,7 @@
 pub mod api;
 pub mod fleet;
 pub mod model;
+pub mod steer;
 pub mod store;
 
 use serde::Serialize;
