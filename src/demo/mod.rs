@@ -12,6 +12,7 @@
 
 mod appliance;
 mod authority;
+mod child;
 mod content;
 mod edge;
 mod play;
@@ -24,8 +25,11 @@ mod viewer;
 
 pub use appliance::Addresses;
 pub use appliance::Appliance;
+pub use appliance::Member;
+pub use appliance::Role;
 pub use appliance::Settings;
 pub use authority::Authority;
+pub use authority::Issuer;
 pub use scratch::Scratch;
 pub use title::TITLE;
 

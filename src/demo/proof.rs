@@ -8,6 +8,7 @@
 
 use super::appliance::Appliance;
 use super::appliance::READY_WITHIN;
+use super::appliance::Role;
 use super::appliance::STOP_TIME;
 use super::appliance::Settings;
 use super::content::Content;
@@ -70,6 +71,7 @@ pub(super) fn prepare(
         workers: WORKERS,
         disks: DISKS,
         access_log: true,
+        role: Role::Alone,
     };
     let program = std::env::current_exe().context("cannot find this program's own file");
     let made = program.and_then(|program| Appliance::new(&program, scratch.path(), settings));
