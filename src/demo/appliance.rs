@@ -52,9 +52,9 @@ pub struct Member {
     pub id: String,
     /// `TLS001.example.isp`.
     pub site: String,
-    /// Where it listens and what it speaks BGP from; an address of its own on loopback.
-    pub address: Ipv4Addr,
-    /// The sections `[control]`, `[bgp]` and `[[bgp.neighbour]]`, as text.
+    /// Where it listens; an address of its own on loopback.
+    pub https: SocketAddr,
+    /// The sections `[gate]`, `[control]`, `[bgp]` and `[[bgp.neighbour]]`, as text.
     pub sections: String,
 }
 
@@ -225,25 +225,26 @@ impl Appliance {
     fn config_text(&self) -> String {
         let quoted = |path: &Path| toml::Value::from(path.to_string_lossy().as_ref()).to_string();
         let below = |name: &str| quoted(&self.dir.join(name));
-        let (id, site, address, rest) = match &self.settings.role {
+        let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let (id, site, any, rest) = match &self.settings.role {
             Role::Alone => (
                 "c001-tls001-example-isp",
                 "TLS001.example.isp",
-                Ipv4Addr::LOCALHOST,
+                loopback,
                 "\n[gate]\nrequire = []\n",
             ),
             Role::Member(member) => (
                 member.id.as_str(),
                 member.site.as_str(),
-                member.address,
-                // The clock of a laboratory is not synchronised.
+                member.https,
                 member.sections.as_str(),
             ),
         };
-        let any = SocketAddr::new(IpAddr::V4(address), 0);
         let (https, plain) = self
             .addresses
-            .map_or((any, any), |known| (known.https, known.plain));
+            .map_or((any, SocketAddr::new(any.ip(), 0)), |known| {
+                (known.https, known.plain)
+            });
         let mut text = format!(
             "[appliance]\n\
              id = \"{id}\"\n\
