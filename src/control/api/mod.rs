@@ -1,0 +1,3 @@
+//! The control plane's doors: [`link`] for boxes.
+
+pub mod link;
