@@ -5,6 +5,8 @@
 //! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
 //! everybody else reads. Nothing is announced; nothing here knows of content.
 
+pub mod wire;
+
 use crate::route::Asn;
 use crate::route::Class;
 use crate::route::Route;
