@@ -7,6 +7,8 @@
 pub mod drain;
 pub mod drain_file;
 mod gate;
+pub mod lease;
+pub mod schedule;
 
 use serde::Serialize;
 
