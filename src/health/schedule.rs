@@ -203,12 +203,8 @@ impl Schedule {
             Certificate::RenewalDue => self.renew_within(now, self.pace.report_every),
             Certificate::Ended => self.renew_within(now, Duration::ZERO),
         }
-        let spoke = |certificate| {
-            matches!(
-                certificate,
-                Certificate::Fine | Certificate::RenewalDue
-            )
-        };
+        let spoke =
+            |certificate| matches!(certificate, Certificate::Fine | Certificate::RenewalDue);
         if spoke(certificate) && !spoke(before) {
             self.report.due_by(now);
             // From here on every box has its own phase.
@@ -301,7 +297,8 @@ impl Schedule {
     fn report_by(&mut self, at: Instant) {
         let spaced = self.report.begun.map(|begun| begun + REPORT_SPACING);
         let soonest = spaced.max(self.report.not_before);
-        self.report.due_by(soonest.map_or(at, |soonest| at.max(soonest)));
+        self.report
+            .due_by(soonest.map_or(at, |soonest| at.max(soonest)));
     }
 
     fn renew_within(&mut self, now: Instant, spread: Duration) {
@@ -323,7 +320,11 @@ impl Schedule {
         } else if !self.manifest.busy && self.manifest.due.is_none() {
             // A box without any is of no use to anybody until it has one.
             let has_one = self.held.is_some();
-            let wait = if has_one { self.drawn(MANIFEST_SPREAD) } else { Duration::ZERO };
+            let wait = if has_one {
+                self.drawn(MANIFEST_SPREAD)
+            } else {
+                Duration::ZERO
+            };
             self.manifest.due = Some(now + wait);
         }
     }

@@ -93,9 +93,10 @@ fn a_burst_of_changes_is_one_report_and_many_bursts_are_spaced() {
     let mut reports = 0;
     for step in 0..100 {
         let at = later + seconds(1) + Duration::from_millis(100 * step);
-        schedule.step(at, Input::Changed);
-        for (_, call) in run(&mut schedule, at, at, good) {
+        let mut calls = schedule.step(at, Input::Changed);
+        while let Some(call) = calls.pop() {
             reports += usize::from(call == Call::Report);
+            calls.extend(schedule.step(at, good(at, call)));
         }
     }
     assert!((4..=6).contains(&reports), "{reports} in ten seconds");
@@ -121,7 +122,10 @@ fn a_wish_for_a_report_goes_at_once_but_never_breaks_the_spacing() {
         renew: false,
         report_now: true,
     };
-    assert!(!schedule.step(now, wish).contains(&Call::Report), "one is under way");
+    assert!(
+        !schedule.step(now, wish).contains(&Call::Report),
+        "one is under way"
+    );
     schedule.step(now, Input::Reported { next: seconds(300) });
     let at = now + seconds(1);
     assert!(!schedule.step(at, wish).contains(&Call::Report));
@@ -140,13 +144,24 @@ fn a_report_out_of_step_is_followed_by_a_whole_one_at_once_and_never_by_a_loop()
     let failed = Input::Failed(Call::Report, Fault::OutOfStep);
     assert_eq!(schedule.step(now, failed), [Call::Report]);
     let made = run(&mut schedule, now, now + seconds(600), |_, call| {
-        if call == Call::Report { failed } else { Input::Done(call) }
+        if call == Call::Report {
+            failed
+        } else {
+            Input::Done(call)
+        }
     });
-    assert!(count(&made, Call::Report) == 0, "the second one is not answered yet");
+    assert!(
+        count(&made, Call::Report) == 0,
+        "the second one is not answered yet"
+    );
     assert_eq!(schedule.step(now + seconds(600), failed), []);
     let start = now + seconds(600);
     let made = run(&mut schedule, start, start + seconds(3_600), |_, call| {
-        if call == Call::Report { failed } else { Input::Done(call) }
+        if call == Call::Report {
+            failed
+        } else {
+            Input::Done(call)
+        }
     });
     let reports = count(&made, Call::Report);
     assert!(reports < 60, "{reports} in an hour");
@@ -220,7 +235,10 @@ fn a_renewal_that_is_due_happens_once_beside_everything_else() {
     let made = run(&mut schedule, now, now + seconds(400), good);
     renewed += count(&made, Call::Renew);
     // The files could not be written, say: it stays due, and is not tried in a loop.
-    schedule.step(now + seconds(400), Input::Certificate(Certificate::RenewalDue));
+    schedule.step(
+        now + seconds(400),
+        Input::Certificate(Certificate::RenewalDue),
+    );
     let again = run(&mut schedule, now + seconds(400), now + seconds(500), good);
     renewed += count(&again, Call::Renew);
     assert_eq!(renewed, 1);
@@ -273,7 +291,11 @@ fn a_fleet_does_not_stampede_when_its_control_plane_returns() {
         assert_eq!(first, [Call::Report]);
         schedule.step(start, Input::Failed(Call::Report, PASSING));
         let made = run(&mut schedule, start, back + seconds(399), |at, call| {
-            if at < back { Input::Failed(call, PASSING) } else { good(at, call) }
+            if at < back {
+                Input::Failed(call, PASSING)
+            } else {
+                good(at, call)
+            }
         });
         for (at, call) in made.into_iter().filter(|(at, _)| *at >= back) {
             let second = usize::try_from((at - back).as_secs()).unwrap();
@@ -300,9 +322,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Fault::OutOfStep,
         _ => Fault::Refused { retry_after },
     });
-    let place = prop::option::of((1..3_u64, 0..5_u64)).prop_map(|place| {
-        place.map(|(epoch, generation)| Position { epoch, generation })
-    });
+    let place = prop::option::of((1..3_u64, 0..5_u64))
+        .prop_map(|place| place.map(|(epoch, generation)| Position { epoch, generation }));
     let certificate = prop::sample::select(vec![
         Certificate::Missing,
         Certificate::Fine,
@@ -320,7 +341,9 @@ fn any_input() -> impl Strategy<Value = Input> {
         }),
         place.prop_map(Input::Held),
         call.clone().prop_map(Input::Done),
-        any::<u64>().prop_map(|next| Input::Reported { next: seconds(next) }),
+        any::<u64>().prop_map(|next| Input::Reported {
+            next: seconds(next)
+        }),
         (call, fault).prop_map(|(call, fault)| Input::Failed(call, fault)),
     ]
 }
