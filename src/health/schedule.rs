@@ -23,6 +23,9 @@ pub const DEBOUNCE: Duration = Duration::from_millis(300);
 /// Between the beginnings of two reports, whatever happens and whoever asks.
 pub const REPORT_SPACING: Duration = Duration::from_secs(2);
 
+/// Routes arrive in bursts; a session that comes up is one report or two.
+const GROWTH_DELAY: Duration = Duration::from_secs(2);
+
 /// What a control plane may ask for as the time between reports.
 const REPORT_EVERY_MIN: Duration = Duration::from_secs(10);
 const REPORT_EVERY_MAX: Duration = Duration::from_secs(3_600);
@@ -68,6 +71,10 @@ pub enum Input {
     Certificate(Certificate),
     /// The control plane should know at once: gate, withdrawal, disk loss, drain.
     Changed,
+    /// There is more to steer to than was told: not before so much time since the last report.
+    Grew {
+        spacing: Duration,
+    },
     /// A reply that rules.
     Orders {
         wanted: Option<Position>,
@@ -92,6 +99,8 @@ pub enum Certificate {
     RenewalDue,
     /// Good for a renewal and nothing else.
     Ended,
+    /// Another box's: nothing is said in its name.
+    Foreign,
 }
 
 /// Why a call failed, as far as the next try depends on it.
@@ -122,6 +131,8 @@ pub struct Schedule {
     held: Option<Position>,
     /// Something changed while a report was under way.
     changed_meanwhile: bool,
+    /// Something grew while a report was under way: when to tell.
+    grown: Option<Instant>,
     enrol: Lane,
     renew: Lane,
     report: Lane,
@@ -148,10 +159,11 @@ impl Schedule {
         Self {
             pace,
             random: fastrand::Rng::with_seed(seed),
-            certificate: Certificate::Ended,
+            certificate: Certificate::Foreign,
             wanted: None,
             held: None,
             changed_meanwhile: false,
+            grown: None,
             enrol: Lane::default(),
             renew: Lane::default(),
             report: Lane::default(),
@@ -167,6 +179,7 @@ impl Schedule {
             Input::Tick => {}
             Input::Certificate(certificate) => self.certificate(now, certificate),
             Input::Changed => self.changed(now),
+            Input::Grew { spacing } => self.grew(now, spacing),
             Input::Orders {
                 wanted,
                 renew,
@@ -199,7 +212,7 @@ impl Schedule {
                 let again = self.enrol.begun.map(|begun| begun + REFUSED_FIRST);
                 self.enrol.due_by(again.map_or(now, |again| now.max(again)));
             }
-            Certificate::Missing | Certificate::Fine => {}
+            Certificate::Missing | Certificate::Fine | Certificate::Foreign => {}
             Certificate::RenewalDue => self.renew_within(now, self.pace.report_every),
             Certificate::Ended => self.renew_within(now, Duration::ZERO),
         }
@@ -220,6 +233,19 @@ impl Schedule {
             self.report_by(now + DEBOUNCE);
         }
         // After a failure the retry carries the change; hurrying it would undo the back-off.
+    }
+
+    fn grew(&mut self, now: Instant, spacing: Duration) {
+        if self.report.failures == 0 {
+            let soonest = self.report.begun.map(|begun| begun + spacing);
+            let at = now + GROWTH_DELAY;
+            let at = soonest.map_or(at, |soonest| at.max(soonest));
+            if self.report.busy {
+                self.grown = Some(at);
+            } else {
+                self.report.due_by(at);
+            }
+        }
     }
 
     fn orders(&mut self, now: Instant, wanted: Option<Position>, renew: bool, report_now: bool) {
@@ -256,6 +282,9 @@ impl Schedule {
         let delay = timing::report_delay(every, self.random.f64());
         self.report.succeeded();
         self.report.due = Some(now + delay);
+        if let Some(at) = self.grown.take() {
+            self.report_by(at.max(now));
+        }
         if std::mem::take(&mut self.changed_meanwhile) {
             self.report_by(now + DEBOUNCE);
         }
@@ -271,6 +300,7 @@ impl Schedule {
         if call == Call::Report {
             // Whatever changed goes with the retry.
             self.changed_meanwhile = false;
+            self.grown = None;
         }
         let lane = self.lane_mut(call);
         lane.busy = false;
@@ -360,6 +390,7 @@ impl Schedule {
                 Certificate::Missing | Certificate::Ended,
                 Call::Report | Call::Heartbeat | Call::Manifest,
             )
+            | (Certificate::Foreign, _)
             | (
                 Certificate::Fine | Certificate::RenewalDue | Certificate::Ended,
                 Call::Enrol,

@@ -114,6 +114,40 @@ fn a_change_while_a_report_is_under_way_is_told_right_after_it() {
 }
 
 #[test]
+fn growth_is_told_soon_but_spaced_even_when_a_report_is_under_way() {
+    let now = clock::now();
+    let mut schedule = begun(12, now);
+    let grew = Input::Grew {
+        spacing: seconds(20),
+    };
+    schedule.step(now + seconds(1), grew);
+    schedule.step(now + seconds(2), Input::Reported { next: seconds(300) });
+    let made = run(&mut schedule, now + seconds(2), now + seconds(21), good);
+    assert_eq!(next_of(&made, Call::Report), Some(now + seconds(20)));
+    schedule.step(now + seconds(50), grew);
+    let made = run(&mut schedule, now + seconds(50), now + seconds(60), good);
+    assert_eq!(next_of(&made, Call::Report), Some(now + seconds(52)));
+    // What is lost counts more than what grew.
+    schedule.step(now + seconds(60), grew);
+    schedule.step(now + seconds(60), Input::Changed);
+    let made = run(&mut schedule, now + seconds(60), now + seconds(70), good);
+    assert_eq!(
+        next_of(&made, Call::Report),
+        Some(now + seconds(60) + DEBOUNCE)
+    );
+}
+
+#[test]
+fn nothing_is_said_in_another_boxs_name() {
+    let now = clock::now();
+    let mut schedule = begun(13, now);
+    schedule.step(now, Input::Reported { next: seconds(300) });
+    schedule.step(now, Input::Certificate(Certificate::Foreign));
+    assert_eq!(schedule.deadline(), None);
+    assert_eq!(schedule.step(now + seconds(900), Input::Changed), []);
+}
+
+#[test]
 fn a_wish_for_a_report_goes_at_once_but_never_breaks_the_spacing() {
     let now = clock::now();
     let mut schedule = begun(4, now);
@@ -329,10 +363,14 @@ fn any_input() -> impl Strategy<Value = Input> {
         Certificate::Fine,
         Certificate::RenewalDue,
         Certificate::Ended,
+        Certificate::Foreign,
     ]);
     prop_oneof![
         Just(Input::Tick),
         Just(Input::Changed),
+        (0..90_u64).prop_map(|spacing| Input::Grew {
+            spacing: seconds(spacing)
+        }),
         certificate.prop_map(Input::Certificate),
         (place.clone(), any::<[bool; 2]>()).prop_map(|(wanted, flags)| Input::Orders {
             wanted,
@@ -365,8 +403,8 @@ proptest! {
             let answered = match input {
                 Input::Done(call) | Input::Failed(call, _) => Some(call),
                 Input::Reported { .. } => Some(Call::Report),
-                Input::Tick | Input::Changed | Input::Certificate(_) | Input::Orders { .. }
-                | Input::Held(_) => None,
+                Input::Tick | Input::Changed | Input::Grew { .. } | Input::Certificate(_)
+                | Input::Orders { .. } | Input::Held(_) => None,
             };
             if let Some(call) = answered {
                 if !under_way.contains(&call) {
