@@ -124,6 +124,7 @@ impl Gatekeeper {
             stopping: self.stopping,
             clock_synchronised: !needs_clock || clock_sync::is_synchronised().unwrap_or(false),
             enabled: false,
+            lease_fresh: false,
             routes: 0,
         };
         health::decide(&facts, &self.require)

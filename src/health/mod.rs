@@ -1,12 +1,21 @@
-//! Is the box fit to serve? First form: the gate's decision from facts, and the drain state.
+//! Is the box fit to serve, and does its control plane know how it is?
 //!
 //! `appliance` collects [`Facts`], asks [`decide`] and publishes the answer in its `watch`; nothing
 //! else may open or close a box. [`drain`] is the operator's wish, [`drain_file`] keeps it over a
-//! restart. Probes and scores come with later work.
+//! restart. The control plane's part: [`start`] runs `task`, which makes the `calls` that
+//! `schedule` decides on, holds the `lease`, composes each `report`, hears `news` of the other rooms
+//! and shows it all in a `view`.
 
+mod calls;
 pub mod drain;
 pub mod drain_file;
 mod gate;
+pub mod lease;
+mod news;
+pub mod report;
+pub mod schedule;
+mod task;
+mod view;
 
 use serde::Serialize;
 
@@ -14,6 +23,17 @@ pub use drain::Drain;
 pub use gate::Facts;
 pub use gate::decide;
 pub use gate::readable_disks;
+pub use task::AdoptFn;
+pub use task::Deps;
+pub use task::Handle;
+pub use task::HeldFn;
+pub use task::InterfacesFn;
+pub use task::ServeFn;
+pub use task::SignedManifest;
+pub use task::entropy;
+pub use task::start;
+pub use view::ControlView;
+pub use view::LinkState;
 
 /// `[gate]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
