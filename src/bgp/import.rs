@@ -158,9 +158,11 @@ fn is_usable(next_hop: IpAddr) -> bool {
             first != 0 && first < 224 && !v4.is_loopback() && v4 != Ipv4Addr::BROADCAST
         }
         IpAddr::V6(v6) => {
-            let is_mapped = v6.to_ipv4_mapped().is_some();
-            !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || is_mapped)
+            !v6.is_unspecified()
+                && !v6.is_loopback()
+                && !v6.is_multicast()
                 && !v6.is_unicast_link_local()
+                && v6.to_ipv4_mapped().is_none()
         }
     }
 }

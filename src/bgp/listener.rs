@@ -34,7 +34,6 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The way in for one neighbour.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) name: Arc<str>,
     address: IpAddr,
     local: Option<IpAddr>,
     passive: bool,
@@ -74,7 +73,6 @@ impl Door {
         now: Instant,
     ) -> Self {
         Self {
-            name: config.name.as_str().into(),
             address: config.address.to_canonical(),
             local: config.local_address.map(|local| local.to_canonical()),
             passive: config.passive,

@@ -24,7 +24,6 @@ pub(super) struct Rib {
     ipv4: HashMap<u64, Entry>,
     /// Octets, then the length: no padding.
     ipv6: HashMap<[u8; 17], Entry>,
-    filtered: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +61,11 @@ pub(super) struct Held {
 
 impl Rib {
     /// Routes, filtered ones too.
-    pub(super) fn len(&self) -> usize {
-        self.ipv4.len() + self.ipv6.len()
-    }
-
     pub(super) fn family_len(&self, family: Family) -> usize {
         match family {
             Family::Ipv4 => self.ipv4.len(),
             Family::Ipv6 => self.ipv6.len(),
         }
-    }
-
-    pub(super) fn filtered(&self) -> usize {
-        self.filtered
     }
 
     /// Memory of all attribute sets, nearly.
@@ -106,9 +97,8 @@ impl Rib {
             Packed::Ipv6(key) => self.ipv6.insert(key, entry),
         };
         self.attributes.reuse(slot);
-        self.filtered += usize::from(filtered.is_some());
         if let Some(old) = old {
-            self.forget(old);
+            self.attributes.release(old.slot);
         }
         old != Some(entry)
     }
@@ -120,14 +110,9 @@ impl Rib {
             Packed::Ipv6(key) => self.ipv6.remove(&key),
         };
         if let Some(old) = old {
-            self.forget(old);
+            self.attributes.release(old.slot);
         }
         old.is_some()
-    }
-
-    fn forget(&mut self, entry: Entry) {
-        self.filtered -= usize::from(entry.filtered.is_some());
-        self.attributes.release(entry.slot);
     }
 }
 
@@ -298,11 +283,10 @@ mod tests {
                         prop_assert_eq!(rib.withdraw(&prefix), model.remove(&prefix).is_some());
                     }
                 }
-                prop_assert_eq!(rib.len(), model.len());
-                let filtered = model.values().filter(|(_, f)| f.is_some()).count();
-                prop_assert_eq!(rib.filtered(), filtered);
-                let ipv6 = model.keys().filter(|p| p.family() == Family::Ipv6).count();
-                prop_assert_eq!(rib.family_len(Family::Ipv6), ipv6);
+                for family in [Family::Ipv4, Family::Ipv6] {
+                    let count = model.keys().filter(|p| p.family() == family).count();
+                    prop_assert_eq!(rib.family_len(family), count);
+                }
                 let sets: BTreeSet<_> = model.values().map(|(a, _)| a).collect();
                 prop_assert_eq!(rib.attributes.index.len(), sets.len());
                 let bytes: usize = sets.iter().map(|a| bytes_of(a)).sum();
@@ -311,7 +295,7 @@ mod tests {
             for prefix in model.keys() {
                 prop_assert!(rib.withdraw(prefix));
             }
-            prop_assert_eq!((rib.len(), rib.attribute_bytes(), rib.filtered()), (0, 0, 0));
+            prop_assert_eq!((rib.ipv4.len(), rib.ipv6.len(), rib.attribute_bytes()), (0, 0, 0));
             prop_assert_eq!(rib.attributes.free.len(), rib.attributes.slots.len());
         }
     }
