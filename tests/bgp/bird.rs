@@ -78,8 +78,9 @@ pub(crate) fn routes(ipv4: u32, ipv6: u32) -> Announced {
         for hop in 0..n % 5 {
             let _ = write!(path, " {}", 65536 + (n / 7 + hop) % 16);
         }
-        let mut communities: Vec<_> =
-            (0..n % 4).map(|c| Community(64500 << 16 | (n / 3 + c))).collect();
+        let mut communities: Vec<_> = (0..n % 4)
+            .map(|c| Community(64500 << 16 | (n / 3 + c)))
+            .collect();
         communities.sort_unstable();
         Attributes {
             as_path: path.parse().unwrap(),
@@ -164,8 +165,14 @@ impl Bird {
             .unwrap();
         let bird = Self { child, dir };
         let begun = Instant::now();
-        while !bird.ask_once("show status").is_some_and(|text| text.contains("up and running")) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "BIRD does not come up");
+        while !bird
+            .ask_once("show status")
+            .is_some_and(|text| text.contains("up and running"))
+        {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "BIRD does not come up"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         bird

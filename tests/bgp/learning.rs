@@ -26,7 +26,10 @@ pub(crate) async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -
     let found = snapshots.wait_for(|snapshot| wanted(snapshot));
     match tokio::time::timeout(PATIENCE, found).await {
         Ok(found) => Arc::clone(&found.unwrap()),
-        Err(_) => panic!("never seen; the last was {:?}", handle.snapshot().neighbours),
+        Err(_) => panic!(
+            "never seen; the last was {:?}",
+            handle.snapshot().neighbours
+        ),
     }
 }
 
@@ -45,13 +48,25 @@ async fn learn_and_lose(active: Active) {
     let snapshot = until(&handle, |snapshot| snapshot.routes.len() >= 12_000).await;
     let exported = bird.exported();
     assert_eq!(exported.len(), 12_000);
-    assert!(exported == announced, "birdc shows other routes than were configured");
-    assert!(learned(&snapshot) == exported, "learned other routes than birdc shows");
+    assert!(
+        exported == announced,
+        "birdc shows other routes than were configured"
+    );
+    assert!(
+        learned(&snapshot) == exported,
+        "learned other routes than birdc shows"
+    );
     assert!(snapshot.routes.is_sorted());
     assert_eq!(snapshot.steerable, 12_000);
-    assert_eq!(snapshot.hash, SetHash::of(snapshot.routes.iter().map(Route::canonical)));
+    assert_eq!(
+        snapshot.hash,
+        SetHash::of(snapshot.routes.iter().map(Route::canonical))
+    );
     let view = &snapshot.neighbours[0];
-    assert_eq!((view.state, view.routes, view.filtered), ("established", 12_000, 0));
+    assert_eq!(
+        (view.state, view.routes, view.filtered),
+        ("established", 12_000, 0)
+    );
     assert_eq!(view.last_error, None);
 
     // One route is withdrawn, another changes its attributes.
@@ -65,7 +80,11 @@ async fn learn_and_lose(active: Active) {
         !snapshot.routes.iter().any(|route| route.prefix == lost)
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
     let snapshot = if learned(&snapshot) == announced {
         snapshot
     } else {
@@ -92,7 +111,11 @@ async fn learn_and_lose(active: Active) {
         assert!(begun.elapsed() < Duration::from_secs(10), "{}", bird.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(bird.log().contains("Received: Administrative shutdown"), "{}", bird.log());
+    assert!(
+        bird.log().contains("Received: Administrative shutdown"),
+        "{}",
+        bird.log()
+    );
 }
 
 #[tokio::test]
