@@ -102,7 +102,7 @@ async fn a_bomb_and_an_oversize_body_are_refused_while_they_swell() {
     );
     must_be_unchanged(&lab, &mut wire).await;
     // The declared length alone is enough; the connection may end with the unread rest.
-    let oversize = vec![b' '; BODIES.compressed as usize + 1];
+    let oversize = vec![b' '; usize::try_from(BODIES.compressed).unwrap() + 1];
     if let Ok(answer) = wire.post("/v1/report", None, oversize).await {
         assert_eq!(refusal(&answer).1, Code::TooLarge);
     }

@@ -80,10 +80,8 @@ pub(crate) struct Lab {
     pub(crate) deps: link::Deps,
     pub(crate) actions: mpsc::Receiver<fleet::Action>,
     listener: Option<link::Handle>,
-    _held: (
-        watch::Sender<Arc<Library>>,
-        watch::Sender<Arc<BTreeMap<BoxId, Position>>>,
-    ),
+    _library: watch::Sender<Arc<Library>>,
+    _manifests: watch::Sender<Arc<BTreeMap<BoxId, Position>>>,
 }
 
 /// A box's connection.
@@ -133,8 +131,8 @@ impl Authority {
         ];
         let ends = clock::wall().as_second() + days * 86_400;
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        let days_since_2020 = (ends - 1_577_836_800).div_euclid(86_400);
-        params.not_after = params.not_before + Duration::from_secs(days_since_2020 as u64 * 86_400);
+        let whole_days = u64::try_from((ends - 1_577_836_800) / 86_400).unwrap();
+        params.not_after = params.not_before + Duration::from_secs(whole_days * 86_400);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pass {
             chain: vec![certificate.der().clone()],
@@ -215,7 +213,8 @@ impl Lab {
             deps,
             actions,
             listener: None,
-            _held: (library, manifests),
+            _library: library,
+            _manifests: manifests,
         }
     }
 

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
+#![allow(clippy::print_stdout, reason = "figures are for people")]
 
 mod bodies;
 mod identity;
