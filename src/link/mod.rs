@@ -12,6 +12,7 @@ pub mod dial;
 pub mod identity;
 pub mod manifest;
 pub mod message;
+pub mod seal;
 pub mod steps;
 pub mod timing;
 
