@@ -2,7 +2,7 @@
 //! before it ends, and never given out before its position is durable.
 //!
 //! `run` calls [`Publisher::refresh`] on changes and at [`Publisher::due`]; `api::link` serves
-//! [`Publisher::manifest`]. Boxes with the same content share its compressed rows; only the
+//! what it has for a box. Boxes with the same content share its compressed rows; only the
 //! envelope is a box's own.
 //!
 //! Positions: content that is the same keeps its (epoch, generation), other content gets the next
@@ -14,6 +14,7 @@
 use crate::clock;
 use crate::clock::Wall;
 use crate::control::allocate::allocate;
+use crate::control::api::link::ManifestSource;
 use crate::control::model::Library;
 use crate::control::model::Registry;
 use crate::control::store::ControlStore;
@@ -115,7 +116,11 @@ impl Publisher {
         for id in registry.appliances.keys() {
             let Some(rows) = content(id) else { continue };
             let (position, is_new) = place(known.get(id), rows.sealed.content, epoch);
-            if !is_new && served.get(id).is_some_and(|old| self.is_good(old, position, now)) {
+            if !is_new
+                && served
+                    .get(id)
+                    .is_some_and(|old| self.is_good(old, position, now))
+            {
                 continue;
             }
             match self.one(id, position, is_new, rows, now).await {
@@ -132,17 +137,6 @@ impl Publisher {
         }
         self.served.store(Arc::new(served));
         outcome
-    }
-
-    /// The body of `GET /v1/manifest`. Never waits.
-    pub fn manifest(&self, id: &BoxId) -> Option<(Position, Bytes)> {
-        let served = self.served.load();
-        let manifest = served.get(id)?;
-        let rows = &manifest.rows.bytes;
-        let mut body = Vec::with_capacity(manifest.envelope.len() + rows.len());
-        body.extend_from_slice(&manifest.envelope);
-        body.extend_from_slice(rows);
-        Some((manifest.position, body.into()))
     }
 
     /// What each box should have, for the orders in replies.
@@ -204,7 +198,10 @@ impl Publisher {
     ) -> Result<Manifest, PublishError> {
         if is_new {
             let content = rows.sealed.content;
-            let put = self.store.put_published(id.clone(), position, content).await;
+            let put = self
+                .store
+                .put_published(id.clone(), position, content)
+                .await;
             put.map_err(|error| PublishError::Store {
                 id: id.clone(),
                 error,
@@ -229,6 +226,18 @@ impl Publisher {
     fn is_good(&self, manifest: &Manifest, position: Position, now: Wall) -> bool {
         let age = clock::unix_seconds(now).saturating_sub(manifest.issued);
         manifest.position == position && age < self.validity.as_secs() / 2
+    }
+}
+
+impl ManifestSource for Publisher {
+    fn manifest(&self, id: &BoxId) -> Option<(Position, Bytes)> {
+        let served = self.served.load();
+        let manifest = served.get(id)?;
+        let rows = &manifest.rows.bytes;
+        let mut body = Vec::with_capacity(manifest.envelope.len() + rows.len());
+        body.extend_from_slice(&manifest.envelope);
+        body.extend_from_slice(rows);
+        Some((manifest.position, body.into()))
     }
 }
 
@@ -309,5 +318,3 @@ impl fmt::Debug for Publisher {
     }
 }
 
-#[cfg(test)]
-mod tests;
