@@ -318,3 +318,5 @@ impl fmt::Debug for Publisher {
     }
 }
 
+#[cfg(test)]
+mod tests;
