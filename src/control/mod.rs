@@ -6,7 +6,10 @@
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
 pub mod fleet;
+pub mod iata;
+pub mod import;
 pub mod model;
+pub mod popularity;
 pub mod store;
 
 use serde::Serialize;

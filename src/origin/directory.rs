@@ -15,7 +15,9 @@ use crate::tree::FileError;
 use crate::tree::Item;
 use crate::tree::StableFile;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use std::path::Path;
 use std::path::PathBuf;
@@ -66,6 +68,16 @@ impl Origin for DirectoryOrigin {
         })
     }
 
+    fn look(&self, name: &str) -> BoxFuture<'static, Result<Entry, OriginError>> {
+        let path = self.root.join(name);
+        let name = name.to_owned();
+        let look = tokio::task::spawn_blocking(move || {
+            let file = open(&path, &name)?;
+            Ok(state(&file, &name))
+        });
+        async move { look.await.unwrap_or_else(|error| Err(panicked(&error))) }.boxed()
+    }
+
     fn read(&self, entry: &Entry) -> Reading {
         let path = self.root.join(&entry.name);
         let entry = entry.clone();
@@ -108,29 +120,53 @@ fn read(
     entry: &Entry,
     send: &mut dyn FnMut(Result<Bytes, OriginError>) -> bool,
 ) -> Result<(), OriginError> {
-    // The key grammar has no way out of the directory: no `..`, no leading slash.
-    if key::check(entry.name.as_bytes()).is_err() {
-        return Err(failed(path, "its path is no key"));
+    let mut file = open(path, &entry.name)?;
+    if state(&file, &entry.name) != *entry {
+        return Err(changed(path));
     }
-    let told = |error: FileError| match error {
+    while let Some(piece) = file.next_piece().map_err(|error| told(path, error))? {
+        if !send(Ok(piece.into())) {
+            return Ok(());
+        }
+    }
+    file.check().map_err(|error| told(path, error))
+}
+
+fn open(path: &Path, name: &str) -> Result<StableFile, OriginError> {
+    // The key grammar has no way out of the directory: no `..`, no leading slash.
+    if let Err(error) = key::check(name.as_bytes()) {
+        return Err(unreadable(path, &error.to_string(), "rename it"));
+    }
+    StableFile::open(path).map_err(|error| told(path, error))
+}
+
+fn state(file: &StableFile, name: &str) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        size: file.length(),
+        tag: file.modified_ns().to_string(),
+        last_modified: file.modified(),
+    }
+}
+
+fn told(path: &Path, error: FileError) -> OriginError {
+    match error {
         FileError::Changed => changed(path),
         FileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
             OriginError::NotFound {
                 what: path.display().to_string(),
             }
         }
-        FileError::Io(_) | FileError::Kind => failed(path, &error.to_string()),
-    };
-    let mut file = StableFile::open(path).map_err(told)?;
-    if file.length() != entry.size || file.modified_ns().to_string() != entry.tag {
-        return Err(changed(path));
+        FileError::Io(_) | FileError::Kind => unreadable(path, &error.to_string(), error.remedy()),
     }
-    while let Some(piece) = file.next_piece().map_err(told)? {
-        if !send(Ok(piece.into())) {
-            return Ok(());
-        }
+}
+
+fn unreadable(path: &Path, problem: &str, remedy: &str) -> OriginError {
+    OriginError::Unreadable {
+        what: path.display().to_string(),
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
     }
-    file.check().map_err(told)
 }
 
 fn changed(path: &Path) -> OriginError {
@@ -143,6 +179,13 @@ fn failed(path: &Path, problem: &str) -> OriginError {
     OriginError::Failed {
         what: path.display().to_string(),
         problem: problem.to_owned(),
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> OriginError {
+    OriginError::Failed {
+        what: "the directory".into(),
+        problem: error.to_string(),
     }
 }
 
@@ -165,11 +208,7 @@ fn pieces<T: Send + 'static>(
                 }
                 // A thread that panicked must not look like a file that ended.
                 let error = thread?.await.err()?;
-                let problem = OriginError::Failed {
-                    what: "the directory".into(),
-                    problem: error.to_string(),
-                };
-                Some((Err(problem), (receiver, None)))
+                Some((Err(panicked(&error)), (receiver, None)))
             },
         )
     };

@@ -17,6 +17,7 @@ mod roots;
 mod s3;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -63,6 +64,9 @@ pub trait Origin: Send + Sync + Debug {
     fn name(&self) -> String;
 
     fn list(&self) -> Listing;
+
+    /// The present state of one file.
+    fn look(&self, name: &str) -> BoxFuture<'static, Result<Entry, OriginError>>;
 
     /// Reads a file as it was listed; another state of it is [`OriginError::Changed`].
     fn read(&self, entry: &Entry) -> Reading;
@@ -117,6 +121,13 @@ pub enum OriginError {
     NotFound { what: String },
     #[error("{what} changed while it was read; wait until its writer has finished")]
     Changed { what: String },
+    /// This file alone.
+    #[error("{what} cannot be read: {problem}; {remedy}")]
+    Unreadable {
+        what: String,
+        problem: String,
+        remedy: String,
+    },
     #[error("{what} arrived damaged: {problem}; look at what lies between here and the origin")]
     Damaged { what: String, problem: String },
     #[error("{what} cannot be read: {problem}")]
@@ -127,7 +138,10 @@ impl OriginError {
     /// Is it about one file, while the others may be fine?
     pub fn is_of_one_file(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::Changed { .. } | Self::Damaged { .. } => true,
+            Self::NotFound { .. }
+            | Self::Changed { .. }
+            | Self::Unreadable { .. }
+            | Self::Damaged { .. } => true,
             Self::Config { .. }
             | Self::Credentials { .. }
             | Self::Denied { .. }

@@ -19,7 +19,9 @@ use super::checksum::Running;
 use super::http::Connector;
 use super::roots;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
@@ -29,6 +31,7 @@ use object_store::GetOptions;
 use object_store::GetResult;
 use object_store::ObjectMeta;
 use object_store::ObjectStore;
+use object_store::ObjectStoreExt;
 use object_store::RetryConfig;
 use object_store::aws::AmazonS3;
 use object_store::aws::AmazonS3Builder;
@@ -250,6 +253,22 @@ impl Origin for S3Origin {
                 Err(error) => Err(this.told("", &error)),
             })
             .boxed()
+    }
+
+    fn look(&self, name: &str) -> BoxFuture<'static, Result<Entry, OriginError>> {
+        let this = self.clone();
+        let name = name.to_owned();
+        async move {
+            let location = this.location(&name)?;
+            let found = this.store.head(&location).await;
+            match this.listed(found.map_err(|error| this.told(&name, &error))?) {
+                Listed::File(entry) => Ok(entry),
+                Listed::Refused { .. } | Listed::Skipped => Err(OriginError::NotFound {
+                    what: this.url(&name),
+                }),
+            }
+        }
+        .boxed()
     }
 
     fn read(&self, entry: &Entry) -> Reading {
