@@ -8,9 +8,12 @@
 pub mod allocate;
 pub mod api;
 pub mod fleet;
+pub mod iata;
+pub mod import;
 pub mod model;
 pub mod publish;
 pub mod steer;
+pub mod popularity;
 pub mod store;
 
 use serde::Serialize;
