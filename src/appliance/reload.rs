@@ -65,6 +65,8 @@ impl Appliance {
         effective.config = config::Config {
             appliance: old.appliance.clone(),
             store: old.store.clone(),
+            bgp: old.bgp.clone(),
+            control: old.control.clone(),
             admin: old.admin.clone(),
             serve: serve::Config {
                 workers: old.serve.workers,

@@ -6,16 +6,28 @@
 //! I/O: opens the certificate files.
 
 use super::Loaded;
+use super::LoadedControl;
 use super::Problem;
+use crate::tls::CertificateConfig;
 use std::path::Path;
 
-/// A problem for each certificate or key file that cannot be read.
+/// A problem for each certificate or key file of a box that cannot be read.
 pub fn check_files(loaded: &Loaded) -> Vec<Problem> {
     let certificates = &loaded.config.serve.tls.certificates;
+    check(loaded, "serve.tls.certificate", certificates)
+}
+
+/// The same of a control plane.
+pub fn check_control_files(loaded: &LoadedControl) -> Vec<Problem> {
+    let certificates = &loaded.config.public.tls.certificates;
+    check(loaded, "public.certificate", certificates)
+}
+
+fn check<C>(loaded: &Loaded<C>, section: &str, certificates: &[CertificateConfig]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, certificate) in certificates.iter().enumerate() {
         for (name, path) in [("chain", &certificate.chain), ("key", &certificate.key)] {
-            let key = format!("serve.tls.certificate[{index}].{name}");
+            let key = format!("{section}[{index}].{name}");
             let setting = loaded.settings.iter().find(|setting| setting.key == key);
             let place = setting.and_then(|setting| setting.origin.clone());
             if let (Some(problem), Some(place)) = (unreadable(path), place) {
@@ -23,7 +35,7 @@ pub fn check_files(loaded: &Loaded) -> Vec<Problem> {
                     file: place.file,
                     line: place.line,
                     column: place.column,
-                    key: format!("serve.tls.certificate.{name}"),
+                    key: format!("{section}.{name}"),
                     problem: format!("`{}` {problem}", path.display()),
                     remedy: "put the PEM file there and let the user that runs oca read it; \
                              check as that user or as root"

@@ -1,22 +1,25 @@
 //! TOML to each module's `Config`, or every problem at once.
 //!
-//! `source` reads the main file and `conf.d/*.toml` → `walk` holds each file against `table` →
-//! `value` reads each value by its kind → `settings` merges, with the place of every value →
-//! `cross` checks what must be written and what values mean together → `build` makes [`Config`].
+//! `source` reads the main file and its drop-ins → `walk` holds each file against a schema (of
+//! `keys`: [`APPLIANCE`] or [`CONTROL_PLANE`]) → `value` and `network` read each value by its kind →
+//! `settings` merges, with the place of every value → `cross` checks what must be written, and the
+//! schema's rules what values mean together → the schema's builder makes the configuration.
 //! `render` goes the way back: TOML, settings with their origin, changes of a reload. `files` asks
 //! the machine whether what is named can be read.
 //!
 //! Nothing here stops at the first problem, and nothing outside this room knows TOML.
 
-mod build;
+mod appliance;
+mod common;
 mod cross;
 mod files;
 mod keys;
+mod network;
+mod plane;
 mod problem;
 mod render;
 mod settings;
 mod source;
-mod table;
 mod value;
 mod walk;
 
@@ -24,8 +27,11 @@ mod walk;
 mod tests;
 
 use crate::admin;
+use crate::bgp;
+use crate::control;
 use crate::health;
 use crate::ids::Identity;
+use crate::link;
 use crate::serve;
 use crate::store;
 use crate::telemetry;
@@ -38,19 +44,24 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use appliance::APPLIANCE;
+pub use files::check_control_files;
 pub use files::check_files;
+pub use keys::Described;
 pub use keys::Fallback;
 pub use keys::Key;
 pub use keys::Kind;
+pub use keys::Schema;
 pub use keys::Section;
+pub use keys::Shape;
+pub use plane::CONTROL_PLANE;
 pub use problem::Problem;
 pub use problem::Problems;
 pub use render::Change;
 pub use render::changes;
 pub use render::to_toml;
-pub use table::SECTIONS;
 
-/// The whole configuration, valid by construction.
+/// The whole configuration of a box, valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     pub appliance: Identity,
@@ -59,19 +70,26 @@ pub struct Config {
     pub serve: serve::Config,
     pub store: store::Config,
     pub health: health::Config,
+    /// `[bgp]`: `None` when it is not written.
+    pub bgp: Option<bgp::Config>,
+    /// `[control]`: `None` when it is not written.
+    pub control: Option<link::Config>,
     pub admin: admin::Config,
     pub telemetry: telemetry::Config,
 }
 
 /// A configuration and where it comes from.
 #[derive(Clone, Debug)]
-pub struct Loaded {
-    pub config: Config,
+pub struct Loaded<C = Config> {
+    pub config: C,
     /// The files read, in their order: the main file first.
     pub files: Vec<PathBuf>,
     /// Every key, for `oca show config`.
     pub settings: Vec<Setting>,
 }
+
+/// The same of a control plane.
+pub type LoadedControl = Loaded<control::Config>;
 
 /// One key's value and origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,25 +112,42 @@ pub struct Place {
     pub column: usize,
 }
 
-/// Reads `main` and `conf.d/*.toml` beside it (lexical order): sections merge, repeated sections
-/// append, values override. All problems of all files come back together.
+/// Reads a box's configuration, `main` and `conf.d/*.toml` beside it (lexical order): sections
+/// merge, repeated sections append, values override. All problems of all files come back together.
 ///
 /// Blocks on small reads; a daemon that reloads calls it where blocking is allowed.
 pub fn load(main: &Path) -> Result<Loaded, Problems> {
+    load_as(main, appliance::config)
+}
+
+/// The same for a control plane's configuration. Its drop-ins are `control.d/*.toml`, so that both
+/// sorts may stand in one directory.
+pub fn load_control(main: &Path) -> Result<LoadedControl, Problems> {
+    load_as(main, plane::config)
+}
+
+fn load_as<C: Described>(
+    main: &Path,
+    build: fn(&Settings) -> Option<C>,
+) -> Result<Loaded<C>, Problems> {
     let mut report = Report::default();
-    let sources = source::read(main, &mut report);
-    assemble(sources, report)
+    let sources = source::read(C::SCHEMA, main, &mut report);
+    assemble(sources, report, build)
 }
 
 /// Everything that comes after reading the files.
-fn assemble(sources: Vec<Source>, mut report: Report) -> Result<Loaded, Problems> {
-    let mut settings = Settings::default();
+fn assemble<C: Described>(
+    sources: Vec<Source>,
+    mut report: Report,
+    build: fn(&Settings) -> Option<C>,
+) -> Result<Loaded<C>, Problems> {
+    let mut settings = Settings::new(C::SCHEMA);
     for (index, source) in sources.iter().enumerate() {
         walk::walk(source, index, &mut settings, &mut report);
     }
     cross::check(&settings, &mut report);
     if report.is_empty() {
-        if let Some(config) = build::config(&settings) {
+        if let Some(config) = build(&settings) {
             return Ok(Loaded {
                 settings: render::settings(&config, &settings, &sources),
                 files: sources.into_iter().map(|source| source.path).collect(),

@@ -2,19 +2,20 @@
 //! difference between two.
 //!
 //! The daemon logs [`changes`] at a reload, `oca show config` shows [`Setting`]s, tests and tools
-//! write files with [`to_toml`]. All three follow [`super::table`] through the JSON form of
-//! [`Config`], so that a key cannot be left out.
+//! write files with [`to_toml`]. All three follow the schema through the JSON form of the
+//! configuration, so that a key cannot be left out.
 
-use super::Config;
 use super::Place;
 use super::Setting;
+use super::keys::Described;
 use super::keys::Fallback;
 use super::keys::Key;
 use super::keys::Kind;
 use super::keys::Section;
+use super::keys::Shape;
+use super::keys::dotted;
 use super::settings::Settings;
 use super::source::Source;
-use super::table::SECTIONS;
 use super::value::show_bytes;
 use crate::units;
 use serde::Serialize;
@@ -37,43 +38,36 @@ pub struct Change {
 const NONE: &str = "none";
 
 /// Every key whose value differs, in the order of the table.
-pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
+pub fn changes<C: Described>(old: &C, new: &C) -> Vec<Change> {
     let (old, new) = (json(old), json(new));
     let mut changes = Vec::new();
-    let mut note = |key: String, old: String, new: String, reloadable: bool| {
-        if old != new {
-            changes.push(Change {
-                key,
-                old,
-                new,
-                reloadable,
-            });
-        }
-    };
-    for section in SECTIONS {
-        if !section.repeated {
-            for key in section.keys {
-                let (old, new) = (shown(key, &old), shown(key, &new));
-                note(section.dotted(key.name), old, new, key.reload);
-            }
-            continue;
-        }
-        let (old, new) = (elements(section, &old), elements(section, &new));
-        for index in 0..old.len().max(new.len()) {
-            match (old.get(index), new.get(index)) {
-                (Some(old), Some(new)) => {
-                    for key in section.keys {
-                        let (old, new) = (shown(key, old), shown(key, new));
-                        note(element_key(section, index, key), old, new, key.reload);
-                    }
+    for section in C::SCHEMA.sections {
+        match section.shape {
+            Shape::Single => compare(section, section.name, &old, &new, &mut changes),
+            Shape::Optional(pointer) => {
+                let written = |json: &Value| !json.pointer(pointer).is_none_or(Value::is_null);
+                let (before, after) = (written(&old), written(&new));
+                if before && after {
+                    compare(section, section.name, &old, &new, &mut changes);
+                } else {
+                    let old = before.then_some(&old);
+                    whole(
+                        section,
+                        section.name,
+                        old,
+                        after.then_some(&new),
+                        &mut changes,
+                    );
                 }
-                (old, new) => {
-                    let whole = |one: Option<&Value>| {
-                        one.map_or_else(|| NONE.to_owned(), |one| inline(section, one))
-                    };
-                    let reload = section.keys.iter().all(|key| key.reload);
+            }
+            Shape::Repeated(pointer) => {
+                let (old, new) = (elements(pointer, &old), elements(pointer, &new));
+                for index in 0..old.len().max(new.len()) {
                     let name = format!("{}[{index}]", section.name);
-                    note(name, whole(old), whole(new), reload);
+                    match (old.get(index), new.get(index)) {
+                        (Some(old), Some(new)) => compare(section, &name, old, new, &mut changes),
+                        (old, new) => whole(section, &name, old, new, &mut changes),
+                    }
                 }
             }
         }
@@ -81,24 +75,60 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     changes
 }
 
-/// The whole configuration in TOML, defaults included: [`super::load`] reads the same back.
-pub fn to_toml(config: &Config) -> String {
+/// Two forms of one section, key by key.
+fn compare(section: &Section, name: &str, old: &Value, new: &Value, changes: &mut Vec<Change>) {
+    for key in section.keys {
+        let (old, new) = (shown(key, old), shown(key, new));
+        if old != new {
+            changes.push(Change {
+                key: dotted(name, key.name),
+                old,
+                new,
+                reloadable: key.reload,
+            });
+        }
+    }
+}
+
+/// A section that came or went is one change.
+fn whole(
+    section: &Section,
+    name: &str,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    changes: &mut Vec<Change>,
+) {
+    if old.is_some() || new.is_some() {
+        let told =
+            |one: Option<&Value>| one.map_or_else(|| NONE.to_owned(), |one| inline(section, one));
+        changes.push(Change {
+            key: name.to_owned(),
+            old: told(old),
+            new: told(new),
+            reloadable: section.keys.iter().all(|key| key.reload),
+        });
+    }
+}
+
+/// The whole configuration in TOML, defaults included: loading it gives the same back.
+pub fn to_toml<C: Described>(config: &C) -> String {
     let json = json(config);
     let mut text = String::new();
-    for section in SECTIONS {
-        if section.repeated {
-            for element in elements(section, &json) {
-                table(section, element, &mut text);
-            }
-        } else {
-            table(section, &json, &mut text);
+    for section in C::SCHEMA.sections {
+        for (_, record) in records(section, &json) {
+            table(section, record, &mut text);
         }
     }
     text
 }
 
-/// Every key with its value and where it is written.
-pub(super) fn settings(config: &Config, settings: &Settings, sources: &[Source]) -> Vec<Setting> {
+/// Every key with its value and where it is written. An optional section that is not written has
+/// none.
+pub(super) fn settings<C: Described>(
+    config: &C,
+    settings: &Settings,
+    sources: &[Source],
+) -> Vec<Setting> {
     let json = json(config);
     let place = |at: super::problem::At| {
         let source = sources.get(at.file)?;
@@ -110,22 +140,15 @@ pub(super) fn settings(config: &Config, settings: &Settings, sources: &[Source])
         })
     };
     let mut list = Vec::new();
-    for section in SECTIONS {
-        if !section.repeated {
-            let fields = settings.fields(section);
+    for section in C::SCHEMA.sections {
+        let fields = match section.shape {
+            Shape::Single | Shape::Optional(_) => vec![settings.fields(section)],
+            Shape::Repeated(_) => settings.elements(section),
+        };
+        for (fields, (name, record)) in fields.iter().zip(records(section, &json)) {
             list.extend(section.keys.iter().map(|key| Setting {
-                key: section.dotted(key.name),
-                value: shown(key, &json),
-                origin: fields.at(key.name).and_then(place),
-                reload: key.reload,
-            }));
-            continue;
-        }
-        let fields = settings.elements(section);
-        for (index, (fields, value)) in fields.iter().zip(elements(section, &json)).enumerate() {
-            list.extend(section.keys.iter().map(|key| Setting {
-                key: element_key(section, index, key),
-                value: shown(key, value),
+                key: dotted(&name, key.name),
+                value: shown(key, record),
                 origin: fields.at(key.name).and_then(place),
                 reload: key.reload,
             }));
@@ -135,17 +158,28 @@ pub(super) fn settings(config: &Config, settings: &Settings, sources: &[Source])
 }
 
 /// Paths come from TOML and so are UTF-8; nothing else in a configuration can fail to be JSON.
-fn json(config: &Config) -> Value {
+fn json<C: Described>(config: &C) -> Value {
     serde_json::to_value(config).unwrap_or(Value::Null)
 }
 
-fn elements<'a>(section: &Section, json: &'a Value) -> &'a [Value] {
-    let list = json.pointer(section.pointer).and_then(Value::as_array);
-    list.map(Vec::as_slice).unwrap_or_default()
+/// What there is of a section, each with its name: `serve`, `disk[0]`.
+fn records<'a>(section: &Section, json: &'a Value) -> Vec<(String, &'a Value)> {
+    match section.shape {
+        Shape::Single => vec![(section.name.to_owned(), json)],
+        Shape::Optional(pointer) if json.pointer(pointer).is_none_or(Value::is_null) => Vec::new(),
+        Shape::Optional(_) => vec![(section.name.to_owned(), json)],
+        Shape::Repeated(pointer) => {
+            let numbered = elements(pointer, json).iter().enumerate();
+            numbered
+                .map(|(index, one)| (format!("{}[{index}]", section.name), one))
+                .collect()
+        }
+    }
 }
 
-fn element_key(section: &Section, index: usize, key: &Key) -> String {
-    format!("{}[{index}].{}", section.name, key.name)
+fn elements<'a>(pointer: &str, json: &'a Value) -> &'a [Value] {
+    let list = json.pointer(pointer).and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
 }
 
 fn table(section: &Section, json: &Value, text: &mut String) {
@@ -194,7 +228,15 @@ fn shown(key: &Key, json: &Value) -> String {
         | Kind::Word(_)
         | Kind::Words(_)
         | Kind::Address
-        | Kind::Addresses => plain(value),
+        | Kind::Addresses
+        | Kind::Ip
+        | Kind::RouterId
+        | Kind::Asn
+        | Kind::Fingerprint
+        | Kind::Url { .. }
+        | Kind::Label
+        | Kind::Domain
+        | Kind::Hosts => plain(value),
     }
 }
 

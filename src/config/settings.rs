@@ -1,12 +1,13 @@
 //! What the files said, merged, each value with its place; and what holds where they said nothing.
 //!
-//! [`super::walk`] puts one file's records in; [`super::cross`] and [`super::build`] take typed
-//! values out. Merging: sections merge, repeated sections append, values override. A value that is
+//! [`super::walk`] puts one file's records in; [`super::cross`], the rules and the builders take
+//! typed values out. Merging: sections merge, repeated sections append, values override. A value that is
 //! wrong was reported when it was read and yields `None` here.
 
-use super::keys;
 use super::keys::Fallback;
+use super::keys::Schema;
 use super::keys::Section;
+use super::keys::Shape;
 use super::problem::At;
 use super::value;
 use super::value::Value;
@@ -14,14 +15,17 @@ use crate::ids::BoxId;
 use crate::ids::SiteName;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
 /// Everything that was written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Settings {
+    pub(super) schema: &'static Schema,
     single: BTreeMap<&'static str, Record>,
     repeated: BTreeMap<&'static str, Vec<Record>>,
     misshapen: BTreeSet<&'static str>,
@@ -51,9 +55,18 @@ pub(super) struct Fields<'a> {
 }
 
 impl Settings {
+    pub(super) fn new(schema: &'static Schema) -> Self {
+        Self {
+            schema,
+            single: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+            misshapen: BTreeSet::new(),
+        }
+    }
+
     /// Adds a file's record. Files come in their order, so a later value overrides.
     pub(super) fn put(&mut self, section: &'static Section, record: Record) {
-        if section.repeated {
+        if section.is_repeated() {
             self.repeated.entry(section.name).or_default().push(record);
             return;
         }
@@ -75,6 +88,17 @@ impl Settings {
         !self.misshapen.contains(section)
     }
 
+    /// The section's header, or one below it, stands in a file.
+    pub(super) fn is_written(&self, section: &str) -> bool {
+        self.single.contains_key(section) || self.repeated.contains_key(section)
+    }
+
+    /// The section has an effect: it is written, or its defaults hold without it.
+    pub(super) fn is_in_force(&self, section: &str) -> bool {
+        let shape = self.schema.section(section).map(|section| section.shape);
+        self.is_written(section) || shape == Some(Shape::Single)
+    }
+
     /// A section that is not repeated.
     pub(super) fn fields(&self, section: &'static Section) -> Fields<'_> {
         let record = self.single.get(section.name);
@@ -83,7 +107,9 @@ impl Settings {
 
     /// The section of this name; `None` if the table has no such section.
     pub(super) fn section(&self, name: &str) -> Option<Fields<'_>> {
-        keys::section(name).map(|section| self.fields(section))
+        self.schema
+            .section(name)
+            .map(|section| self.fields(section))
     }
 
     /// The elements of a repeated section, in the order of the files.
@@ -98,7 +124,9 @@ impl Settings {
 
     /// The same by name.
     pub(super) fn repeated(&self, name: &str) -> Option<Vec<Fields<'_>>> {
-        keys::section(name).map(|section| self.elements(section))
+        self.schema
+            .section(name)
+            .map(|section| self.elements(section))
     }
 }
 
@@ -196,6 +224,27 @@ impl Fields<'_> {
         };
         let placed = list.into_iter().map(|(offset, one)| (at(offset), one));
         Some(placed.collect())
+    }
+
+    pub(super) fn ip(&self, key: &str) -> Option<IpAddr> {
+        let Value::Ip(address) = self.value(key)? else {
+            return None;
+        };
+        Some(address)
+    }
+
+    pub(super) fn router_id(&self, key: &str) -> Option<Ipv4Addr> {
+        let Value::RouterId(id) = self.value(key)? else {
+            return None;
+        };
+        Some(id)
+    }
+
+    pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let Value::Texts(texts) = self.value(key)? else {
+            return None;
+        };
+        Some(texts)
     }
 
     /// `Some(None)` when the key is not written; `None`, as ever, when it is wrong.

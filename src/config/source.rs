@@ -3,8 +3,9 @@
 //! [`super::load`] calls [`read`]. A file that cannot be read becomes an empty source and a
 //! problem, so that the others are still checked. Never looks at what the text says.
 //!
-//! I/O: reads the main file, lists and reads `conf.d`.
+//! I/O: reads the main file, lists and reads its directory of drop-ins.
 
+use super::keys::Schema;
 use super::problem::At;
 use super::problem::Report;
 use std::fs::File;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 /// A real configuration is some kilobytes; a larger file is a mistake, not a configuration.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Files in `conf.d`. More are refused rather than half of them read.
+/// Files in the drop-in directory. More are refused rather than half of them read.
 const FILES_MAX: usize = 256;
 
 /// One file.
@@ -73,12 +74,12 @@ impl Source {
     }
 }
 
-/// The main file and `conf.d/*.toml` beside it, in lexical order. The main file is always first.
-pub(super) fn read(main: &Path, report: &mut Report) -> Vec<Source> {
-    let mut sources = vec![read_one(main.to_owned(), 0, report)];
-    let dir = main.parent().unwrap_or(Path::new("")).join("conf.d");
+/// The main file and its drop-ins, in lexical order. The main file is always first.
+pub(super) fn read(schema: &Schema, main: &Path, report: &mut Report) -> Vec<Source> {
+    let mut sources = vec![read_one(schema, main.to_owned(), 0, report)];
+    let dir = main.parent().unwrap_or(Path::new("")).join(schema.drop_ins);
     for path in listed(&dir, report) {
-        sources.push(read_one(path, sources.len(), report));
+        sources.push(read_one(schema, path, sources.len(), report));
     }
     sources
 }
@@ -121,9 +122,9 @@ fn unlisted(dir: &Path, problem: &str, report: &mut Report) -> Vec<PathBuf> {
     Vec::new()
 }
 
-fn read_one(path: PathBuf, file: usize, report: &mut Report) -> Source {
+fn read_one(schema: &Schema, path: PathBuf, file: usize, report: &mut Report) -> Source {
     let at = |offset| At { file, offset };
-    let bytes = match read_bytes(&path, file > 0) {
+    let bytes = match read_bytes(schema, &path, file > 0) {
         Ok(bytes) => bytes,
         Err((problem, remedy)) => {
             report.add_unread(at(0), "", problem, remedy);
@@ -143,19 +144,24 @@ fn read_one(path: PathBuf, file: usize, report: &mut Report) -> Source {
     }
 }
 
-/// The bytes, or a problem and its remedy. The main file may be a pipe; `conf.d` is listed, not
+/// The bytes, or a problem and its remedy. The main file may be a pipe; drop-ins are listed, not
 /// chosen, and opening a pipe there would wait for ever.
-fn read_bytes(path: &Path, regular_only: bool) -> Result<Vec<u8>, (String, String)> {
+fn read_bytes(
+    schema: &Schema,
+    path: &Path,
+    regular_only: bool,
+) -> Result<Vec<u8>, (String, String)> {
     let refused = |error: std::io::Error| {
         let kind = error.kind();
         let remedy = if kind == ErrorKind::NotFound {
-            "write the file, starting from config/oca.toml, or name another with --config"
+            let example = schema.example;
+            format!("write the file, starting from {example}, or name another with --config")
         } else if kind == ErrorKind::PermissionDenied {
-            "let this user read the file, or run as root"
+            "let this user read the file, or run as root".to_owned()
         } else {
-            "make it a file that can be read"
+            "make it a file that can be read".to_owned()
         };
-        (format!("cannot be read: {error}"), remedy.to_owned())
+        (format!("cannot be read: {error}"), remedy)
     };
     if regular_only && !std::fs::metadata(path).map_err(refused)?.is_file() {
         let remedy = "put a file here, or give it a name that does not end in `.toml`";
@@ -175,6 +181,7 @@ fn read_bytes(path: &Path, regular_only: bool) -> Result<Vec<u8>, (String, Strin
 
 #[cfg(test)]
 mod tests {
+    use super::super::APPLIANCE;
     use super::*;
 
     #[test]
@@ -202,7 +209,7 @@ mod tests {
         std::fs::write(drop_in.join(".hidden.toml"), "").unwrap();
         std::fs::write(drop_in.join("note.txt"), "").unwrap();
         let mut report = Report::default();
-        let sources = read(&main, &mut report);
+        let sources = read(&APPLIANCE, &main, &mut report);
         let names: Vec<_> = sources.iter().filter_map(|s| s.path.file_name()).collect();
         assert_eq!(names, ["oca.toml", "10.toml", "20.toml", "30.toml"]);
         assert!(!report.is_complete());
@@ -217,7 +224,7 @@ mod tests {
     #[test]
     fn a_missing_main_file_is_a_problem_with_a_remedy() {
         let mut report = Report::default();
-        let sources = read(Path::new("/nonexistent/oca.toml"), &mut report);
+        let sources = read(&APPLIANCE, Path::new("/nonexistent/oca.toml"), &mut report);
         let problems = report.finish(&sources).0;
         assert_eq!(problems.len(), 1);
         assert!(problems[0].remedy.contains("config/oca.toml"));

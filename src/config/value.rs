@@ -6,11 +6,14 @@
 //! I/O: a time zone is looked up in the system's database, then in the one built in.
 
 use super::keys::Kind;
+use super::network;
 use crate::help;
 use crate::ids::BoxId;
 use crate::ids::SiteName;
 use crate::units;
 use crate::units::Bytes;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,13 +41,16 @@ pub(super) enum Value {
     Text(String),
     Path(PathBuf),
     Boolean(bool),
-    /// A count, or bytes.
+    /// A count, bytes, or an AS number.
     Number(u64),
     Time(Duration),
     Word(&'static str),
     Words(Vec<&'static str>),
     /// Each with its offset in the file.
     Addresses(Vec<(usize, SocketAddr)>),
+    Ip(IpAddr),
+    RouterId(Ipv4Addr),
+    Texts(Vec<String>),
 }
 
 /// What is wrong with a value, or with one element of it.
@@ -71,6 +77,14 @@ pub(super) fn read(
             let words = list(kind, value, faults, |item| word(kind, item, known))?;
             Some(Value::Words(words))
         }
+        Kind::Hosts => {
+            let hosts = list(kind, value, faults, |item| {
+                let text = item.get_ref().as_str();
+                let text = text.ok_or_else(|| mistyped(kind, item))?;
+                network::host(text).map_err(|told| fault(item, told))
+            })?;
+            Some(Value::Texts(hosts))
+        }
         Kind::BoxName
         | Kind::SiteName
         | Kind::Zone
@@ -82,7 +96,14 @@ pub(super) fn read(
         | Kind::Bytes { .. }
         | Kind::Time { .. }
         | Kind::Word(_)
-        | Kind::Address => scalar(kind, value).map_err(|fault| faults.push(fault)).ok(),
+        | Kind::Address
+        | Kind::Ip
+        | Kind::RouterId
+        | Kind::Asn
+        | Kind::Fingerprint
+        | Kind::Url { .. }
+        | Kind::Label
+        | Kind::Domain => scalar(kind, value).map_err(|fault| faults.push(fault)).ok(),
     }
 }
 
@@ -90,17 +111,24 @@ impl Kind {
     /// As in "must be …".
     pub(super) fn describe(self) -> &'static str {
         match self {
-            Self::BoxName | Self::SiteName | Self::Zone => "a name in quotes",
+            Self::BoxName | Self::SiteName | Self::Zone | Self::Label | Self::Domain => {
+                "a name in quotes"
+            }
             Self::Filter => "a log level in quotes",
             Self::Path | Self::SocketPath => "a path in quotes",
             Self::Boolean => "true or false",
-            Self::Integer { .. } => "a whole number",
+            Self::Integer { .. } | Self::Asn => "a whole number",
             Self::Bytes { .. } => "a size with its unit, in quotes",
             Self::Time { .. } => "a duration with its unit, in quotes",
             Self::Word(_) => "a word in quotes",
             Self::Words(_) => "a list of words in quotes",
             Self::Address => "an IP address and port in quotes",
             Self::Addresses => "a list of IP addresses and ports in quotes",
+            Self::Ip => "an IP address in quotes",
+            Self::RouterId => "an IPv4 address in quotes",
+            Self::Fingerprint => "a fingerprint in quotes",
+            Self::Url { .. } => "a URL in quotes",
+            Self::Hosts => "a list of host names in quotes",
         }
     }
 }
@@ -148,7 +176,14 @@ fn scalar(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
         Kind::Address => {
             address(value).map(|one| Value::Addresses(vec![(value.span().start, one)]))
         }
-        Kind::Words(_) | Kind::Addresses => Err(mistyped(kind, value)),
+        Kind::Ip => network::ip(text()?).map_err(|told| fault(value, told)),
+        Kind::RouterId => network::router_id(text()?).map_err(|told| fault(value, told)),
+        Kind::Asn => asn(value),
+        Kind::Fingerprint => network::fingerprint(text()?).map_err(|told| fault(value, told)),
+        Kind::Url { plain } => network::url(text()?, plain).map_err(|told| fault(value, told)),
+        Kind::Label => network::label(text()?).map_err(|told| fault(value, told)),
+        Kind::Domain => network::domain(text()?).map_err(|told| fault(value, told)),
+        Kind::Words(_) | Kind::Addresses | Kind::Hosts => Err(mistyped(kind, value)),
     }
 }
 
@@ -195,6 +230,24 @@ fn integer(kind: Kind, value: &Spanned<DeValue<'_>>, min: u64, max: u64) -> Resu
     number
         .map(Value::Number)
         .ok_or_else(|| mistyped(kind, value))
+}
+
+/// An AS number; the forms that routers also take are told the one to write.
+fn asn(value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+    let disguised = match value.get_ref() {
+        DeValue::Integer(integer) => {
+            let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+            let told = network::asn(number, &integer.to_string());
+            return told.map_err(|told| fault(value, told));
+        }
+        DeValue::String(text) => network::disguised_asn(text),
+        DeValue::Float(number) => network::disguised_asn(number.as_str()),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    };
+    Err(match disguised {
+        Some(told) => fault(value, told),
+        None => mistyped(Kind::Asn, value),
+    })
 }
 
 fn in_range(

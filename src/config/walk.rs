@@ -1,20 +1,20 @@
-//! One file's text against the table: known keys are read, everything else is a problem.
+//! One file's text against its schema: known keys are read, everything else is a problem.
 //!
 //! [`super::load`] calls [`walk`] for each file in order. What a section must hold, and what values
-//! mean together, is [`super::cross`]'s. Depth is bounded by the table: an unknown table is
+//! mean together, is [`super::cross`]'s. Depth is bounded by the schema: an unknown table is
 //! reported and not entered.
 
 use super::keys;
 use super::keys::Key;
+use super::keys::Schema;
 use super::keys::Section;
+use super::keys::Shape;
 use super::problem::At;
 use super::problem::Report;
 use super::settings::Leaf;
 use super::settings::Record;
 use super::settings::Settings;
 use super::source::Source;
-use super::table::LATER;
-use super::table::SECTIONS;
 use super::value;
 use super::value::nearest;
 use std::collections::BTreeMap;
@@ -26,8 +26,7 @@ use toml::de::DeValue;
 /// The top level: no keys, only sections.
 static TOP: Section = Section {
     name: "",
-    repeated: false,
-    pointer: "",
+    shape: Shape::Single,
     keys: &[],
 };
 
@@ -72,7 +71,11 @@ impl Walk<'_> {
             if let Some(key) = section.key(name.get_ref()) {
                 let leaf = self.leaf(section, key, value);
                 record.leaves.insert(key.name, leaf);
-            } else if let Some(inner) = keys::section(&section.dotted(name.get_ref())) {
+            } else if let Some(inner) = self
+                .settings
+                .schema
+                .section(&section.dotted(name.get_ref()))
+            {
                 self.section(inner, value);
             } else {
                 self.unknown(section, name, value);
@@ -99,7 +102,7 @@ impl Walk<'_> {
 
     fn section(&mut self, section: &'static Section, value: &Spanned<DeValue<'_>>) {
         let offset = value.span().start;
-        match (section.repeated, value.get_ref()) {
+        match (section.is_repeated(), value.get_ref()) {
             (false, DeValue::Table(table)) => self.single(section, offset, table),
             (true, DeValue::Array(list)) => {
                 for element in list {
@@ -133,7 +136,7 @@ impl Walk<'_> {
 
     fn misshapen(&mut self, section: &'static Section, value: &Spanned<DeValue<'_>>) {
         let header = section.header();
-        let problem = if section.repeated {
+        let problem = if section.is_repeated() {
             format!("is a section that may be repeated: its header is `{header}`")
         } else {
             "is a section, not a value or a list".to_owned()
@@ -154,7 +157,12 @@ impl Walk<'_> {
         let full = section.dotted(name.get_ref());
         // A million unknown keys are not each compared with every known one.
         let (problem, remedy) = if self.report.has_room() {
-            explain(section, name.get_ref(), value.get_ref())
+            explain(
+                self.settings.schema,
+                section,
+                name.get_ref(),
+                value.get_ref(),
+            )
         } else {
             (String::new(), String::new())
         };
@@ -170,29 +178,42 @@ impl Walk<'_> {
 }
 
 /// Why `name` is not known in `section`, and what may have been meant.
-fn explain(section: &'static Section, name: &str, value: &DeValue<'_>) -> (String, String) {
+fn explain(
+    schema: &'static Schema,
+    section: &'static Section,
+    name: &str,
+    value: &DeValue<'_>,
+) -> (String, String) {
     let full = section.dotted(name);
-    if LATER.contains(&full.as_str()) {
-        let problem = format!(
-            "`[{full}]` belongs to a later version: oca {} does not know it",
-            env!("CARGO_PKG_VERSION")
-        );
-        return (problem, "remove the section".to_owned());
-    }
     let first = value.as_array().and_then(|list| list.first());
     let is_section = first.map_or(value, Spanned::get_ref).is_table();
     let what = if is_section { "section" } else { "key" };
+    if schema.later.contains(&full.as_str()) {
+        let shown = if is_section {
+            format!("[{full}]")
+        } else {
+            name.to_owned()
+        };
+        let problem = format!(
+            "`{shown}` belongs to a later version: oca {} does not know it",
+            env!("CARGO_PKG_VERSION")
+        );
+        return (problem, format!("remove the {what}"));
+    }
     let problem = if section.name.is_empty() {
         format!("is not a known {what}")
     } else {
         format!("is not a known {what} of `{}`", section.header())
     };
-    let homes = SECTIONS.iter().filter(|home| home.key(name).is_some());
+    let homes = schema
+        .sections
+        .iter()
+        .filter(|home| home.key(name).is_some());
     let homes: Vec<String> = homes.map(Section::header).collect();
     if !is_section && !homes.is_empty() {
         return (problem, format!("move it to `{}`", homes.join("` or `")));
     }
-    let known = known_in(section);
+    let known = known_in(schema, section);
     let remedy = match nearest(name, known.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if known.is_empty() => format!("remove it: `{}` has no keys", section.header()),
@@ -202,9 +223,9 @@ fn explain(section: &'static Section, name: &str, value: &DeValue<'_>) -> (Strin
 }
 
 /// Names that may stand in `section`: its keys, then the sections below it.
-fn known_in(section: &Section) -> Vec<&'static str> {
+fn known_in(schema: &Schema, section: &Section) -> Vec<&'static str> {
     let keys = section.keys.iter().map(|key| key.name);
-    let below = SECTIONS.iter().filter_map(|inner| {
+    let below = schema.sections.iter().filter_map(|inner| {
         let (parent, name) = inner.name.rsplit_once('.').unwrap_or(("", inner.name));
         (parent == section.name).then_some(name)
     });

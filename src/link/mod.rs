@@ -1,11 +1,19 @@
 //! The wire between an appliance and its control plane, version 1. Both sides import it;
 //! docs/LINK.md is the contract for everybody else.
 //!
-//! `message` has every JSON body → `body` reads and writes them, compressed and bounded →
-//! `manifest` signs and verifies → `identity` is the box's key and certificate → `client` is the
-//! box's side of the connection.
+//! `message` has every JSON body → `body` reads and writes them, compressed and bounded → `steps`
+//! are what catalogue and routes send → `manifest` signs and verifies → `identity` is the box's key
+//! and certificate → `client` is the box's side of the connection, over `dial`, at the times of
+//! `timing`.
 
+pub mod body;
+pub mod client;
+pub mod dial;
+pub mod identity;
+pub mod manifest;
 pub mod message;
+pub mod steps;
+pub mod timing;
 
 use serde::Serialize;
 use std::path::PathBuf;

@@ -1,28 +1,18 @@
-//! The table of keys: everything a configuration may say, once.
+//! The keys of `oca.toml`: everything a box's configuration may say, once, but for its network,
+//! which is [`super::peers`]'s.
 //!
 //! Reading, suggestions for misspelt keys, defaults, `config/oca.toml` (by its test), the notes of
 //! a reload and `oca show config` all come from it. A key that is not here does not exist.
 //!
 //! A range is given where a value outside it can only be a slip; its message tells the range.
 
-use super::keys::Fallback;
-use super::keys::Fallback::Absent;
-use super::keys::Fallback::Default;
-use super::keys::Fallback::Required;
-use super::keys::Key;
-use super::keys::Kind;
-use super::keys::Section;
-use std::time::Duration;
-
-/// Sections of later versions, so that they are not taken for slips.
-pub(super) const LATER: &[&str] = &[
-    "bgp",
-    "control",
-    "fill",
-    "origin",
-    "serve.peer",
-    "serve.tokens",
-];
+use super::super::keys::Fallback::Absent;
+use super::super::keys::Fallback::Default;
+use super::super::keys::Fallback::Required;
+use super::super::keys::Key;
+use super::super::keys::Kind;
+use super::super::keys::key;
+use super::super::keys::time;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -34,96 +24,7 @@ const CONNECTIONS: Kind = Kind::Integer {
     max: 10_000_000,
 };
 
-const fn time(min_ms: u64, max_s: u64) -> Kind {
-    Kind::Time {
-        min: Duration::from_millis(min_ms),
-        max: Duration::from_secs(max_s),
-    }
-}
-
-const fn key(
-    name: &'static str,
-    kind: Kind,
-    fallback: Fallback,
-    reload: bool,
-    pointer: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        fallback,
-        reload,
-        pointer,
-        doc,
-    }
-}
-
-/// Every section, in the order of `config/oca.toml`.
-pub static SECTIONS: &[Section] = &[
-    Section {
-        name: "appliance",
-        repeated: false,
-        pointer: "",
-        keys: APPLIANCE,
-    },
-    Section {
-        name: "serve",
-        repeated: false,
-        pointer: "",
-        keys: SERVE,
-    },
-    Section {
-        name: "serve.tls",
-        repeated: false,
-        pointer: "",
-        keys: &[],
-    },
-    Section {
-        name: "serve.tls.certificate",
-        repeated: true,
-        pointer: "/serve/tls/certificates",
-        keys: CERTIFICATE,
-    },
-    Section {
-        name: "serve.limits",
-        repeated: false,
-        pointer: "",
-        keys: LIMITS,
-    },
-    Section {
-        name: "disk",
-        repeated: true,
-        pointer: "/store/disks",
-        keys: DISK,
-    },
-    Section {
-        name: "store",
-        repeated: false,
-        pointer: "",
-        keys: STORE,
-    },
-    Section {
-        name: "gate",
-        repeated: false,
-        pointer: "",
-        keys: GATE,
-    },
-    Section {
-        name: "admin",
-        repeated: false,
-        pointer: "",
-        keys: ADMIN,
-    },
-    Section {
-        name: "telemetry",
-        repeated: false,
-        pointer: "",
-        keys: TELEMETRY,
-    },
-];
-
-const APPLIANCE: &[Key] = &[
+pub(super) const APPLIANCE: &[Key] = &[
     key(
         "id",
         Kind::BoxName,
@@ -175,7 +76,7 @@ const APPLIANCE: &[Key] = &[
     ),
 ];
 
-const SERVE: &[Key] = &[
+pub(super) const SERVE: &[Key] = &[
     key(
         "listen",
         Kind::Addresses,
@@ -211,27 +112,8 @@ const SERVE: &[Key] = &[
     ),
 ];
 
-const CERTIFICATE: &[Key] = &[
-    key(
-        "chain",
-        Kind::Path,
-        Required(r#""/etc/oca/tls/chain.pem""#),
-        true,
-        "/chain",
-        "the PEM file of the certificate and its intermediates, leaf first",
-    ),
-    key(
-        "key",
-        Kind::Path,
-        Required(r#""/etc/oca/tls/key.pem""#),
-        true,
-        "/key",
-        "the PEM file of the private key",
-    ),
-];
-
 /// Times start at a tenth of a second: a shorter one cuts off honest viewers.
-const LIMITS: &[Key] = &[
+pub(super) const LIMITS: &[Key] = &[
     key(
         "connections",
         CONNECTIONS,
@@ -335,7 +217,7 @@ const LIMITS: &[Key] = &[
     ),
 ];
 
-const DISK: &[Key] = &[
+pub(super) const DISK: &[Key] = &[
     key(
         "path",
         Kind::Path,
@@ -362,7 +244,7 @@ const DISK: &[Key] = &[
     ),
 ];
 
-const STORE: &[Key] = &[
+pub(super) const STORE: &[Key] = &[
     // Shorter than a spinning disk's own retries, and a healthy disk would be taken for a sick one.
     key(
         "deadline",
@@ -374,7 +256,7 @@ const STORE: &[Key] = &[
     ),
 ];
 
-const GATE: &[Key] = &[key(
+pub(super) const GATE: &[Key] = &[key(
     "require",
     Kind::Words(&["control", "bgp", "clock"]),
     Default(r#"["control", "bgp", "clock"]"#),
@@ -383,7 +265,7 @@ const GATE: &[Key] = &[key(
     "what must hold before viewers are served",
 )];
 
-const ADMIN: &[Key] = &[
+pub(super) const ADMIN: &[Key] = &[
     key(
         "socket",
         Kind::SocketPath,
@@ -407,24 +289,5 @@ const ADMIN: &[Key] = &[
         false,
         "/admin/metrics_listen",
         "the TCP address of the metrics",
-    ),
-];
-
-const TELEMETRY: &[Key] = &[
-    key(
-        "log_level",
-        Kind::Filter,
-        Default(r#""info""#),
-        true,
-        "/telemetry/log_level",
-        "what is logged",
-    ),
-    key(
-        "log_format",
-        Kind::Word(&["auto", "json", "text", "journald"]),
-        Default(r#""auto""#),
-        false,
-        "/telemetry/log_format",
-        "the form of a log line",
     ),
 ];

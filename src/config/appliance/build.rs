@@ -1,24 +1,27 @@
 //! Settings without a problem to each module's `Config`.
 //!
-//! [`super::load`] calls [`config`] last. Every getter yields a value of the right kind and in
-//! range, so nothing here can be wrong but a disagreement with [`super::table`]; that is `None`.
+//! The engine calls [`config`] last. Every getter yields a value of the right kind and in
+//! range, so nothing here can be wrong but a disagreement with the schema; that is `None`.
 
-use super::Config;
-use super::settings::Fields;
-use super::settings::Settings;
+use super::super::Config;
+use super::super::common;
+use super::super::settings::Fields;
+use super::super::settings::Settings;
 use crate::admin;
+use crate::bgp;
+use crate::bgp::Bogons;
 use crate::health;
 use crate::health::Requirement;
 use crate::ids::Identity;
 use crate::ids::Profile;
+use crate::link;
+use crate::route::Asn;
+use crate::route::Class;
 use crate::serve;
 use crate::store;
 use crate::store::DiskClass;
-use crate::telemetry;
-use crate::telemetry::LogFormat;
-use crate::tls;
 
-pub(super) fn config(settings: &Settings) -> Option<Config> {
+pub(in crate::config) fn config(settings: &Settings) -> Option<Config> {
     let appliance = settings.section("appliance")?;
     Some(Config {
         appliance: Identity {
@@ -31,36 +34,22 @@ pub(super) fn config(settings: &Settings) -> Option<Config> {
         serve: serve(settings)?,
         store: store(settings)?,
         health: health(settings)?,
+        bgp: optional(settings, "bgp", bgp)?,
+        control: optional(settings, "control", control)?,
         admin: admin(settings)?,
-        telemetry: telemetry(settings)?,
+        telemetry: common::build_telemetry(settings)?,
     })
 }
 
 fn serve(settings: &Settings) -> Option<serve::Config> {
     let serve = settings.section("serve")?;
-    let addresses = |key| {
-        let listed = serve.addresses(key)?;
-        Some(listed.into_iter().map(|(_, address)| address).collect())
-    };
-    let certificate = |fields: Fields<'_>| {
-        Some(tls::CertificateConfig {
-            chain: fields.path("chain")?,
-            key: fields.path("key")?,
-        })
-    };
-    let certificates = settings.repeated("serve.tls.certificate")?;
     Some(serve::Config {
-        listen: addresses("listen")?,
-        plain_listen: addresses("plain_listen")?,
+        listen: common::build_addresses(serve, "listen")?,
+        plain_listen: common::build_addresses(serve, "plain_listen")?,
         workers: serve.number("workers")?,
         access_log: serve.optional("access_log", Fields::path)?,
         limits: limits(settings)?,
-        tls: tls::Config {
-            certificates: certificates
-                .into_iter()
-                .map(certificate)
-                .collect::<Option<_>>()?,
-        },
+        tls: common::build_certificates(settings, "serve.tls.certificate")?,
     })
 }
 
@@ -118,11 +107,53 @@ fn admin(settings: &Settings) -> Option<admin::Config> {
     })
 }
 
-fn telemetry(settings: &Settings) -> Option<telemetry::Config> {
-    let telemetry = settings.section("telemetry")?;
-    Some(telemetry::Config {
-        log_level: telemetry.text("log_level")?,
-        log_format: log_format(telemetry.word("log_format")?)?,
+/// `Some(None)` for a section that is left out.
+fn optional<T>(
+    settings: &Settings,
+    section: &str,
+    build: impl Fn(&Settings, Fields<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    if settings.is_written(section) {
+        build(settings, settings.section(section)?).map(Some)
+    } else {
+        Some(None)
+    }
+}
+
+fn bgp(settings: &Settings, bgp: Fields<'_>) -> Option<bgp::Config> {
+    let neighbours = settings.repeated("bgp.neighbour")?.into_iter();
+    Some(bgp::Config {
+        asn: bgp.number("asn").map(Asn)?,
+        router_id: bgp.router_id("router_id")?,
+        listen: common::build_addresses(bgp, "listen")?,
+        neighbours: neighbours.map(neighbour).collect::<Option<_>>()?,
+    })
+}
+
+fn neighbour(fields: Fields<'_>) -> Option<bgp::NeighbourConfig> {
+    Some(bgp::NeighbourConfig {
+        name: fields.text("name")?,
+        address: fields.ip("address")?,
+        port: fields.number("port")?,
+        asn: fields.number("asn").map(Asn)?,
+        class: neighbour_class(fields.word("class")?)?,
+        local_address: fields.optional("local_address", Fields::ip)?,
+        passive: fields.boolean("passive")?,
+        hold_time: fields.time("hold_time")?,
+        connect_retry: fields.time("connect_retry")?,
+        max_prefixes: fields.number("max_prefixes")?,
+        bogons: bogons(fields.word("bogons")?)?,
+    })
+}
+
+fn control(_: &Settings, control: Fields<'_>) -> Option<link::Config> {
+    Some(link::Config {
+        url: control.text("url")?,
+        ca: control.text("ca")?,
+        token_file: control.optional("token_file", Fields::path)?,
+        identity: control.path("identity")?,
+        report_every: control.time("report_every")?,
+        heartbeat_every: control.time("heartbeat_every")?,
     })
 }
 
@@ -153,12 +184,19 @@ fn requirement(word: &str) -> Option<Requirement> {
     }
 }
 
-fn log_format(word: &str) -> Option<LogFormat> {
+fn neighbour_class(word: &str) -> Option<Class> {
     match word {
-        "auto" => Some(LogFormat::Auto),
-        "json" => Some(LogFormat::Json),
-        "text" => Some(LogFormat::Text),
-        "journald" => Some(LogFormat::Journald),
+        "embedded" => Some(Class::Embedded),
+        "peering" => Some(Class::Peering),
+        "transit" => Some(Class::Transit),
+        _ => None,
+    }
+}
+
+fn bogons(word: &str) -> Option<Bogons> {
+    match word {
+        "default" => Some(Bogons::Default),
+        "none" => Some(Bogons::None),
         _ => None,
     }
 }

@@ -1,0 +1,69 @@
+//! The configuration of a box, `oca.toml`: its schema.
+//!
+//! `table` and `peers` have the keys → `rules` and `sessions` say what values must mean together →
+//! `build` makes [`Config`] of them.
+
+mod build;
+mod peers;
+mod rules;
+mod sessions;
+mod table;
+
+use super::Config;
+use super::common;
+use super::keys::Described;
+use super::keys::Key;
+use super::keys::Schema;
+use super::keys::Section;
+use super::keys::Shape;
+
+pub(super) use build::config;
+
+/// `config/oca.toml`.
+pub static APPLIANCE: Schema = Schema {
+    sections: SECTIONS,
+    later: &[
+        "bgp.neighbour.families",
+        "bgp.neighbour.password_file",
+        "control.outage",
+        "fill",
+        "origin",
+        "serve.peer",
+        "serve.tokens",
+    ],
+    rules: rules::check,
+    example: "config/oca.toml",
+    drop_ins: "conf.d",
+};
+
+impl Described for Config {
+    const SCHEMA: &'static Schema = &APPLIANCE;
+}
+
+const SECTIONS: &[Section] = &[
+    section("appliance", Shape::Single, table::APPLIANCE),
+    section("serve", Shape::Single, table::SERVE),
+    section("serve.tls", Shape::Single, &[]),
+    section(
+        "serve.tls.certificate",
+        Shape::Repeated("/serve/tls/certificates"),
+        &common::certificate(true),
+    ),
+    section("serve.limits", Shape::Single, table::LIMITS),
+    section("disk", Shape::Repeated("/store/disks"), table::DISK),
+    section("store", Shape::Single, table::STORE),
+    section("bgp", Shape::Optional("/bgp"), peers::BGP),
+    section(
+        "bgp.neighbour",
+        Shape::Repeated("/bgp/neighbours"),
+        peers::NEIGHBOUR,
+    ),
+    section("control", Shape::Optional("/control"), peers::CONTROL),
+    section("gate", Shape::Single, table::GATE),
+    section("admin", Shape::Single, table::ADMIN),
+    section("telemetry", Shape::Single, &common::telemetry(true)),
+];
+
+const fn section(name: &'static str, shape: Shape, keys: &'static [Key]) -> Section {
+    Section { name, shape, keys }
+}

@@ -1,0 +1,192 @@
+//! The keys of a box's peers: `[bgp]` with its neighbours, and `[control]`.
+//!
+//! Both sections may be left out as a whole: then there is no such peer. A range is given where a
+//! value outside it can only be a slip; its message tells the range.
+
+use super::super::keys::Fallback::Absent;
+use super::super::keys::Fallback::Default;
+use super::super::keys::Fallback::Required;
+use super::super::keys::Key;
+use super::super::keys::Kind;
+use super::super::keys::key;
+use super::super::keys::time;
+
+pub(super) const BGP: &[Key] = &[
+    key(
+        "asn",
+        Kind::Asn,
+        Required("64500"),
+        false,
+        "/bgp/asn",
+        "the box's own AS number",
+    ),
+    key(
+        "router_id",
+        Kind::RouterId,
+        Required(r#""192.0.2.9""#),
+        false,
+        "/bgp/router_id",
+        "the BGP identifier of this box",
+    ),
+    key(
+        "listen",
+        Kind::Addresses,
+        Default(r#"["[::]:179"]"#),
+        false,
+        "/bgp/listen",
+        "where routers may connect to this box",
+    ),
+];
+
+pub(super) const NEIGHBOUR: &[Key] = &[
+    key(
+        "name",
+        Kind::Label,
+        Required(r#""edge-1""#),
+        false,
+        "/name",
+        "what the router is called in answers, logs and reports",
+    ),
+    key(
+        "address",
+        Kind::Ip,
+        Required(r#""192.0.2.1""#),
+        false,
+        "/address",
+        "the router's address",
+    ),
+    key(
+        "port",
+        Kind::Integer {
+            min: 1,
+            max: 65_535,
+        },
+        Default("179"),
+        false,
+        "/port",
+        "the router's TCP port",
+    ),
+    key(
+        "asn",
+        Kind::Asn,
+        Required("64501"),
+        false,
+        "/asn",
+        "the router's AS number",
+    ),
+    key(
+        "class",
+        Kind::Word(&["embedded", "peering", "transit"]),
+        Required(r#""embedded""#),
+        false,
+        "/class",
+        "what the neighbour is to the box; its routes are preferred accordingly",
+    ),
+    key(
+        "local_address",
+        Kind::Ip,
+        Absent(r#""192.0.2.9""#),
+        false,
+        "/local_address",
+        "the box's own address on this session",
+    ),
+    key(
+        "passive",
+        Kind::Boolean,
+        Default("false"),
+        false,
+        "/passive",
+        "whether only the router connects",
+    ),
+    // RFC 4271 section 4.2: at least three seconds, and two octets on the wire.
+    key(
+        "hold_time",
+        time(3_000, 65_535),
+        Default(r#""1m30s""#),
+        false,
+        "/hold_time",
+        "the silence after which the router is gone",
+    ),
+    // Above an hour a router that came back would wait for nothing.
+    key(
+        "connect_retry",
+        time(100, 3_600),
+        Default(r#""30s""#),
+        false,
+        "/connect_retry",
+        "the time between attempts to connect",
+    ),
+    // Ten times the internet's table; a route costs memory.
+    key(
+        "max_prefixes",
+        Kind::Integer {
+            min: 1,
+            max: 10_000_000,
+        },
+        Default("1_500_000"),
+        false,
+        "/max_prefixes",
+        "the routes of one family at which the session ends",
+    ),
+    key(
+        "bogons",
+        Kind::Word(&["default", "none"]),
+        Default(r#""default""#),
+        false,
+        "/bogons",
+        "the address space whose routes never steer",
+    ),
+];
+
+pub(super) const CONTROL: &[Key] = &[
+    key(
+        "url",
+        Kind::Url { plain: false },
+        Required(r#""https://control.example.net:8443""#),
+        false,
+        "/control/url",
+        "where the control plane takes reports",
+    ),
+    key(
+        "ca",
+        Kind::Fingerprint,
+        Required(r#""sha256:0000000000000000000000000000000000000000000000000000000000000000""#),
+        false,
+        "/control/ca",
+        "the fingerprint of the control plane's certificate authority",
+    ),
+    key(
+        "token_file",
+        Kind::Path,
+        Absent(r#""/etc/oca/token""#),
+        false,
+        "/control/token_file",
+        "the file of the one-time token for the first contact",
+    ),
+    key(
+        "identity",
+        Kind::Path,
+        Default(r#""/var/lib/oca/identity""#),
+        false,
+        "/control/identity",
+        "the directory of the box's key and certificate",
+    ),
+    // Below a second a box would only report; above an hour nobody knows what it holds.
+    key(
+        "report_every",
+        time(1_000, 3_600),
+        Default(r#""5m""#),
+        false,
+        "/control/report_every",
+        "the time between reports until the control plane says otherwise",
+    ),
+    // A control plane takes a box for dead after 25 s of silence, and a minute is its laboratory's.
+    key(
+        "heartbeat_every",
+        time(100, 60),
+        Default(r#""10s""#),
+        false,
+        "/control/heartbeat_every",
+        "the time between heartbeats",
+    ),
+];
