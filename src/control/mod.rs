@@ -5,6 +5,8 @@
 //! it → boxes report to `fleet` over `api::link` → `steer` answers viewers over `api::public` from
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
+pub mod authority;
+pub mod books;
 pub mod fleet;
 pub mod model;
 pub mod store;

@@ -167,6 +167,16 @@ impl SqlStore {
     }
 }
 
+/// Runs `work` on a thread that may be busy: rows by the hundred thousand are seconds of decoding,
+/// and the control plane answers viewers on one thread.
+async fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ControlStoreError>> + Send + 'static,
+) -> Result<T, ControlStoreError> {
+    let runtime = tokio::runtime::Handle::current();
+    let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    done.unwrap_or_else(|error| Err(ControlStoreError::Database(error.to_string())))
+}
+
 async fn attempt<D, T>(
     pool: &AnyPool,
     begin: &'static str,
@@ -254,7 +264,11 @@ impl ControlStore for SqlStore {
     }
 
     fn library(&self) -> Answer<'_, Library> {
-        Box::pin(self.with_snapshot((), |c, ()| Box::pin(library::load(c))))
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let load = store.with_snapshot((), |c, ()| Box::pin(library::load(c)));
+            load.await
+        }))
     }
 
     fn put_partner(&self, partner: Partner) -> Answer<'_, ()> {
@@ -328,7 +342,11 @@ impl ControlStore for SqlStore {
     }
 
     fn put_keys(&self, keys: Vec<ImportedKey>) -> Answer<'_, u64> {
-        Box::pin(self.with_tx(keys, |c, keys| Box::pin(content::put_keys(c, keys))))
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let put = store.with_tx(keys, |c, keys| Box::pin(content::put_keys(c, keys)));
+            put.await
+        }))
     }
 
     fn cached_digests(&self, source: String) -> Answer<'_, BTreeMap<String, CachedDigest>> {
