@@ -6,7 +6,8 @@
 //!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`set_hash`],
 //!    [`gate`], [`command`], [`help`].
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
-//!    operators), `sys` (every unsafe block).
+//!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
+//!    (every unsafe block).
 //! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten
 //!    lines.
 //! 4. The wiring: [`appliance`], and [`config`], the only room that knows TOML.
@@ -42,6 +43,7 @@ pub mod link;
 pub mod local;
 pub mod media_type;
 pub mod object;
+pub mod origin;
 pub mod prefix;
 pub mod prefix_map;
 pub mod route;
@@ -52,4 +54,5 @@ pub mod sys;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+pub mod tree;
 pub mod units;

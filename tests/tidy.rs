@@ -32,7 +32,7 @@ const VOCABULARY: &[&str] = &[
 ];
 
 /// Plumbing that everybody but the vocabulary may import.
-const PLUMBING: &[&str] = &["sys", "task", "telemetry"];
+const PLUMBING: &[&str] = &["sys", "task", "telemetry", "tree"];
 
 /// Room → what it may import besides vocabulary, plumbing and itself. `*`: everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -68,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("task", &[]),
     ("telemetry", &[]),
     ("tls", &[]),
+    ("tree", &[]),
 ];
 
 /// From these rooms the others may take types, never functions.

@@ -8,7 +8,10 @@
 pub mod authority;
 pub mod books;
 pub mod fleet;
+pub mod iata;
+pub mod import;
 pub mod model;
+pub mod popularity;
 pub mod store;
 
 use serde::Serialize;
