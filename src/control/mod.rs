@@ -5,6 +5,7 @@
 //! it → boxes report to `fleet` over `api::link` → `steer` answers viewers over `api::public` from
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
+pub mod api;
 pub mod authority;
 pub mod books;
 pub mod fleet;
@@ -12,12 +13,16 @@ pub mod iata;
 pub mod import;
 pub mod model;
 pub mod popularity;
+mod run;
 pub mod store;
 
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use run::ControlError;
+pub use run::run;
 
 /// `config/control.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

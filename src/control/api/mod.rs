@@ -1,0 +1,3 @@
+//! The control plane's doors: [`admin`] for its operator.
+
+pub mod admin;
