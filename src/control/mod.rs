@@ -7,19 +7,25 @@
 
 pub mod allocate;
 pub mod api;
+pub mod authority;
+pub mod books;
 pub mod fleet;
 pub mod iata;
 pub mod import;
 pub mod model;
-pub mod publish;
-pub mod steer;
 pub mod popularity;
+pub mod publish;
+mod run;
+pub mod steer;
 pub mod store;
 
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use run::ControlError;
+pub use run::run;
 
 /// `config/control.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -32,8 +32,10 @@ use crate::link::message::Position;
 use crate::object::Digest;
 use sqlx::AnyConnection;
 use sqlx::AnyPool;
+use sqlx::Connection as _;
 use sqlx::Executor as _;
 use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::MigrateError;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
@@ -95,6 +97,14 @@ impl SqlStore {
         };
         create(path).map_err(|error| failed(error.to_string()))?;
         let url = url(path);
+        // A pool would try again and again what fails for good; one connection says why.
+        let mut first = AnyConnection::connect(&url)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        prepare(&mut first)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let _ = first.close().await;
         let pool = |connections| {
             AnyPoolOptions::new()
                 .max_connections(connections)
@@ -103,7 +113,7 @@ impl SqlStore {
                 .connect(&url)
         };
         let writer = pool(1).await.map_err(|error| failed(error.to_string()))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| {
+        migrate(&writer).await.map_err(|error| {
             failed(format!(
                 "the tables cannot be brought up to date ({error}); is the database of a later \
                  version of oca?"
@@ -157,6 +167,16 @@ impl SqlStore {
     }
 }
 
+/// Runs `work` on a thread that may be busy: rows by the hundred thousand are seconds of decoding,
+/// and the control plane answers viewers on one thread.
+async fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ControlStoreError>> + Send + 'static,
+) -> Result<T, ControlStoreError> {
+    let runtime = tokio::runtime::Handle::current();
+    let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    done.unwrap_or_else(|error| Err(ControlStoreError::Database(error.to_string())))
+}
+
 async fn attempt<D, T>(
     pool: &AnyPool,
     begin: &'static str,
@@ -188,11 +208,30 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Two processes that start on an empty database do the same steps; whoever comes second fails
+/// where the first has been, and finds them done when it tries again.
+async fn migrate(pool: &AnyPool) -> Result<(), MigrateError> {
+    let mut pause = PAUSE;
+    for _ in 1..ATTEMPTS_MAX {
+        match MIGRATIONS.run(pool).await {
+            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => {}
+            outcome => return outcome,
+        }
+        clock::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause *= 2;
+    }
+    MIGRATIONS.run(pool).await
+}
+
 /// SQLite would make the file readable by everybody; its write-ahead log takes the file's mode.
+/// A file that exists is not touched: closing it would drop the locks that another store of this
+/// process holds (fcntl(2)).
 fn create(path: &Path) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true).mode(0o600);
-    options.open(path).map(|_| ())
+    match options.create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(|_| ()),
+    }
 }
 
 /// Whatever the path, the URL leads to it.
@@ -225,7 +264,11 @@ impl ControlStore for SqlStore {
     }
 
     fn library(&self) -> Answer<'_, Library> {
-        Box::pin(self.with_snapshot((), |c, ()| Box::pin(library::load(c))))
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let load = store.with_snapshot((), |c, ()| Box::pin(library::load(c)));
+            load.await
+        }))
     }
 
     fn put_partner(&self, partner: Partner) -> Answer<'_, ()> {
@@ -299,7 +342,11 @@ impl ControlStore for SqlStore {
     }
 
     fn put_keys(&self, keys: Vec<ImportedKey>) -> Answer<'_, u64> {
-        Box::pin(self.with_tx(keys, |c, keys| Box::pin(content::put_keys(c, keys))))
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let put = store.with_tx(keys, |c, keys| Box::pin(content::put_keys(c, keys)));
+            put.await
+        }))
     }
 
     fn cached_digests(&self, source: String) -> Answer<'_, BTreeMap<String, CachedDigest>> {
