@@ -6,6 +6,8 @@
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
 pub mod api;
+pub mod authority;
+pub mod books;
 pub mod fleet;
 pub mod model;
 pub mod steer;

@@ -2,7 +2,19 @@
 //!
 //! [`ControlStore`] speaks of partners, boxes and content, never of rows. `sql` implements it over
 //! `sqlx`'s `Any` driver with portable SQL only (TEXT, BIGINT, DOUBLE PRECISION, BLOB; booleans as
-//! 0/1, times as microseconds UTC, no server-side defaults), so that PostgreSQL can follow.
+//! 0/1, times as microseconds UTC, no server-side defaults), so that PostgreSQL can follow. `rules`
+//! has what a value must be by itself; `registry_rows`, `identity_rows`, `content_rows` and
+//! `work_rows` have the statements, `library` reads all content at once.
+
+mod content_rows;
+mod fault;
+mod identity_rows;
+mod library;
+mod registry_rows;
+mod rows;
+mod rules;
+mod sql;
+mod work_rows;
 
 use crate::clock::Wall;
 use crate::control::model::Appliance;
@@ -20,6 +32,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use sql::SqlStore;
+
 /// What every verb of the trait returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlStoreError>> + Send + 'a>>;
 
@@ -33,6 +47,15 @@ pub enum ControlStoreError {
     Refused(String),
     #[error("the database failed: {0}")]
     Database(String),
+}
+
+/// Grows with each change: of partners, sites, clusters and boxes, or of content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// [`Registry::revision`].
+    pub registry: u64,
+    /// [`Library::revision`].
+    pub library: u64,
 }
 
 /// One imported file.
@@ -63,8 +86,8 @@ pub struct Issued {
 
 /// The control plane's memory. Every verb is one transaction; those that write raise the revision.
 pub trait ControlStore: Send + Sync {
-    /// Changes whenever the registry or the library does.
-    fn revision(&self) -> Answer<'_, u64>;
+    /// Which half changed: a library is large and is read again only if it is the one.
+    fn revision(&self) -> Answer<'_, Revision>;
 
     fn registry(&self) -> Answer<'_, Registry>;
 
@@ -81,7 +104,8 @@ pub trait ControlStore: Send + Sync {
 
     fn put_cluster(&self, cluster: Cluster) -> Answer<'_, ()>;
 
-    /// Adds or replaces what an operator says of a box; its identity stays.
+    /// Adds or replaces what an operator says of a box; its identity stays, and so do `enabled`
+    /// and quarantine, which have verbs of their own.
     fn put_appliance(&self, appliance: Appliance) -> Answer<'_, ()>;
 
     fn set_enabled(&self, id: BoxId, enabled: bool) -> Answer<'_, ()>;
@@ -100,11 +124,12 @@ pub trait ControlStore: Send + Sync {
     /// another key is refused. Two redemptions at once: one wins.
     fn redeem(&self, hash: Digest, key_fingerprint: String, now: Wall) -> Answer<'_, BoxId>;
 
-    /// Binds what was issued to the box.
+    /// Keeps the end of what was issued; refused unless the box is bound to that key.
     fn put_issued(&self, id: BoxId, issued: Issued) -> Answer<'_, ()>;
 
     /// Takes imported keys. A key that is bound to another digest is refused, and with it the
-    /// whole call (SAFETY: import). Returns how many keys are new.
+    /// whole call (SAFETY: import). A key keeps the Last-Modified it first came with. Returns how
+    /// many keys are new.
     fn put_keys(&self, keys: Vec<ImportedKey>) -> Answer<'_, u64>;
 
     /// What is known of the files of a source (`file:///…` or `s3://bucket/…`).
@@ -123,5 +148,6 @@ pub trait ControlStore: Send + Sync {
     /// The manifest last published for a box: its position and the hash of its content.
     fn published(&self) -> Answer<'_, BTreeMap<BoxId, (Position, Digest)>>;
 
+    /// Refused unless `position` is later than the last one.
     fn put_published(&self, id: BoxId, position: Position, content: Digest) -> Answer<'_, ()>;
 }

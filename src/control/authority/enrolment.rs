@@ -1,0 +1,185 @@
+//! A token becomes an identity, and an identity a later one.
+//!
+//! Called by the link listener, which has read the body and knows the peer's certificate. Refusals
+//! carry the code that the box acts on; each is logged here, because an operator looks for a box
+//! that does not come up on both sides.
+//!
+//! I/O: waits for the store.
+
+use super::Authority;
+use super::AuthorityError;
+use super::BoxCertificate;
+use super::RENEWABLE_AFTER;
+use super::issue;
+use super::token;
+use crate::clock::Wall;
+use crate::control::books::Books;
+use crate::control::store::ControlStoreError;
+use crate::control::store::Issued;
+use crate::ids::BoxId;
+use crate::link::message::Code;
+use crate::link::message::Enrol;
+use crate::link::message::Enrolled;
+use crate::link::message::Renew;
+use crate::link::message::VERSION;
+use std::sync::Arc;
+
+/// Enrols and renews. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    books: Books,
+    authority: Arc<Authority>,
+}
+
+/// The code for the box and the sentence for people.
+pub type Refused = (Code, String);
+
+impl Enrolment {
+    pub fn new(books: Books, authority: Arc<Authority>) -> Self {
+        Self { books, authority }
+    }
+
+    /// `POST /v1/enrol`. The same key may ask again until the token ends: replies get lost.
+    pub async fn enrol(&self, now: Wall, enrol: &Enrol) -> Result<Enrolled, Refused> {
+        let outcome = self.try_enrol(now, enrol).await;
+        match &outcome {
+            Ok(enrolled) => tracing::info!(id = enrolled.id, "box enrolled"),
+            Err((code, problem)) => tracing::warn!(?code, problem, "enrolment refused"),
+        }
+        outcome
+    }
+
+    /// `POST /v1/renew` by the box whose certificate has `key_fingerprint` in it. The listener has
+    /// verified that certificate, but for an end that has passed by at most
+    /// [`RENEWABLE_AFTER`].
+    pub async fn renew(
+        &self,
+        now: Wall,
+        id: &BoxId,
+        key_fingerprint: &str,
+        renew: &Renew,
+    ) -> Result<Enrolled, Refused> {
+        let outcome = self.try_renew(now, id, key_fingerprint, renew).await;
+        match &outcome {
+            Ok(_) => tracing::info!(%id, "certificate renewed"),
+            Err((code, problem)) => tracing::warn!(%id, ?code, problem, "renewal refused"),
+        }
+        outcome
+    }
+
+    async fn try_enrol(&self, now: Wall, enrol: &Enrol) -> Result<Enrolled, Refused> {
+        same_version(enrol.v)?;
+        if enrol.token.len() > token::TEXT_BYTES_MAX {
+            return Err((Code::Token, "that is no token of ours".to_owned()));
+        }
+        let key = issue::key_of_request(&enrol.csr).map_err(refused_request)?;
+        let hash = token::hash(&enrol.token);
+        let redeemed = self.books.store().redeem(hash, key, now).await;
+        let id = redeemed.map_err(|error| match error {
+            ControlStoreError::NotFound(_) => {
+                let problem = "the token is unknown: it was mistyped, replaced by a later one or \
+                               made by another control plane; make another one with `oca \
+                               control appliance token`";
+                (Code::Token, problem.to_owned())
+            }
+            ControlStoreError::Refused(_) | ControlStoreError::Database(_) => {
+                refused_store(error, Code::Token)
+            }
+        })?;
+        self.issue(now, &id, &enrol.csr, Code::Token).await
+    }
+
+    async fn try_renew(
+        &self,
+        now: Wall,
+        id: &BoxId,
+        key_fingerprint: &str,
+        renew: &Renew,
+    ) -> Result<Enrolled, Refused> {
+        same_version(renew.v)?;
+        let refused = |problem: &str| Err((Code::Identity, problem.to_owned()));
+        let registry = self.books.registry();
+        let Some(appliance) = registry.appliances.get(id) else {
+            return refused("no box of this name is registered");
+        };
+        if appliance.revoked {
+            return refused("this box was revoked; it needs a token to enrol again");
+        }
+        if appliance.key_fingerprint.as_deref() != Some(key_fingerprint) {
+            return refused("the name is bound to another key: this box was replaced");
+        }
+        if let Some(reason) = &appliance.quarantined {
+            return Err((Code::Quarantined, reason.clone()));
+        }
+        let ends = appliance.certificate_ends.unwrap_or(Wall::MIN);
+        if now > ends.checked_add(RENEWABLE_AFTER).unwrap_or(Wall::MAX) {
+            return refused("the certificate ended over 30 days ago; the box needs a token");
+        }
+        let key = issue::key_of_request(&renew.csr).map_err(refused_request)?;
+        if key != key_fingerprint {
+            return refused("a renewal is for the key that the certificate has");
+        }
+        self.issue(now, id, &renew.csr, Code::Identity).await
+    }
+
+    /// The store has the last word: it takes the certificate only while the name is bound to its
+    /// key.
+    async fn issue(
+        &self,
+        now: Wall,
+        id: &BoxId,
+        csr: &str,
+        code: Code,
+    ) -> Result<Enrolled, Refused> {
+        let BoxCertificate {
+            pem,
+            key_fingerprint,
+            ends,
+        } = self
+            .authority
+            .issue(id, csr, now)
+            .map_err(refused_request)?;
+        let issued = Issued {
+            key_fingerprint,
+            ends,
+        };
+        let store = self.books.store();
+        let kept = store.put_issued(id.clone(), issued).await;
+        kept.map_err(|error| refused_store(error, code))?;
+        // The listener must know the key before the box comes back with it.
+        let fresh = self.books.refresh().await;
+        fresh.map_err(|error| refused_store(error, Code::Internal))?;
+        Ok(Enrolled {
+            v: VERSION,
+            id: id.to_string(),
+            certificate: pem,
+            ca: self.authority.certificate_pem().to_owned(),
+            manifest_keys: self.authority.manifest_keys(),
+        })
+    }
+}
+
+fn same_version(version: u64) -> Result<(), Refused> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let problem = format!("version {version} is not spoken here; this is version {VERSION}");
+    Err((Code::BadRequest, problem))
+}
+
+fn refused_request(error: AuthorityError) -> Refused {
+    match error {
+        AuthorityError::Request(_) => (Code::BadRequest, error.to_string()),
+        AuthorityError::File { .. } | AuthorityError::Library(_) => {
+            (Code::Internal, error.to_string())
+        }
+    }
+}
+
+fn refused_store(error: ControlStoreError, code: Code) -> Refused {
+    match error {
+        ControlStoreError::Refused(problem) => (code, problem),
+        ControlStoreError::NotFound(what) => (code, format!("{what} does not exist")),
+        ControlStoreError::Database(problem) => (Code::Internal, problem),
+    }
+}

@@ -1,0 +1,9 @@
+//! The control plane from outside its rooms: store, authority, enrolment, operator's socket and
+//! command line.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod registry;
+mod values;
