@@ -5,11 +5,13 @@
 //! it → boxes report to `fleet` over `api::link` → `steer` answers viewers over `api::public` from
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
+pub mod allocate;
 pub mod api;
 pub mod authority;
 pub mod books;
 pub mod fleet;
 pub mod model;
+pub mod publish;
 pub mod steer;
 pub mod store;
 
