@@ -5,8 +5,9 @@
 //! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
 //!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`set_hash`],
 //!    [`gate`], [`command`], [`help`].
-//! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], `sys` (every unsafe
-//!    block).
+//! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
+//!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
+//!    (every unsafe block).
 //! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten
 //!    lines.
 //! 4. The wiring: [`appliance`], and [`config`], the only room that knows TOML.
@@ -39,8 +40,10 @@ pub mod help;
 pub mod ids;
 pub mod key;
 pub mod link;
+pub mod local;
 pub mod media_type;
 pub mod object;
+pub mod origin;
 pub mod prefix;
 pub mod prefix_map;
 pub mod route;
@@ -51,4 +54,5 @@ pub mod sys;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+pub mod tree;
 pub mod units;

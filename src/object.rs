@@ -19,6 +19,9 @@ use std::str::FromStr;
 /// Bytes of one chunk: the unit of verification and of resuming. A power of two of BLAKE3 blocks.
 pub const CHUNK_BYTES: u64 = 256 * 1024;
 
+/// No object is larger: 64 GiB is hours of the best picture in one file, and its chunk tree 8 MiB.
+pub const OBJECT_BYTES_MAX: u64 = 64 << 30;
+
 /// BLAKE3-256 of an object's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]

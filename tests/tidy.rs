@@ -32,11 +32,14 @@ const VOCABULARY: &[&str] = &[
 ];
 
 /// Plumbing that everybody but the vocabulary may import.
-const PLUMBING: &[&str] = &["sys", "task", "telemetry"];
+const PLUMBING: &[&str] = &["sys", "task", "telemetry", "tree"];
 
 /// Room → what it may import besides vocabulary, plumbing and itself. `*`: everything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("admin", &["bgp", "health", "link", "serve", "store"]),
+    (
+        "admin",
+        &["bgp", "health", "link", "local", "serve", "store"],
+    ),
     (
         "appliance",
         &[
@@ -51,11 +54,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin", "bgp", "control", "health", "link", "serve", "store", "tls",
         ],
     ),
-    ("control", &["link", "origin", "tls"]),
+    ("control", &["link", "local", "origin", "tls"]),
     ("demo", &["*"]),
     ("health", &["bgp", "link", "serve", "store"]),
     ("lib", &["*"]),
     ("link", &["tls"]),
+    ("local", &[]),
     ("main", &["*"]),
     ("origin", &["tls"]),
     ("serve", &["store", "tls"]),
@@ -64,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("task", &[]),
     ("telemetry", &[]),
     ("tls", &[]),
+    ("tree", &[]),
 ];
 
 /// From these rooms the others may take types, never functions.

@@ -8,6 +8,7 @@
 mod figure;
 mod ingest;
 mod network;
+mod simulation;
 mod steer;
 
 use figure::Figure;

@@ -2,14 +2,16 @@
 //!
 //! Every command is logged with the credentials of the process that gave it.
 
-use super::answer;
-use super::answer::Failure;
 use super::routes::Shared;
 use crate::clock;
 use crate::command::Command;
 use crate::command::Refusal;
 use crate::health::drain::DRAIN_TIME_MAX;
 use crate::help;
+use crate::local;
+use crate::local::BODY_BYTES_MAX;
+use crate::local::Failure;
+use crate::local::Peer;
 use crate::telemetry;
 use crate::units;
 use axum::body::Body;
@@ -17,29 +19,11 @@ use axum::extract::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use http_body_util::BodyExt as _;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
-
-/// Commands are a few words.
-pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// For the whole body, from the end of the head.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(5);
-
-/// Who gave the command: `SO_PEERCRED`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) pid: Option<i32>,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,7 +56,7 @@ pub(super) async fn drain(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let body: DrainBody = optional(read(body).await?)?;
+    let body: DrainBody = local::optional(read(body).await?)?;
     let time = body.time.as_deref().map(drain_time).transpose()?;
     send(&shared, peer, Command::Drain { time }).await
 }
@@ -82,7 +66,7 @@ pub(super) async fn undrain(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let Nothing {} = optional(read(body).await?)?;
+    let Nothing {} = local::optional(read(body).await?)?;
     send(&shared, peer, Command::Undrain).await
 }
 
@@ -91,7 +75,7 @@ pub(super) async fn reload(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let Nothing {} = optional(read(body).await?)?;
+    let Nothing {} = local::optional(read(body).await?)?;
     send(&shared, peer, Command::Reload).await
 }
 
@@ -100,7 +84,7 @@ pub(super) async fn log_level(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let LogLevelBody { level: filter } = parse(&read(body).await?)?;
+    let LogLevelBody { level: filter } = local::parse(&read(body).await?)?;
     telemetry::check_filter(&filter).map_err(|error| bad(error.to_string()))?;
     send(&shared, peer, Command::LogLevel { filter }).await
 }
@@ -110,7 +94,7 @@ pub(super) async fn prefill(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let PrefillBody { dir } = parse(&read(body).await?)?;
+    let PrefillBody { dir } = local::parse(&read(body).await?)?;
     if !dir.is_absolute() {
         return Err(bad("`dir` must be an absolute path: the daemon has a \
                         working directory of its own"));
@@ -123,7 +107,7 @@ pub(super) async fn prefill_stop(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let Nothing {} = optional(read(body).await?)?;
+    let Nothing {} = local::optional(read(body).await?)?;
     send(&shared, peer, Command::PrefillStop).await
 }
 
@@ -140,34 +124,7 @@ fn drain_time(text: &str) -> Result<Duration, Failure> {
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, Failure> {
-    let whole = Limited::new(body, BODY_BYTES_MAX).collect();
-    match clock::within(BODY_TIME, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message))
-        }
-        Ok(Err(error)) => Err(bad(format!("the body cannot be read: {error}"))),
-        Err(_) => {
-            let seconds = BODY_TIME.as_secs();
-            let message = format!("the body did not arrive within {seconds} s");
-            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, message))
-        }
-    }
-}
-
-fn optional<T: DeserializeOwned + Default>(body: Vec<u8>) -> Result<T, Failure> {
-    if body.trim_ascii().is_empty() {
-        return Ok(T::default());
-    }
-    parse(&body)
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        let problem = help::printable(error.to_string().as_bytes(), 200);
-        bad(format!("the body is not the expected JSON: {problem}"))
-    })
+    local::read(body, BODY_BYTES_MAX).await
 }
 
 async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
@@ -187,7 +144,7 @@ async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
             TrySendError::Closed(_) => unavailable("the daemon is stopping and takes no commands"),
         })?;
     match clock::within(shared.reply_time, answer).await {
-        Ok(Ok(Ok(value))) => Ok(answer::ok(value)),
+        Ok(Ok(Ok(value))) => Ok(local::ok(value)),
         Ok(Ok(Err(refusal))) => {
             tracing::info!(command = told, %refusal, "command refused");
             Err(refused(&refusal))

@@ -2,6 +2,7 @@
 
 use super::views::Views;
 use crate::clock;
+use crate::local::Counters;
 use crate::task::Heartbeat;
 use crate::telemetry;
 use crate::telemetry::Exposition;
@@ -9,14 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-
-/// Counted by `server`.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) requests: AtomicU64,
-    /// Connections refused because too many were open.
-    pub(super) refused: AtomicU64,
-}
 
 #[derive(Debug)]
 pub(super) struct Gauges {

@@ -1,21 +1,20 @@
 //! The local admin sockets: HTTP and JSON over Unix sockets, on a thread and runtime of their own.
 //!
-//! `socket` binds them → `server` accepts, bounds and speaks HTTP → `routes` answers questions from
-//! the `View`s of the other rooms, so a wedged subsystem can still be asked about → `commands`
-//! turns a POST into a [`command::Request`] for `appliance` and waits for the reply within a bound
-//! → `answer` writes JSON. `gauges` shows the views as metrics.
+//! `server` binds them and lets `local` accept, bound and speak HTTP → `routes` answers questions
+//! from the `View`s of the other rooms, so a wedged subsystem can still be asked about → `commands`
+//! turns a POST into a [`command::Request`] for `appliance` and waits for the reply within a bound.
+//! `gauges` shows the views as metrics.
 //!
 //! `oca.sock` (0660) accepts commands, `oca-ro.sock` only questions.
 
-mod answer;
 mod commands;
 mod gauges;
 mod routes;
 mod server;
-mod socket;
 mod views;
 
 use crate::command;
+use crate::local::SocketError;
 use crate::task::Heartbeat;
 use crate::telemetry;
 use serde::Serialize;
@@ -62,35 +61,13 @@ pub const REPLY_TIME: Duration = Duration::from_secs(30);
 /// Why the sockets could not be opened. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("{path}: another oca answers there; stop it, or set [admin] socket to another path")]
-    InUse { path: PathBuf },
-    #[error(
-        "{path}: it exists and is not a socket; remove it, or set [admin] socket to \
-             another path"
-    )]
-    NotASocket { path: PathBuf },
-    #[error(
-        "{path}: the directory {} is missing; create it (the package's tmpfiles.d entry and \
-             systemd's RuntimeDirectory= do)",
-        parent(path)
-    )]
-    NoDirectory { path: PathBuf },
-    #[error(
-        "{path}: the path has more than {} bytes, the kernel's limit for sockets; set a \
-             shorter one",
-        socket::PATH_BYTES_MAX
-    )]
-    PathTooLong { path: PathBuf },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error(
         "the two sockets have one path, {path}; give [admin] socket and read_only_socket \
              different ones"
     )]
     SamePath { path: PathBuf },
-    #[error("{path}: {error}")]
-    Socket {
-        path: PathBuf,
-        error: std::io::Error,
-    },
     #[error("[admin] metrics_listen {address}: {error}")]
     Metrics {
         address: SocketAddr,
@@ -98,9 +75,4 @@ pub enum AdminError {
     },
     #[error("the admin thread cannot be started: {0}")]
     Thread(std::io::Error),
-}
-
-fn parent(path: &std::path::Path) -> String {
-    path.parent()
-        .map_or_else(String::new, |dir| dir.display().to_string())
 }

@@ -1,7 +1,5 @@
 //! Questions and their answers. Nothing here waits: all of it comes from views.
 
-use super::answer;
-use super::answer::Failure;
 use super::commands;
 use super::views::Views;
 use crate::clock;
@@ -9,6 +7,8 @@ use crate::gate::Gate;
 use crate::gate::Reason;
 use crate::help;
 use crate::key;
+use crate::local;
+use crate::local::Failure;
 use crate::task::Heartbeat;
 use crate::telemetry;
 use axum::Router;
@@ -156,7 +156,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         .iter()
         .map(|heart| json!({"name": heart.name(), "alive": heart.is_alive(now)}))
         .collect::<Vec<_>>();
-    answer::ok(json!({
+    local::ok(json!({
         "id": views.identity.id,
         "site": views.identity.site,
         "version": views.version,
@@ -193,7 +193,7 @@ fn state(gate: &Gate) -> &'static str {
 }
 
 async fn disks(State(shared): State<Shared>) -> Response {
-    answer::ok(json!({"disks": (shared.views.store)().disks}))
+    local::ok(json!({"disks": (shared.views.store)().disks}))
 }
 
 async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, Failure> {
@@ -212,18 +212,18 @@ async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, F
             let message = format!("no key {key} in the manifest of this box");
             return Err(Failure::new(StatusCode::NOT_FOUND, message));
         }
-        return Ok(answer::ok(json!({"catalogue": rows, "next": null})));
+        return Ok(local::ok(json!({"catalogue": rows, "next": null})));
     }
     let most = query.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
     let mut rows = list(&query.prefix, query.after.as_deref(), most + 1);
     let more = rows.len() > most;
     rows.truncate(most);
     let next = rows.last().filter(|_| more).map(|row| row.key.clone());
-    Ok(answer::ok(json!({"catalogue": rows, "next": next})))
+    Ok(local::ok(json!({"catalogue": rows, "next": next})))
 }
 
 async fn config(State(shared): State<Shared>) -> Response {
-    answer::ok((shared.views.config)())
+    local::ok((shared.views.config)())
 }
 
 async fn connections(State(shared): State<Shared>) -> Response {
@@ -232,15 +232,15 @@ async fn connections(State(shared): State<Shared>) -> Response {
     if let Some(members) = view.as_object_mut() {
         members.insert("viewers".to_owned(), (shared.views.viewers)());
     }
-    answer::ok(view)
+    local::ok(view)
 }
 
 async fn tls(State(shared): State<Shared>) -> Response {
-    answer::ok((shared.views.tls)())
+    local::ok((shared.views.tls)())
 }
 
 async fn prefill(State(shared): State<Shared>) -> Response {
-    answer::ok((shared.views.prefill)())
+    local::ok((shared.views.prefill)())
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

@@ -1,4 +1,4 @@
-//! The admin thread: accepts on both sockets, bounds what a peer may take, speaks HTTP/1.1.
+//! The admin thread: binds both sockets, answers on them, ends with its handle.
 //!
 //! One `current_thread` runtime of its own, so that it answers when every other runtime is stuck.
 //!
@@ -8,57 +8,27 @@ use super::AdminError;
 use super::Config;
 use super::Deps;
 use super::REPLY_TIME;
-use super::commands;
-use super::commands::Peer;
-use super::gauges::Counters;
 use super::gauges::Gauges;
 use super::routes;
 use super::routes::Shared;
-use super::socket;
-use super::socket::SocketFile;
 use crate::clock;
+use crate::local;
+use crate::local::Accept;
+use crate::local::Counters;
+use crate::local::SocketError;
+use crate::local::SocketFile;
 use crate::task::Heartbeat;
-use crate::telemetry::LogLimit;
-use axum::Extension;
-use axum::Router;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use hyper_util::service::TowerToHyperService;
-use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
-
-/// Open connections a socket. Operators and agents need a handful; each listener has its own, so
-/// that a flood of questions cannot shut out commands.
-const CONNECTIONS_MAX: usize = 64;
-
-/// Request line and headers.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// From the connection to the end of the head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-
-/// For a peer to read its answer, above the time it may take to make one.
-const WRITE_TIME: Duration = Duration::from_secs(20);
-
-/// After a failed accept (descriptors used up), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// For the thread to end; a view that hangs must not hold up the stop of the process.
 const STOP_TIME: Duration = Duration::from_secs(2);
-
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The running room. Dropping it stops the thread and removes the socket files.
 #[derive(Debug)]
@@ -158,8 +128,8 @@ fn bind(config: &Config) -> Result<Bound, AdminError> {
         return Err(AdminError::SamePath { path });
     }
     let unix = |path: &std::path::Path, mode| -> Result<_, AdminError> {
-        let (listener, file) = socket::bind(path, mode)?;
-        let listener = UnixListener::from_std(listener).map_err(|error| AdminError::Socket {
+        let (listener, file) = local::bind(path, mode)?;
+        let listener = UnixListener::from_std(listener).map_err(|error| SocketError::Io {
             path: path.to_owned(),
             error,
         })?;
@@ -172,8 +142,8 @@ fn bind(config: &Config) -> Result<Bound, AdminError> {
         TcpListener::from_std(listener).map_err(failed)
     };
     Ok(Bound {
-        full: unix(&config.socket, socket::FULL_MODE)?,
-        read_only: unix(&config.read_only_socket, socket::READ_ONLY_MODE)?,
+        full: unix(&config.socket, local::FULL_MODE)?,
+        read_only: unix(&config.read_only_socket, local::READ_ONLY_MODE)?,
         metrics: config.metrics_listen.map(tcp).transpose()?,
     })
 }
@@ -188,7 +158,7 @@ async fn run(bound: Bound, shared: Shared, beating: Heartbeat, stopped: oneshot:
     });
     let (full, _full_file) = bound.full;
     let (read_only, _read_only_file) = bound.read_only;
-    let accept = |router| Accept::new(router, &counters);
+    let accept = |router| Accept::new(router, REPLY_TIME, &counters);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(accept(routes::full(shared.clone())).unix(full));
     tasks.spawn(accept(routes::read_only(shared.clone())).unix(read_only));
@@ -198,111 +168,4 @@ async fn run(bound: Bound, shared: Shared, beating: Heartbeat, stopped: oneshot:
     tasks.spawn(beating.run());
     // A dropped handle is a stop as well. Leaving drops the tasks, then the socket files.
     let _ = stopped.await;
-}
-
-/// One listener's loop.
-struct Accept {
-    router: Router,
-    counters: Arc<Counters>,
-    slots: Arc<Semaphore>,
-    log: LogLimit,
-    open: tokio::task::JoinSet<()>,
-}
-
-impl Accept {
-    fn new(router: Router, counters: &Arc<Counters>) -> Self {
-        Self {
-            router,
-            counters: counters.clone(),
-            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            log: LogLimit::new(LOG_EVERY),
-            open: tokio::task::JoinSet::new(),
-        }
-    }
-
-    async fn unix(mut self, listener: UnixListener) {
-        loop {
-            let accepted = listener.accept().await.and_then(|(stream, _)| {
-                let about = stream.peer_cred()?;
-                let peer = Peer {
-                    uid: about.uid(),
-                    gid: about.gid(),
-                    pid: about.pid(),
-                };
-                Ok((stream, peer))
-            });
-            match accepted {
-                Ok((stream, peer)) => match self.slot() {
-                    Some(slot) => {
-                        let router = self.router.clone().layer(Extension(peer));
-                        self.open.spawn(converse(stream, router, slot));
-                    }
-                    // Best effort: a fresh socket has room for this.
-                    None => drop(stream.try_write(BUSY)),
-                },
-                Err(error) => self.pause(&error).await,
-            }
-        }
-    }
-
-    async fn tcp(mut self, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => match self.slot() {
-                    Some(slot) => {
-                        self.open.spawn(converse(stream, self.router.clone(), slot));
-                    }
-                    None => drop(stream.try_write(BUSY)),
-                },
-                Err(error) => self.pause(&error).await,
-            }
-        }
-    }
-
-    fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        // Forget those that ended, so that the set stays as small as the number of slots.
-        while self.open.try_join_next().is_some() {}
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let slot = self.slots.clone().try_acquire_owned().ok();
-        if slot.is_none() {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            if let Some(left_out) = self.log.step(clock::now()) {
-                tracing::warn!(left_out, "too many admin connections; one was refused");
-            }
-        }
-        slot
-    }
-
-    async fn pause(&mut self, error: &io::Error) {
-        if let Some(left_out) = self.log.step(clock::now()) {
-            tracing::warn!(%error, left_out, "an admin connection could not be accepted");
-        }
-        clock::sleep(ACCEPT_PAUSE).await;
-    }
-}
-
-/// Said to a connection for which there is no slot.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
-content-type: application/json\r\ncontent-length: 57\r\n\r\n\
-{\"v\":1,\"error\":\"too many admin connections; try again\"}\n\n";
-
-/// One request and its answer, within bounds. A panic in a handler ends this task only.
-async fn converse<S>(stream: S, router: Router, slot: OwnedSemaphorePermit)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let most = HEAD_TIME + commands::BODY_TIME + REPLY_TIME + WRITE_TIME;
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match clock::within(most, connection).await {
-        Ok(Ok(())) => {}
-        // The peer spoke no HTTP or left: its own affair, told only to who looks for it.
-        Ok(Err(error)) => tracing::debug!(%error, "admin connection ended early"),
-        Err(_) => tracing::debug!("admin connection cut: it took too long"),
-    }
-    drop(slot);
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-pub(super) const DISK_FILE: &str = "DISK.json";
+pub(super) const DISK_FILE: &str = crate::tree::CONTENT_DISK_FILE;
 /// A new `DISK.json` before its rename; a crash in the middle of formatting leaves at most this.
 pub(super) const DISK_FILE_NEW: &str = "DISK.json.new";
 pub(super) const OBJECTS: &str = "objects";

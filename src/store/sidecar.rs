@@ -8,13 +8,12 @@ use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::object::Digest;
 
+pub use crate::object::OBJECT_BYTES_MAX;
+
 const MAGIC: &[u8; 8] = b"OCA-META";
 const VERSION: u32 = 1;
 const HEAD: usize = 8 + 4 + 4 + 8 + 32;
 const CHECKSUM: usize = 32;
-
-/// No object is larger: 64 GiB is hours of the best picture in one file, and its sidecar is 8 MiB.
-pub const OBJECT_BYTES_MAX: u64 = 64 << 30;
 
 /// Follows from [`OBJECT_BYTES_MAX`]; a longer file is not read.
 pub(super) const SIDECAR_BYTES_MAX: u64 =

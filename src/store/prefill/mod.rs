@@ -1,6 +1,6 @@
 //! Prefill: a directory of media becomes objects on the disks and keys in the manifest.
 //!
-//! `walk` lists the directory → `source` reads each file and notices when it changes → the store
+//! `walk` lists the directory → `tree` reads each file and notices when it changes → the store
 //! publishes it → all new keys are bound at the end. Called by `oca prefill` in its own process, or
 //! by the daemon when one runs. Idempotent: a key that is bound to the same length and time, and
 //! held, is not read again. Interrupted, it binds what is done; killed, its next run finds the
@@ -8,7 +8,6 @@
 //!
 //! I/O: reads the directory; blocks; for a thread of its own.
 
-mod source;
 mod walk;
 
 use super::Binding;
@@ -20,10 +19,10 @@ use crate::clock;
 use crate::key::Key;
 use crate::object::Digest;
 use crate::object::TreeBuilder;
+use crate::tree::FileError;
+use crate::tree::StableFile;
 use serde::Serialize;
 use serde::Serializer;
-use source::Source;
-use source::SourceError;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -207,7 +206,7 @@ impl Run<'_> {
     }
 
     fn file(&mut self, found: &Found) -> Result<Outcome, Fault> {
-        let mut source = Source::open(&found.path).map_err(Fault::from)?;
+        let mut source = StableFile::open(&found.path).map_err(Fault::from)?;
         let length = source.length();
         if length == 0 {
             return Err(Fault::Refused {
@@ -268,10 +267,10 @@ impl Run<'_> {
     }
 
     /// Reads the file once without writing.
-    fn hash(&mut self, source: &mut Source) -> Result<Digest, Fault> {
+    fn hash(&mut self, source: &mut StableFile) -> Result<Digest, Fault> {
         let mut tree = TreeBuilder::new();
         let before = self.at.bytes_done;
-        while let Some(bytes) = source.next()? {
+        while let Some(bytes) = source.next_piece()? {
             tree.update(&bytes);
             self.at.bytes_done += bytes.len() as u64;
             (self.progress)(self.at);
@@ -286,7 +285,7 @@ impl Run<'_> {
     fn publish(
         &mut self,
         found: &Found,
-        source: &mut Source,
+        source: &mut StableFile,
         expected: Option<Digest>,
     ) -> Result<Outcome, Fault> {
         let mut without = BTreeSet::new();
@@ -308,13 +307,13 @@ impl Run<'_> {
     fn copy(
         &mut self,
         found: &Found,
-        source: &mut Source,
+        source: &mut StableFile,
         expected: Option<Digest>,
         without: &BTreeSet<u16>,
     ) -> Result<Outcome, CopyFault> {
         let name = found.key.as_str().as_bytes();
         let mut publication = self.store.stage(name, source.length(), without)?;
-        while let Some(bytes) = source.next()? {
+        while let Some(bytes) = source.next_piece()? {
             self.at.bytes_done += bytes.len() as u64;
             publication.write(bytes)?;
             (self.progress)(self.at);
@@ -347,7 +346,7 @@ impl Run<'_> {
 
 enum CopyFault {
     Publish(PublishError),
-    Source(SourceError),
+    Source(FileError),
 }
 
 impl From<PublishError> for CopyFault {
@@ -356,14 +355,14 @@ impl From<PublishError> for CopyFault {
     }
 }
 
-impl From<SourceError> for CopyFault {
-    fn from(error: SourceError) -> Self {
+impl From<FileError> for CopyFault {
+    fn from(error: FileError) -> Self {
         Self::Source(error)
     }
 }
 
-impl From<SourceError> for Fault {
-    fn from(error: SourceError) -> Self {
+impl From<FileError> for Fault {
+    fn from(error: FileError) -> Self {
         Self::Refused {
             remedy: error.remedy().to_owned(),
             problem: error.to_string(),

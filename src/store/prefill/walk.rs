@@ -1,25 +1,13 @@
-//! The list of files to prefill: sorted, bounded, without surprises.
-//!
-//! Symbolic links are refused (they lead out of the directory, or make one file two), names with a
-//! leading dot skipped, types that a browser would run refused, as are names that are no keys.
+//! The list of files to prefill: those of the media tree whose names are keys.
 //!
 //! I/O: reads the operator's directory tree.
 
 use super::PrefillError;
 use super::Summary;
-use crate::key;
 use crate::key::Key;
-use crate::media_type;
-use crate::store::layout;
-use std::ffi::OsString;
-use std::fs::DirEntry;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
+use crate::tree;
 use std::path::Path;
 use std::path::PathBuf;
-
-/// Directories below one another. A key has at most 1,024 bytes; media trees have five levels.
-const DEPTH_MAX: usize = 32;
 
 /// A file to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,89 +21,31 @@ pub(super) struct Found {
 /// Lists the files below `dir` in key order of their directories; refusals go to `summary`.
 pub(super) fn walk(dir: &Path, summary: &mut Summary) -> Result<Vec<Found>, PrefillError> {
     let mut found = Vec::new();
-    let outcome = directory(dir, b"", 0, &mut found, summary);
+    let outcome = tree::walk(dir, &mut |item| {
+        match item {
+            tree::Item::File(file) => match tree::key_of(&file.name) {
+                Ok(key) => found.push(Found {
+                    path: file.path,
+                    key,
+                    length: file.length,
+                }),
+                Err(refusal) => summary.refuse(&file.path, refusal.problem, refusal.remedy),
+            },
+            tree::Item::Refused { path, refusal } => {
+                summary.refuse(&path, refusal.problem, refusal.remedy);
+            }
+            tree::Item::Skipped(path) => {
+                summary.skipped += 1;
+                tracing::info!(path = %path.display(), "skipped: the name begins with a dot");
+            }
+        }
+        true
+    });
     outcome.map_err(|error| PrefillError::Directory {
         path: dir.to_owned(),
         problem: error.to_string(),
     })?;
     Ok(found)
-}
-
-fn directory(
-    dir: &Path,
-    prefix: &[u8],
-    depth: usize,
-    found: &mut Vec<Found>,
-    summary: &mut Summary,
-) -> io::Result<()> {
-    if dir.join(layout::DISK_FILE).is_file() {
-        // Its objects would be published again under their digests, and the disk fill itself.
-        return Err(io::Error::other("it is a content disk of oca, not media"));
-    }
-    let mut entries: Vec<(OsString, DirEntry)> = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        entries.push((entry.file_name(), entry));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (name, entry) in entries {
-        let path = entry.path();
-        if name.as_bytes().starts_with(b".") {
-            summary.skipped += 1;
-            tracing::info!(path = %path.display(), "skipped: the name begins with a dot");
-            continue;
-        }
-        let key = [prefix, name.as_bytes()].concat();
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            let below = [&key[..], b"/"].concat();
-            let read = if depth + 1 < DEPTH_MAX {
-                directory(&path, &below, depth + 1, found, summary)
-            } else {
-                Err(io::Error::other("directories are nested too deeply"))
-            };
-            if let Err(error) = read {
-                let remedy = "check its permissions and depth; its files are left out";
-                summary.refuse(&path, format!("cannot be read: {error}"), remedy.into());
-            }
-            continue;
-        }
-        match file(&path, &key, kind, &entry) {
-            Ok(file) => found.push(file),
-            Err((problem, remedy)) => summary.refuse(&path, problem, remedy.into()),
-        }
-    }
-    Ok(())
-}
-
-fn file(
-    path: &Path,
-    key: &[u8],
-    kind: std::fs::FileType,
-    entry: &DirEntry,
-) -> Result<Found, (String, &'static str)> {
-    if kind.is_symlink() {
-        let remedy = "copy the file there: links are not followed";
-        return Err(("it is a symbolic link".into(), remedy));
-    }
-    if !kind.is_file() {
-        let remedy = "keep only regular files in the directory";
-        return Err(("it is not a regular file".into(), remedy));
-    }
-    let key = Key::parse(key)
-        .map_err(|error: key::KeyError| (format!("its path is no key: {error}"), "rename it"))?;
-    if media_type::is_active(key.as_str()) {
-        let problem = "a browser would run or render this type".to_owned();
-        return Err((problem, "leave it out: the cache serves media, not pages"));
-    }
-    let length = entry
-        .metadata()
-        .map_err(|error| (format!("cannot be read: {error}"), "check its permissions"))?;
-    Ok(Found {
-        path: path.to_owned(),
-        key,
-        length: length.len(),
-    })
 }
 
 #[cfg(test)]
@@ -156,7 +86,7 @@ mod tests {
     #[test]
     fn a_tree_that_is_too_deep_is_cut_and_named() {
         let dir = tempfile::tempdir().unwrap();
-        let deep: PathBuf = std::iter::repeat_n("d", DEPTH_MAX + 3).collect();
+        let deep: PathBuf = std::iter::repeat_n("d", 40).collect();
         std::fs::create_dir_all(dir.path().join(&deep)).unwrap();
         std::fs::write(dir.path().join(&deep).join("f.mp4"), "x").unwrap();
         let mut summary = Summary::default();
@@ -170,7 +100,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk1");
         std::fs::create_dir(&disk).unwrap();
-        std::fs::write(disk.join(layout::DISK_FILE), "{}").unwrap();
+        std::fs::write(disk.join(tree::CONTENT_DISK_FILE), "{}").unwrap();
         std::fs::write(dir.path().join("a.mp4"), "x").unwrap();
         let mut summary = Summary::default();
         assert_eq!(walk(dir.path(), &mut summary).unwrap().len(), 1);

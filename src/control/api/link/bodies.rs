@@ -107,8 +107,8 @@ where
         };
         match body::decode(&packed.bytes, packed.encoding, limits) {
             Ok(value) => return make(value),
-            Err(BodyError::TooLarge(_)) => packed.place = Some(place(shared)?),
-            Err(error @ BodyError::BadRequest(_)) => return Err(told(error)),
+            Err(error) if error.code() == Code::TooLarge => packed.place = Some(place(shared)?),
+            Err(error) => return Err(told(error)),
         }
     }
     let limits = shared.deps.bodies;

@@ -3,7 +3,7 @@
 //!
 //! I/O: binds, connects to and renames Unix sockets.
 
-use super::AdminError;
+use super::SocketError;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,28 +17,28 @@ use std::path::PathBuf;
 pub(super) const PATH_BYTES_MAX: usize = 103;
 
 /// Owner and group may give commands.
-pub(super) const FULL_MODE: u32 = 0o660;
+pub const FULL_MODE: u32 = 0o660;
 
 /// Everybody on the box may ask: the answers hold no secrets, and monitoring agents need no group.
-pub(super) const READ_ONLY_MODE: u32 = 0o666;
+pub const READ_ONLY_MODE: u32 = 0o666;
 
 /// A bound socket and the file that leads to it; the file goes with it.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: a file that another process put in our place is not ours to remove.
     identity: (u64, u64),
 }
 
-/// Binds `path` with `mode`.
-pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), AdminError> {
-    let failed = |error| AdminError::Socket {
+/// Binds `path` with `mode`. Non-blocking.
+pub fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), SocketError> {
+    let failed = |error| SocketError::Io {
         path: path.to_owned(),
         error,
     };
     if path.as_os_str().len() > PATH_BYTES_MAX {
         let path = path.to_owned();
-        return Err(AdminError::PathTooLong { path });
+        return Err(SocketError::PathTooLong { path });
     }
     refuse_if_taken(path)?;
     // Bound beside, given its mode, then renamed: the final name never leads to a socket with the
@@ -51,7 +51,7 @@ pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile),
         Ok(listener) => listener,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let path = path.to_owned();
-            return Err(AdminError::NoDirectory { path });
+            return Err(SocketError::NoDirectory { path });
         }
         Err(error) => return Err(failed(error)),
     };
@@ -74,16 +74,16 @@ pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile),
     }
 }
 
-fn refuse_if_taken(path: &Path) -> Result<(), AdminError> {
+fn refuse_if_taken(path: &Path) -> Result<(), SocketError> {
     let owned = || path.to_owned();
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
             let path = owned();
-            return Err(AdminError::Socket { path, error });
+            return Err(SocketError::Io { path, error });
         }
         Ok(about) if !about.file_type().is_socket() => {
-            return Err(AdminError::NotASocket { path: owned() });
+            return Err(SocketError::NotASocket { path: owned() });
         }
         Ok(_) => {}
     }
@@ -92,7 +92,7 @@ fn refuse_if_taken(path: &Path) -> Result<(), AdminError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full backlog (EAGAIN) and a refused permission both mean that somebody is there.
-        Ok(_) | Err(_) => Err(AdminError::InUse { path: owned() }),
+        Ok(_) | Err(_) => Err(SocketError::InUse { path: owned() }),
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         let error = bind(&path, FULL_MODE).unwrap_err();
-        assert!(matches!(error, AdminError::InUse { .. }), "{error}");
+        assert!(matches!(error, SocketError::InUse { .. }), "{error}");
         drop((listener, file));
         assert!(!path.exists());
     }
@@ -143,7 +143,7 @@ mod tests {
         let path = dir.path().join("oca.sock");
         std::fs::write(&path, "precious").unwrap();
         let error = bind(&path, FULL_MODE).unwrap_err();
-        assert!(matches!(error, AdminError::NotASocket { .. }), "{error}");
+        assert!(matches!(error, SocketError::NotASocket { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         std::fs::remove_file(&path).unwrap();
 
@@ -161,6 +161,6 @@ mod tests {
         assert!(error.to_string().contains("directory"), "{error}");
         let long = dir.path().join("x".repeat(120));
         let error = bind(&long, FULL_MODE).unwrap_err();
-        assert!(matches!(error, AdminError::PathTooLong { .. }), "{error}");
+        assert!(matches!(error, SocketError::PathTooLong { .. }), "{error}");
     }
 }

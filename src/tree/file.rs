@@ -1,6 +1,6 @@
-//! One file of the directory: read in order, and noticed when it changes under the reader.
+//! One file of a media tree: read in order, and noticed when it changes under the reader.
 //!
-//! I/O: reads a file of the operator's directory.
+//! I/O: reads a file of the operator's directory; blocks.
 
 use nix::fcntl::OFlag;
 use std::fs::File;
@@ -16,8 +16,9 @@ use std::path::PathBuf;
 /// One piece; the disk writes one while the next is read and hashed.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// A regular file that is open for reading.
 #[derive(Debug)]
-pub(super) struct Source {
+pub struct StableFile {
     path: PathBuf,
     file: File,
     stamp: Stamp,
@@ -35,8 +36,9 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+/// Why a file was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SourceError {
+pub enum FileError {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("it is not a regular file")]
@@ -45,18 +47,20 @@ pub(super) enum SourceError {
     Changed,
 }
 
-impl SourceError {
-    pub(super) fn remedy(&self) -> &'static str {
+impl FileError {
+    /// What the operator can do.
+    pub fn remedy(&self) -> &'static str {
         match self {
             Self::Io(_) => "check its permissions and the disk it is on",
             Self::Kind => "keep only regular files in the directory",
-            Self::Changed => "wait until its writer has finished, then prefill again",
+            Self::Changed => "wait until its writer has finished, then try again",
         }
     }
 }
 
-impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+impl StableFile {
+    /// Opens a regular file; neither follows a link nor waits for a FIFO.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
         // Not followed if it became a link since the walk; not waited for if it became a FIFO.
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = std::fs::OpenOptions::new()
@@ -65,7 +69,7 @@ impl Source {
             .open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(SourceError::Kind);
+            return Err(FileError::Kind);
         }
         Ok(Self {
             path: path.to_owned(),
@@ -75,39 +79,46 @@ impl Source {
         })
     }
 
-    pub(super) fn length(&self) -> u64 {
+    /// Bytes it had when it was opened.
+    pub fn length(&self) -> u64 {
         self.stamp.length
     }
 
     /// Seconds since the Unix epoch; earlier times count as the epoch.
-    pub(super) fn modified(&self) -> u64 {
+    pub fn modified(&self) -> u64 {
         u64::try_from(self.stamp.modified.0).unwrap_or(0)
     }
 
+    /// Nanoseconds since the Unix epoch, for comparing.
+    pub fn modified_ns(&self) -> i128 {
+        super::nanoseconds(self.stamp.modified)
+    }
+
     /// The next piece; `None` at the end. More bytes than the file had is a change.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, SourceError> {
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, FileError> {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         let most = PIECE_BYTES as u64;
         (&self.file).take(most).read_to_end(&mut piece)?;
         self.read += piece.len() as u64;
         if self.read > self.stamp.length {
-            return Err(SourceError::Changed);
+            return Err(FileError::Changed);
         }
         Ok((!piece.is_empty()).then_some(piece))
     }
 
     /// After the last piece: is it still the file that was opened, and was it read whole?
-    pub(super) fn check(&self) -> Result<(), SourceError> {
+    pub fn check(&self) -> Result<(), FileError> {
         let open = Stamp::of(&self.file.metadata()?);
         let named = Stamp::of(&std::fs::symlink_metadata(&self.path)?);
         if open == self.stamp && named == self.stamp && self.read == self.stamp.length {
             Ok(())
         } else {
-            Err(SourceError::Changed)
+            Err(FileError::Changed)
         }
     }
 
-    pub(super) fn rewind(&mut self) -> Result<(), SourceError> {
+    /// Back to the first byte.
+    pub fn rewind(&mut self) -> Result<(), FileError> {
         self.file.rewind()?;
         self.read = 0;
         Ok(())
@@ -133,9 +144,9 @@ mod tests {
     use std::time::Duration;
     use std::time::SystemTime;
 
-    fn read(source: &mut Source) -> Result<usize, SourceError> {
+    fn read(source: &mut StableFile) -> Result<usize, FileError> {
         let mut total = 0;
-        while let Some(piece) = source.next()? {
+        while let Some(piece) = source.next_piece()? {
             total += piece.len();
         }
         source.check().map(|()| total)
@@ -182,12 +193,15 @@ mod tests {
         ];
         for (what, spoil) in spoil {
             std::fs::write(&path, vec![0; 2_000_000]).unwrap();
-            assert_eq!(read(&mut Source::open(&path).unwrap()).unwrap(), 2_000_000);
-            let mut source = Source::open(&path).unwrap();
-            source.next().unwrap();
+            assert_eq!(
+                read(&mut StableFile::open(&path).unwrap()).unwrap(),
+                2_000_000
+            );
+            let mut source = StableFile::open(&path).unwrap();
+            source.next_piece().unwrap();
             spoil(&path);
             assert!(
-                matches!(read(&mut source), Err(SourceError::Changed)),
+                matches!(read(&mut source), Err(FileError::Changed)),
                 "{what}"
             );
         }
@@ -197,9 +211,9 @@ mod tests {
     fn a_link_and_a_fifo_are_not_opened() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("l")).unwrap();
-        assert!(Source::open(&dir.path().join("l")).is_err());
+        assert!(StableFile::open(&dir.path().join("l")).is_err());
         let fifo = dir.path().join("p");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(Source::open(&fifo), Err(SourceError::Kind)));
+        assert!(matches!(StableFile::open(&fifo), Err(FileError::Kind)));
     }
 }

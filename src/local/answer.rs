@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 
 /// An answer other than 200, with the sentence for the operator.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    pub(super) message: String,
+pub struct Failure {
+    pub status: StatusCode,
+    pub message: String,
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             message: message.into(),
@@ -33,7 +33,7 @@ impl IntoResponse for Failure {
 }
 
 /// 200. An object gets `"v":1`; anything else is wrapped into one as `value`.
-pub(super) fn ok(value: Value) -> Response {
+pub fn ok(value: Value) -> Response {
     let body = match value {
         Value::Object(mut members) => {
             members.insert("v".to_owned(), Value::from(1));
