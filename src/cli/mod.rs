@@ -77,6 +77,9 @@ enum Command {
     Prefill(prefill::PrefillArgs),
     /// Run the whole system on loopback and prove what it does.
     Demo(crate::demo::DemoArgs),
+    /// A router of the demo, started by it.
+    #[command(hide = true)]
+    DemoRouter { script: PathBuf },
     /// Print shell completions.
     Completions { shell: clap_complete::Shell },
     /// Write manual pages into a directory.
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::LogLevel { level, socket } => act::log_level(&level, &socket),
         Command::Prefill(args) => prefill::prefill(&args),
         Command::Demo(args) => crate::demo::run(&args),
+        Command::DemoRouter { script } => crate::demo::run_router(&script).map(|()| Exit::Ok),
         Command::Completions { shell } => extras::completions(shell),
         Command::Man { dir } => extras::man(&dir),
     };
