@@ -222,6 +222,7 @@ fn views(
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),
         config: Arc::new(move || shown_config(&effective)),
+        control: Arc::new(|| Value::Null),
         prefill: Arc::new(move || prefill.view()),
     }
 }

@@ -6,15 +6,15 @@
 //!
 //! I/O: the network through [`Client`], files and the store through what it is given.
 
+use super::handle::AdoptFn;
+use super::handle::HeldFn;
+use super::handle::InterfacesFn;
+use super::handle::ServeFn;
+use super::handle::SignedManifest;
 use super::report;
 use super::report::Moment;
 use super::schedule::Call;
 use super::schedule::Fault;
-use super::task::AdoptFn;
-use super::task::HeldFn;
-use super::task::InterfacesFn;
-use super::task::ServeFn;
-use super::task::SignedManifest;
 use crate::bgp;
 use crate::clock;
 use crate::clock::Boot;
@@ -107,22 +107,26 @@ impl CallError {
 
     /// Nobody answered who could be believed: the outage of a lease.
     pub(super) fn is_silence(&self) -> bool {
-        match self {
-            Self::Link(error) => match error {
-                LinkError::Unreachable(_) | LinkError::Authority(_) | LinkError::Protocol(_) => {
-                    true
-                }
-                LinkError::Refused { .. }
-                | LinkError::Rejected(_)
-                | LinkError::NotEnrolled
-                | LinkError::Identity(_) => false,
-            },
-            Self::NoToken
-            | Self::Token { .. }
-            | Self::Manifest(_)
-            | Self::Adopt(_)
-            | Self::Panicked(_) => false,
+        let Self::Link(error) = self else {
+            return false;
+        };
+        match error {
+            LinkError::Unreachable { .. }
+            | LinkError::Authority { .. }
+            | LinkError::Certificate { .. }
+            | LinkError::Protocol { .. } => true,
+            LinkError::Url(_)
+            | LinkError::Refused { .. }
+            | LinkError::Rejected { .. }
+            | LinkError::NotEnrolled
+            | LinkError::Identity(_)
+            | LinkError::Body(_) => false,
         }
+    }
+
+    /// The manifest is signed with a key that only a renewal brings.
+    pub(super) fn is_unknown_key(&self) -> bool {
+        matches!(self, Self::Manifest(ManifestError::UnknownKey(_)))
     }
 
     /// The control plane wants nothing from this box until an operator has acted.
@@ -141,7 +145,7 @@ impl CallError {
                 | Code::Busy
                 | Code::Internal,
             ) => false,
-            None => matches!(error, LinkError::Rejected(_)),
+            None => matches!(error, LinkError::Rejected { .. }),
         }
     }
 
@@ -157,29 +161,35 @@ impl CallError {
 
     fn is_passing(&self) -> bool {
         match self {
-            Self::Link(LinkError::Refused { code, .. }) => match code {
-                Code::Busy | Code::Internal | Code::WrongDigest | Code::WrongPosition => true,
-                Code::BadRequest
-                | Code::TooLarge
-                | Code::Identity
-                | Code::Token
-                | Code::Quarantined
-                | Code::NotFound => false,
-            },
-            Self::Link(LinkError::Unreachable(_) | LinkError::Protocol(_)) | Self::Panicked(_) => {
-                true
-            }
-            Self::Link(
-                LinkError::Authority(_)
-                | LinkError::Rejected(_)
-                | LinkError::NotEnrolled
-                | LinkError::Identity(_),
-            )
-            | Self::NoToken
-            | Self::Token { .. }
-            | Self::Manifest(_) => false,
+            Self::Link(error) => is_passing(error),
+            Self::Panicked(_) => true,
+            Self::NoToken | Self::Token { .. } | Self::Manifest(_) => false,
             Self::Adopt(error) => error.is_passing(),
         }
+    }
+}
+
+fn is_passing(error: &LinkError) -> bool {
+    match error {
+        LinkError::Refused { code, .. } => match code {
+            Code::Busy | Code::Internal | Code::WrongDigest | Code::WrongPosition => true,
+            Code::BadRequest
+            | Code::TooLarge
+            | Code::Identity
+            | Code::Token
+            | Code::Quarantined
+            | Code::NotFound => false,
+        },
+        // A certificate may be not valid yet on a box whose clock is not set yet.
+        LinkError::Unreachable { .. }
+        | LinkError::Certificate { .. }
+        | LinkError::Protocol { .. } => true,
+        LinkError::Url(_)
+        | LinkError::Authority { .. }
+        | LinkError::Rejected { .. }
+        | LinkError::NotEnrolled
+        | LinkError::Identity(_)
+        | LinkError::Body(_) => false,
     }
 }
 

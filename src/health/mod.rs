@@ -2,14 +2,16 @@
 //!
 //! `appliance` collects [`Facts`], asks [`decide`] and publishes the answer in its `watch`; nothing
 //! else may open or close a box. [`drain`] is the operator's wish, [`drain_file`] keeps it over a
-//! restart. The control plane's part: [`start`] runs `task`, which makes the `calls` that
+//! restart. The control plane's part: [`start`] (`handle`) runs `task`, which makes the `calls` that
 //! `schedule` decides on, holds the `lease`, composes each `report`, hears `news` of the other rooms
 //! and shows it all in a `view`.
 
 mod calls;
+mod complaints;
 pub mod drain;
 pub mod drain_file;
 mod gate;
+mod handle;
 pub mod lease;
 mod news;
 pub mod report;
@@ -23,15 +25,15 @@ pub use drain::Drain;
 pub use gate::Facts;
 pub use gate::decide;
 pub use gate::readable_disks;
-pub use task::AdoptFn;
-pub use task::Deps;
-pub use task::Handle;
-pub use task::HeldFn;
-pub use task::InterfacesFn;
-pub use task::ServeFn;
-pub use task::SignedManifest;
-pub use task::entropy;
-pub use task::start;
+pub use handle::AdoptFn;
+pub use handle::Deps;
+pub use handle::Handle;
+pub use handle::HeldFn;
+pub use handle::InterfacesFn;
+pub use handle::ServeFn;
+pub use handle::SignedManifest;
+pub use handle::entropy;
+pub use handle::start;
 pub use view::ControlView;
 pub use view::LinkState;
 

@@ -14,6 +14,9 @@ use super::calls;
 use super::calls::CallError;
 use super::calls::Outcome;
 use super::calls::ReportJob;
+use super::complaints::Complaints;
+use super::handle::Command;
+use super::handle::Deps;
 use super::lease::Lease;
 use super::news;
 use super::report;
@@ -22,104 +25,35 @@ use super::schedule::Certificate;
 use super::schedule::Input;
 use super::schedule::Pace;
 use super::schedule::Schedule;
-use super::view;
 use super::view::ControlView;
 use super::view::LinkState;
-use crate::bgp;
 use crate::clock;
 use crate::clock::Boot;
 use crate::clock::Instant;
 use crate::clock::Wall;
-use crate::gate::Gate;
-use crate::ids::BoxId;
-use crate::key::Key;
 use crate::link;
 use crate::link::client::Client;
-use crate::link::dial::Dial;
 use crate::link::identity::Standing;
-use crate::link::manifest::Verified;
 use crate::link::message::GateState;
 use crate::link::message::Orders;
-use crate::link::message::Position;
 use crate::link::steps::Outbox;
-use crate::prefix::Prefix;
-use crate::serve;
 use crate::store;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::Id;
-use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 /// Certificate and lease are looked at this often, whatever the schedule says: a machine that was
 /// suspended finds its lease ended this soon after it wakes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Commands waiting; there is one kind, and a second one means the same as the first.
-const COMMANDS_MAX: usize = 4;
-
 /// Numbers that every JSON reader can hold exactly.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// The same failure is logged again after so long.
-const LOG_AGAIN: Duration = Duration::from_secs(600);
-
-/// `store::Handle::held`.
-pub type HeldFn = Arc<dyn Fn() -> store::Held + Send + Sync>;
-
-/// `serve::Handle::view`.
-pub type ServeFn = Arc<dyn Fn() -> serve::View + Send + Sync>;
-
-/// [`report::interfaces`], or a fixed list.
-pub type InterfacesFn = Arc<dyn Fn() -> Vec<Prefix> + Send + Sync>;
-
-/// `store::Handle::adopt`; called on a blocking thread.
-pub type AdoptFn =
-    Arc<dyn Fn(SignedManifest) -> Result<store::Adopted, store::AdoptError> + Send + Sync>;
-
-/// A manifest that was verified for this box.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedManifest {
-    pub position: Position,
-    pub rows: Vec<(Key, store::Binding)>,
-}
-
-/// What the task needs from the wiring.
-#[derive(Clone)]
-pub struct Deps {
-    /// The box of the configuration: a certificate for another one is not used.
-    pub id: BoxId,
-    pub gate: watch::Receiver<Gate>,
-    pub store: watch::Receiver<Arc<store::View>>,
-    pub held: HeldFn,
-    pub adopt: AdoptFn,
-    /// `None` without BGP.
-    pub bgp: Option<watch::Receiver<Arc<bgp::Snapshot>>>,
-    pub serve: ServeFn,
-    pub interfaces: InterfacesFn,
-    pub dial: Arc<dyn Dial>,
-    /// Of boot id and jitter: [`entropy`] in the daemon.
-    pub seed: u64,
-}
-
-/// The link's control side, from outside. Stops with its last handle's drop or [`Handle::stop`].
-#[derive(Debug)]
-pub struct Handle {
-    view: watch::Receiver<Arc<ControlView>>,
-    commands: mpsc::Sender<Command>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
-    ReportNow,
-}
-
 /// Owner of everything.
-struct Task {
+pub(super) struct Task {
     config: link::Config,
     deps: Deps,
     client: Option<Arc<Client>>,
@@ -139,106 +73,51 @@ struct Task {
     view: ControlView,
     /// Some call's refusal that only an operator can end.
     banished: bool,
-    logged: Vec<(&'static str, Instant, String)>,
+    complaints: Complaints,
     publisher: watch::Sender<Arc<ControlView>>,
 }
 
-/// A seed that no other box has.
-pub fn entropy() -> u64 {
-    let mut bytes = [0; 8];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        // Better a seed that two boxes might share than none: it makes jitter and a boot id.
-        return clock::unix_seconds(clock::wall());
-    }
-    u64::from_le_bytes(bytes)
-}
-
-/// Starts the task on this runtime. Cannot fail: what is wrong with identity, token or control
-/// plane shows in the view, and is tried again.
-pub fn start(config: &link::Config, deps: Deps) -> Handle {
-    let mut random = fastrand::Rng::with_seed(deps.seed);
-    let view = ControlView {
-        state: LinkState::Connecting,
-        since: Some(clock::wall()),
-        url: config.url.clone(),
-        manifest_held: report::manifest(&deps.store.borrow()),
-        ..ControlView::default()
-    };
-    let publisher = watch::Sender::new(Arc::new(view.clone()));
-    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-    let pace = Pace {
-        report_every: config.report_every,
-        heartbeat_every: config.heartbeat_every,
-    };
-    let task = Task {
-        config: config.clone(),
-        client: None,
-        open_at: Some(clock::now()),
-        schedule: Schedule::new(pace, random.u64(..)),
-        lease: Lease::default(),
-        outbox: Some(Outbox::new(random.u64(1..EXACT_MAX))),
-        boot_id: format!("{:016x}{:016x}", random.u64(..), random.u64(..)),
-        random,
-        deps,
-        reports: 0,
-        heartbeats: 0,
-        running: JoinSet::new(),
-        kinds: Vec::new(),
-        view,
-        banished: false,
-        logged: Vec::new(),
-        publisher,
-    };
-    let view = task.publisher.subscribe();
-    Handle {
-        view,
-        commands: sender,
-        task: tokio::spawn(task.run(commands)),
-    }
-}
-
-impl Handle {
-    pub fn view(&self) -> Arc<ControlView> {
-        self.view.borrow().clone()
-    }
-
-    /// Told of each change: a lease that ends is one.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<ControlView>> {
-        self.view.clone()
-    }
-
-    /// A report at once, spaced as the schedule allows.
-    pub fn report_now(&self) {
-        // A full queue holds the same wish already.
-        let _ = self.commands.try_send(Command::ReportNow);
-    }
-
-    /// Until the control plane has taken `gate` in a report or heartbeat: for a box that stops.
-    /// May wait for ever.
-    pub async fn told(&self, gate: &Gate) {
-        let wanted = report::gate_state(gate);
-        let mut view = self.view.clone();
-        let told = |view: &Arc<ControlView>| view.told.as_ref() == Some(&wanted);
-        if view.wait_for(told).await.is_err() {
-            // The task is gone and will tell nobody.
-            std::future::pending::<()>().await;
+impl Task {
+    pub(super) fn new(
+        config: link::Config,
+        deps: Deps,
+        publisher: watch::Sender<Arc<ControlView>>,
+    ) -> Self {
+        let mut random = fastrand::Rng::with_seed(deps.seed);
+        let view = ControlView {
+            state: LinkState::Connecting,
+            since: Some(clock::wall()),
+            url: config.url.clone(),
+            manifest_held: report::manifest(&deps.store.borrow()),
+            ..ControlView::default()
+        };
+        publisher.send_replace(Arc::new(view.clone()));
+        let pace = Pace {
+            report_every: config.report_every,
+            heartbeat_every: config.heartbeat_every,
+        };
+        Self {
+            config,
+            client: None,
+            open_at: Some(clock::now()),
+            schedule: Schedule::new(pace, random.u64(..)),
+            lease: Lease::default(),
+            outbox: Some(Outbox::new(random.u64(1..EXACT_MAX))),
+            boot_id: format!("{:016x}{:016x}", random.u64(..), random.u64(..)),
+            random,
+            deps,
+            reports: 0,
+            heartbeats: 0,
+            running: JoinSet::new(),
+            kinds: Vec::new(),
+            view,
+            banished: false,
+            complaints: Complaints::default(),
+            publisher,
         }
     }
 
-    /// Ends the task; calls under way are dropped.
-    pub fn stop(&self) {
-        self.task.abort();
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Task {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let (mut gate, mut store) = (self.deps.gate.clone(), self.deps.store.clone());
         let mut bgp = self.deps.bgp.clone();
         let mut disks = news::Disks::of(&store.borrow_and_update());
@@ -414,7 +293,10 @@ impl Task {
             Outcome::panicked(call, clock::boot(), outbox, &problem)
         });
         match outcome {
-            Outcome::Opened(Ok(client)) => self.client = Some(Arc::new(client)),
+            Outcome::Opened(Ok(client)) => {
+                self.complaints.settle("identity");
+                self.client = Some(Arc::new(client));
+            }
             Outcome::Opened(Err(error)) => {
                 self.open_at = Some(clock::now() + calls::OPEN_AGAIN);
                 self.complain("identity", &error.to_string());
@@ -536,12 +418,8 @@ impl Task {
         if matches!(call, Call::Report | Call::Heartbeat | Call::Enrol) {
             self.banished = false;
         }
-        let name = call.as_str();
-        if let Some(at) = self.logged.iter().position(|(known, _, _)| *known == name) {
-            self.logged.swap_remove(at);
-            tracing::info!(call = name, "control plane: {name} works again");
-            self.view.last_error = self.logged.last().map(|(_, _, text)| text.clone());
-        }
+        self.complaints.settle(call.as_str());
+        self.view.last_error = self.complaints.last().map(str::to_owned);
     }
 
     fn failed(&mut self, call: Call, error: &CallError) {
@@ -551,22 +429,18 @@ impl Task {
         self.banished |= error.is_banishment();
         self.complain(call.as_str(), &error.to_string());
         self.input(Input::Failed(call, error.fault()));
+        if error.is_unknown_key() {
+            self.input(Input::Orders {
+                wanted: self.view.manifest_wanted,
+                renew: true,
+                report_now: false,
+            });
+        }
     }
 
-    /// Shows a failure, and logs it when it is another one or a long time has passed.
     fn complain(&mut self, what: &'static str, problem: &str) {
-        let (now, text) = (clock::now(), view::bounded(&format!("{what}: {problem}")));
-        let known = self.logged.iter().position(|(known, _, _)| *known == what);
-        let known = known.map(|at| self.logged.swap_remove(at));
-        let repeated = known.filter(|(_, at, known)| {
-            *known == text && now.saturating_duration_since(*at) < LOG_AGAIN
-        });
-        let at = repeated.map_or(now, |(_, at, _)| at);
-        if at == now {
-            tracing::warn!(call = what, "control plane: {text}");
-        }
-        self.view.last_error = Some(text.clone());
-        self.logged.push((what, at, text));
+        self.complaints.add(clock::now(), what, problem);
+        self.view.last_error = self.complaints.last().map(str::to_owned);
     }
 
     /// Publishes what is different, and says so when the lease ends or the state changes.
@@ -619,32 +493,5 @@ impl Task {
         } else {
             LinkState::Connecting
         }
-    }
-}
-
-impl From<Verified> for SignedManifest {
-    fn from(verified: Verified) -> Self {
-        let rows = verified.keys.into_iter().map(|row| {
-            let binding = store::Binding {
-                digest: row.digest,
-                length: row.length,
-                last_modified: row.last_modified,
-                rank: row.rank,
-            };
-            (row.key, binding)
-        });
-        Self {
-            position: verified.position,
-            rows: rows.collect(),
-        }
-    }
-}
-
-impl fmt::Debug for Deps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deps")
-            .field("id", &self.id)
-            .field("dial", &self.dial)
-            .finish_non_exhaustive()
     }
 }
