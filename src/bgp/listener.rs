@@ -184,7 +184,7 @@ mod tests {
         let (third, mut at_third) = door(&twin("right", "203.0.113.2"));
         let mut doors = vec![first, second, third];
         let now = clock::now();
-        let mut admitted = |remote, local| admit(link(remote, local), &doors, now);
+        let admitted = |remote, local| admit(link(remote, local), &doors, now);
         assert_eq!(admitted("192.0.2.99", "203.0.113.1"), Err(Refusal::Unknown));
         assert_eq!(admitted("198.51.100.1", "203.0.113.9"), Err(Refusal::Unknown));
         assert_eq!(admitted("192.0.2.1", "203.0.113.1"), Ok(()));

@@ -149,4 +149,6 @@ pub fn decode(bytes: &[u8], session: Option<&Negotiated>) -> Result<Message, Not
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
