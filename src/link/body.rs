@@ -4,10 +4,32 @@
 //! because somebody claims a size; what is too large is refused while it streams.
 
 use super::message::Code;
+use crate::help::printable;
 use bytes::Bytes;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+use std::pin::pin;
+
+/// History that a sender may refer back to, as a power of two: the 8 MiB that RFC 8878 section
+/// 3.1.1.1.2 asks every decoder to support, and no more.
+pub const WINDOW_LOG_MAX: u32 = 23;
+
+/// Bodies up to this size are parsed from one piece of memory, which is several times faster;
+/// larger ones as they are decompressed, so that a bomb costs no more than this.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// Between the decompressor and the parser.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Level 3 is zstd's own default: 200 MB of a large catalogue in about a second.
+const ZSTD_LEVEL: i32 = 3;
 
 /// How much of a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,17 +50,43 @@ pub enum Encoding {
 /// Why a body was not read. The message says where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    #[error("{0}")]
-    TooLarge(String),
-    #[error("{0}")]
-    BadRequest(String),
+    #[error("the body has more than the {limit} {what} bytes that are allowed (at byte {at})")]
+    TooLarge {
+        what: &'static str,
+        limit: u64,
+        at: u64,
+    },
+    #[error("the body was cut or broke off at byte {at}: {problem}")]
+    Broken { at: u64, problem: String },
+    #[error("the body is not zstd from byte {at} on: {problem}")]
+    Zstd { at: u64, problem: String },
+    #[error("the body is not what the contract says: {0}")]
+    Json(String),
+    #[error("`Content-Encoding: {0}` is not known; send zstd or none")]
+    Encoding(String),
+}
+
+/// The text of a body as it is decompressed, counted and cut at the limit.
+pub(super) struct Text<'a> {
+    source: Source<'a>,
+    limits: Limits,
+    /// Bytes of text so far.
+    read: u64,
+    compressed: u64,
+}
+
+enum Source<'a> {
+    Plain(&'a [u8]),
+    Zstd(zstd::Decoder<'static, &'a [u8]>),
 }
 
 impl BodyError {
     pub fn code(&self) -> Code {
         match self {
-            Self::TooLarge(_) => Code::TooLarge,
-            Self::BadRequest(_) => Code::BadRequest,
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::Broken { .. } | Self::Zstd { .. } | Self::Json(_) | Self::Encoding(_) => {
+                Code::BadRequest
+            }
         }
     }
 }
@@ -46,33 +94,153 @@ impl BodyError {
 impl Encoding {
     /// Of the `Content-Encoding` header's value; none is plain.
     pub fn of(header: Option<&[u8]>) -> Result<Self, BodyError> {
-        match header {
-            None | Some(b"identity" | b"") => Ok(Self::Plain),
-            Some(b"zstd") => Ok(Self::Zstd),
-            Some(_) => Err(BodyError::BadRequest("encoding".to_owned())),
+        match header.map(<[u8]>::trim_ascii) {
+            None => Ok(Self::Plain),
+            Some(name) if name.eq_ignore_ascii_case(b"identity") => Ok(Self::Plain),
+            Some(name) if name.eq_ignore_ascii_case(b"zstd") => Ok(Self::Zstd),
+            Some(name) => Err(BodyError::Encoding(printable(name, 40))),
         }
     }
 }
 
-/// zstd-compressed JSON.
-pub fn encode(_body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
-    Ok(Vec::new())
+/// zstd-compressed JSON. Fails only for values that JSON cannot say.
+pub fn encode(body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
+    let failed = |error: io::Error| BodyError::Json(error.to_string());
+    let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(failed)?;
+    serde_json::to_writer(io::BufWriter::new(&mut encoder), body)
+        .map_err(|error| BodyError::Json(error.to_string()))?;
+    encoder.finish().map_err(failed)
 }
 
 /// Collects a body as it comes, at most `limit` bytes.
-pub async fn collect<B>(_body: B, _limit: u64) -> Result<Bytes, BodyError>
+pub async fn collect<B>(body: B, limit: u64) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
-    B::Error: std::fmt::Display,
+    B::Error: fmt::Display,
 {
-    std::future::ready(Ok(Bytes::new())).await
+    let too_large = |at: u64| BodyError::TooLarge {
+        what: "compressed",
+        limit,
+        at,
+    };
+    // Of `Content-Length`, where there is one: refused before it is sent.
+    if body.size_hint().lower() > limit {
+        return Err(too_large(0));
+    }
+    let mut body = pin!(body);
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let at = collected.len() as u64;
+        let frame = frame.map_err(|error| BodyError::Broken {
+            at,
+            problem: printable(error.to_string().as_bytes(), 200),
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if at + data.len() as u64 > limit {
+            return Err(too_large(at));
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
 }
 
 /// Reads a collected body. CPU-bound: large ones are not for a runtime's thread.
 pub fn decode<T: DeserializeOwned>(
     bytes: &[u8],
-    _encoding: Encoding,
-    _limits: Limits,
+    encoding: Encoding,
+    limits: Limits,
 ) -> Result<T, BodyError> {
-    serde_json::from_slice(bytes).map_err(|error| BodyError::BadRequest(error.to_string()))
+    let mut text = Text::new(bytes, encoding, limits)?;
+    let mut head = Vec::new();
+    let read = (&mut text).take(WHOLE_BYTES_MAX).read_to_end(&mut head);
+    read.map_err(|error| text.explain(&error))?;
+    if (head.len() as u64) < WHOLE_BYTES_MAX {
+        return serde_json::from_slice(&head).map_err(|error| not_json(&error));
+    }
+    let whole = head.as_slice().chain(&mut text);
+    let parsed = serde_json::from_reader(BufReader::with_capacity(BUFFER_BYTES, whole));
+    parsed.map_err(|error| match error.io_error_kind() {
+        Some(kind) => text.explain(&io::Error::new(kind, error.to_string())),
+        None => not_json(&error),
+    })
 }
+
+/// The parser's own words carry line and column; our senders write one line, so that the column is
+/// the byte.
+fn not_json(error: &serde_json::Error) -> BodyError {
+    BodyError::Json(printable(error.to_string().as_bytes(), 300))
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn new(
+        bytes: &'a [u8],
+        encoding: Encoding,
+        limits: Limits,
+    ) -> Result<Self, BodyError> {
+        let compressed = bytes.len() as u64;
+        if compressed > limits.compressed {
+            return Err(BodyError::TooLarge {
+                what: "compressed",
+                limit: limits.compressed,
+                at: limits.compressed,
+            });
+        }
+        let source = match encoding {
+            Encoding::Plain => Source::Plain(bytes),
+            Encoding::Zstd => Source::Zstd(decoder(bytes).map_err(|error| BodyError::Zstd {
+                at: 0,
+                problem: error.to_string(),
+            })?),
+        };
+        Ok(Self {
+            source,
+            limits,
+            read: 0,
+            compressed,
+        })
+    }
+
+    /// What a failed read of this text means.
+    pub(super) fn explain(&self, error: &io::Error) -> BodyError {
+        if self.read > self.limits.decompressed {
+            return BodyError::TooLarge {
+                what: "decompressed",
+                limit: self.limits.decompressed,
+                at: self.limits.decompressed,
+            };
+        }
+        let left = match &self.source {
+            Source::Plain(rest) => rest.len(),
+            Source::Zstd(decoder) => decoder.get_ref().len(),
+        };
+        BodyError::Zstd {
+            at: self.compressed.saturating_sub(left as u64),
+            problem: printable(error.to_string().as_bytes(), 200),
+        }
+    }
+}
+
+impl Read for Text<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = match &mut self.source {
+            Source::Plain(rest) => rest.read(into),
+            Source::Zstd(decoder) => decoder.read(into),
+        }?;
+        self.read += got as u64;
+        if self.read > self.limits.decompressed {
+            return Err(io::Error::other("more text than is allowed"));
+        }
+        Ok(got)
+    }
+}
+
+fn decoder(bytes: &[u8]) -> io::Result<zstd::Decoder<'static, &[u8]>> {
+    let mut decoder = zstd::Decoder::with_buffer(bytes)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(decoder)
+}
+
+#[cfg(test)]
+mod tests;

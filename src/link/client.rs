@@ -7,124 +7,309 @@
 //! I/O: dials through [`Dial`], waits for answers, keeps issued certificates.
 
 use super::Config;
+use super::body;
+use super::body::Encoding;
+use super::body::Limits;
+use super::connection::Answer;
+use super::connection::Call;
+use super::connection::Connection;
+use super::connection::Endpoint;
+use super::connection::Failed;
 use super::dial::Dial;
 use super::identity::Identity;
 use super::identity::IdentityError;
+use super::manifest;
 use super::manifest::Verifier;
-use super::message::Code;
+use super::message::Enrol;
+use super::message::Enrolled;
 use super::message::Heartbeat;
 use super::message::HeartbeatReply;
 use super::message::Position;
+use super::message::Refusal;
+use super::message::Renew;
 use super::message::Report;
 use super::message::ReportReply;
+use super::message::VERSION;
+use crate::clock;
+use crate::help::printable;
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::Method;
+use hyper::StatusCode;
+use hyper::header;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
+
+pub use super::error::LinkError;
+
+/// Shorter than the time between two of them.
+const HEARTBEAT_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// 64 MiB at 5 Mb/s, the poorest uplink that a box is placed behind.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A certificate is made in milliseconds; the rest is waiting for the database.
+const ENROL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A hundred megabytes and more.
+const MANIFEST_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Replies are a few hundred bytes, an issued chain a few thousand.
+const REPLY_LIMITS: Limits = Limits {
+    compressed: 256 * 1024,
+    decompressed: 1024 * 1024,
+};
+
+/// A control plane that asks for a longer silence does not mean it.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// One box's link. Share it in an `Arc`; heartbeats and everything else do not wait for each other.
 #[derive(Debug)]
 pub struct Client {
-    identity: Identity,
-    _dial: Arc<dyn Dial>,
+    endpoint: Endpoint,
+    dial: Arc<dyn Dial>,
+    identity: Mutex<Identity>,
+    beats: Lane,
+    work: Lane,
 }
 
-/// Why a call failed: whose fault it is and what next.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    #[error("the control plane refuses: {message}")]
-    Refused {
-        code: Code,
-        message: String,
-        /// Not before.
-        retry_after: Option<Duration>,
-    },
-    /// No answer: the network, or a control plane that is down.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Not the control plane that provisioning pins, or one that we cannot believe.
-    #[error("{0}")]
-    Authority(String),
-    /// It does not take our certificate.
-    #[error("{0}")]
-    Rejected(String),
-    #[error("this box is not enrolled; it needs a token")]
-    NotEnrolled,
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// An answer that is not in the contract.
-    #[error("{0}")]
-    Protocol(String),
-}
-
-impl LinkError {
-    /// The control plane's word for it.
-    pub fn code(&self) -> Option<Code> {
-        match self {
-            Self::Refused { code, .. } => Some(*code),
-            Self::Unreachable(_)
-            | Self::Authority(_)
-            | Self::Rejected(_)
-            | Self::NotEnrolled
-            | Self::Identity(_)
-            | Self::Protocol(_) => None,
-        }
-    }
-
-    /// When the control plane wants to hear of us again.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unreachable(_)
-            | Self::Authority(_)
-            | Self::Rejected(_)
-            | Self::NotEnrolled
-            | Self::Identity(_)
-            | Self::Protocol(_) => None,
-        }
-    }
-}
+/// A place for one kept connection, used by one call at a time.
+type Lane = tokio::sync::Mutex<Option<Connection>>;
 
 impl Client {
     pub fn new(
-        _config: &Config,
+        config: &Config,
         identity: Identity,
         dial: Arc<dyn Dial>,
     ) -> Result<Self, LinkError> {
         Ok(Self {
-            identity,
-            _dial: dial,
+            endpoint: Endpoint::parse(&config.url)?,
+            dial,
+            identity: Mutex::new(identity),
+            beats: Lane::default(),
+            work: Lane::default(),
         })
     }
 
     /// As it is: enrolled or not, with its key and its certificate's times.
     pub fn identity(&self) -> Identity {
-        self.identity.clone()
+        let identity = self.identity.lock();
+        identity.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// For manifests, with the keys that the enrolment brought.
     pub fn verifier(&self) -> Result<Verifier, LinkError> {
-        Err(LinkError::NotEnrolled)
+        let identity = self.identity();
+        let credentials = identity.credentials().ok_or(LinkError::NotEnrolled)?;
+        Verifier::new(&credentials.manifest_keys)
+            .map_err(|error| IdentityError::Certificate(error.to_string()).into())
     }
 
     /// Redeems the one-time token. A lost reply is repeated with the same key and token.
-    pub async fn enrol(&self, _token: &str) -> Result<(), LinkError> {
-        std::future::ready(Err(LinkError::NotEnrolled)).await
+    pub async fn enrol(&self, token: &str) -> Result<(), LinkError> {
+        let identity = self.identity();
+        let request = Enrol {
+            v: VERSION,
+            token: token.trim().to_owned(),
+            csr: identity.csr()?,
+        };
+        let call = post("/v1/enrol", plain(&request)?);
+        let asked = async {
+            let endpoint = &self.endpoint;
+            let mut connection =
+                Connection::open(endpoint, self.dial.as_ref(), &identity, false).await?;
+            connection.exchange(&call).await.map_err(Failed::into_inner)
+        };
+        let answer = self.in_time(ENROL_TIME_MAX, asked).await?;
+        let enrolled: Enrolled = self.reply(&answer)?;
+        self.accept(enrolled).await
     }
 
     /// A fresh certificate for the same key.
     pub async fn renew(&self) -> Result<(), LinkError> {
-        std::future::ready(Err(LinkError::NotEnrolled)).await
+        let request = Renew {
+            v: VERSION,
+            csr: self.identity().csr()?,
+        };
+        let call = post("/v1/renew", plain(&request)?);
+        let answer = self.call(&self.work, ENROL_TIME_MAX, &call).await?;
+        let enrolled: Enrolled = self.reply(&answer)?;
+        self.accept(enrolled).await
     }
 
-    pub async fn report(&self, _report: Arc<Report>) -> Result<ReportReply, LinkError> {
-        std::future::ready(Err(LinkError::NotEnrolled)).await
+    /// Compresses on a thread of its own: a full catalogue takes a second.
+    pub async fn report(&self, report: Arc<Report>) -> Result<ReportReply, LinkError> {
+        let encoded = tokio::task::spawn_blocking(move || body::encode(&*report)).await;
+        let encoded = encoded
+            .map_err(|error| LinkError::Body(body::BodyError::Json(error.to_string())))?
+            .map_err(LinkError::Body)?;
+        let call = Call {
+            encoding: Encoding::Zstd,
+            ..post("/v1/report", encoded.into())
+        };
+        let answer = self.call(&self.work, REPORT_TIME_MAX, &call).await?;
+        let reply: ReportReply = self.reply(&answer)?;
+        self.known_version(reply.v).map(|()| reply)
     }
 
-    pub async fn heartbeat(&self, _heartbeat: &Heartbeat) -> Result<HeartbeatReply, LinkError> {
-        std::future::ready(Err(LinkError::NotEnrolled)).await
+    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatReply, LinkError> {
+        let call = post("/v1/heartbeat", plain(heartbeat)?);
+        let answer = self.call(&self.beats, HEARTBEAT_TIME_MAX, &call).await?;
+        let reply: HeartbeatReply = self.reply(&answer)?;
+        self.known_version(reply.v).map(|()| reply)
     }
 
     /// The signed body for [`Verifier::verify`]; `None` when `have` is what there is.
-    pub async fn manifest(&self, _have: Option<Position>) -> Result<Option<Vec<u8>>, LinkError> {
-        std::future::ready(Err(LinkError::NotEnrolled)).await
+    pub async fn manifest(&self, have: Option<Position>) -> Result<Option<Vec<u8>>, LinkError> {
+        let call = Call {
+            method: Method::GET,
+            if_none_match: have.map(|position| position.etag()),
+            answer_limit: manifest::LIMITS.compressed,
+            ..post("/v1/manifest", Bytes::new())
+        };
+        let answer = self.call(&self.work, MANIFEST_TIME_MAX, &call).await?;
+        match answer.status {
+            StatusCode::NOT_MODIFIED => Ok(None),
+            StatusCode::OK => Ok(Some(answer.body.into())),
+            _ => Err(self.refused(&answer)),
+        }
     }
+
+    /// Over the kept connection of a lane, or a fresh one.
+    async fn call(&self, lane: &Lane, time: Duration, call: &Call) -> Result<Answer, LinkError> {
+        let exchange = async {
+            let mut slot = lane.lock().await;
+            let identity = self.identity();
+            // Taken out: a call that is given up midway leaves no connection in an unknown state.
+            let kept = slot.take().filter(|kept| kept.is_good_for(&identity));
+            if let Some(mut kept) = kept {
+                match kept.exchange(call).await {
+                    Ok(answer) => {
+                        *slot = Some(kept);
+                        return Ok(answer);
+                    }
+                    Err(Failed::Answering(error)) => return Err(error),
+                    Err(Failed::Unanswered(error)) => {
+                        tracing::debug!(%error, "a kept connection had ended; dialling again");
+                    }
+                }
+            }
+            let dial = self.dial.as_ref();
+            let mut fresh = Connection::open(&self.endpoint, dial, &identity, true).await?;
+            let answer = fresh.exchange(call).await.map_err(Failed::into_inner)?;
+            *slot = Some(fresh);
+            Ok(answer)
+        };
+        self.in_time(time, exchange).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        clock::within(time, work).await.unwrap_or_else(|_| {
+            Err(LinkError::Unreachable {
+                url: self.endpoint.url.clone(),
+                problem: format!("no complete answer within {time:?}"),
+            })
+        })
+    }
+
+    /// Keeps what was issued, on a thread that may wait for the disk.
+    async fn accept(&self, enrolled: Enrolled) -> Result<(), LinkError> {
+        self.known_version(enrolled.v)?;
+        let mut identity = self.identity();
+        let accepted = tokio::task::spawn_blocking(move || {
+            identity.accept(&enrolled)?;
+            Ok::<_, IdentityError>(identity)
+        });
+        let identity = accepted
+            .await
+            .map_err(|error| IdentityError::Library(error.to_string()))??;
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        Ok(())
+    }
+
+    fn reply<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, LinkError> {
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(answer));
+        }
+        decode(answer).map_err(|error| self.protocol(error.to_string()))
+    }
+
+    fn refused(&self, answer: &Answer) -> LinkError {
+        let Ok(refusal) = decode::<Refusal>(answer) else {
+            let status = answer.status;
+            return self.protocol(format!("status {status} without a refusal in the body"));
+        };
+        LinkError::Refused {
+            url: self.endpoint.url.clone(),
+            code: refusal.error.code,
+            message: printable(refusal.error.message.as_bytes(), 500),
+            retry_after: retry_after(&answer.headers),
+        }
+    }
+
+    fn known_version(&self, v: u64) -> Result<(), LinkError> {
+        if v == VERSION {
+            Ok(())
+        } else {
+            Err(self.protocol(format!("version {v} in a reply; this box speaks {VERSION}")))
+        }
+    }
+
+    fn protocol(&self, problem: String) -> LinkError {
+        LinkError::Protocol {
+            url: self.endpoint.url.clone(),
+            problem,
+        }
+    }
+}
+
+impl Failed {
+    fn into_inner(self) -> LinkError {
+        match self {
+            Self::Unanswered(error) | Self::Answering(error) => error,
+        }
+    }
+}
+
+fn post(path: &'static str, body: Bytes) -> Call {
+    Call {
+        method: Method::POST,
+        path,
+        if_none_match: None,
+        body,
+        encoding: Encoding::Plain,
+        answer_limit: REPLY_LIMITS.compressed,
+    }
+}
+
+/// Small bodies are not worth a compressor's set-up on either side.
+fn plain(body: &impl Serialize) -> Result<Bytes, LinkError> {
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|error| LinkError::Body(body::BodyError::Json(error.to_string())))
+}
+
+fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, body::BodyError> {
+    let header = answer.headers.get(header::CONTENT_ENCODING);
+    let encoding = Encoding::of(header.map(header::HeaderValue::as_bytes))?;
+    body::decode(&answer.body, encoding, REPLY_LIMITS)
+}
+
+/// Whole seconds (RFC 9110 section 10.2.3); a date is not in the contract.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }

@@ -11,6 +11,7 @@ use crate::route::Class;
 use crate::route::Filtered;
 use serde::Deserialize;
 use serde::Serialize;
+use std::fmt;
 use std::net::IpAddr;
 
 /// The version in every body.
@@ -53,7 +54,7 @@ pub struct GateState {
 /// the empty set: `added` is then everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
-    /// Positions of different epochs cannot be compared. A box draws one a boot.
+    /// Positions of different epochs cannot be compared. A box draws one a boot, below 2^53.
     pub epoch: u64,
     pub from: u64,
     pub to: u64,
@@ -297,6 +298,73 @@ pub enum Code {
     Busy,
     /// The control plane's own fault.
     Internal,
+}
+
+impl Refusal {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            v: VERSION,
+            error: Problem {
+                code,
+                message: message.into(),
+            },
+        }
+    }
+}
+
+impl Code {
+    /// The HTTP status that a refusal with this code has.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Identity | Self::Token | Self::Quarantined => 403,
+            Self::NotFound => 404,
+            Self::WrongDigest | Self::WrongPosition => 409,
+            Self::TooLarge => 413,
+            Self::Busy => 429,
+            Self::Internal => 500,
+        }
+    }
+
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::TooLarge => "too-large",
+            Self::WrongDigest => "wrong-digest",
+            Self::WrongPosition => "wrong-position",
+            Self::Identity => "identity",
+            Self::Token => "token",
+            Self::Quarantined => "quarantined",
+            Self::NotFound => "not-found",
+            Self::Busy => "busy",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Position {
+    /// `"<epoch>.<generation>"`, as `ETag` and `If-None-Match` carry it.
+    pub fn etag(&self) -> String {
+        format!("\"{self}\"")
+    }
+
+    /// `None` for anything that [`Position::etag`] would not write.
+    pub fn from_etag(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?.trim();
+        let (epoch, generation) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
+        let position = Self {
+            epoch: epoch.parse().ok()?,
+            generation: generation.parse().ok()?,
+        };
+        (position.etag() == text).then_some(position)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.generation)
+    }
 }
 
 impl Envelope {

@@ -8,12 +8,16 @@
 
 pub mod body;
 pub mod client;
+mod connection;
 pub mod dial;
+mod error;
+mod hex;
 pub mod identity;
 pub mod manifest;
 pub mod message;
 pub mod steps;
 pub mod timing;
+mod trust;
 
 use serde::Serialize;
 use std::path::PathBuf;

@@ -1,7 +1,9 @@
 //! Steps between positions of a set: what a box sends of its catalogue and routes, and how the
 //! control plane checks it before it believes it. Sans-IO.
 //!
-//! A position is a generation plus one, so that position 0 is always the empty set.
+//! `health` keeps an [`Outbox`] a boot; the control plane's `fleet` keeps a [`Place`] a box and set
+//! and calls [`take_catalogue`] and [`take_routes`]. A position is a generation plus one, so that
+//! position 0 is always the empty set.
 
 use super::message::Ack;
 use super::message::Acked;
@@ -10,14 +12,31 @@ use super::message::Code;
 use super::message::RouteGroup;
 use super::message::Routes;
 use crate::object::Digest;
+use crate::route::Attributes;
+use crate::route::Class;
+use crate::route::Filtered;
 use crate::route::Route;
 use crate::set_hash::SetHash;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The greatest integer that every JSON reader has exactly (RFC 8259 section 6).
+const EPOCH_MAX: u64 = (1 << 53) - 1;
 
 /// The sender's side: the box.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     epoch: u64,
     acked: Acked,
+    /// Of the last catalogue, so that an unchanged one is not counted again.
+    catalogue: Option<Known>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    generation: u64,
+    count: u64,
+    hash: SetHash,
 }
 
 /// What the receiver knows of the set it holds.
@@ -33,7 +52,7 @@ pub struct Place {
 pub enum Step<T> {
     /// What is held is what there is.
     Same,
-    /// Forget what is held; this is everything.
+    /// Forget what is held; this is everything, sorted.
     Whole { place: Place, items: Vec<T> },
     /// Change what is held.
     Change {
@@ -43,30 +62,73 @@ pub enum Step<T> {
     },
 }
 
-/// Why a step was refused. What was held stays.
+/// Why a step was refused. What was held stays; the box sends everything with its next report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    #[error("{0}")]
-    WrongPosition(String),
-    #[error("{0}")]
-    WrongDigest(String),
+    #[error(
+        "the step of the {set} goes from {from} to {to} of epoch {epoch}, but {held} is held; \
+         send a step from 0"
+    )]
+    Position {
+        set: &'static str,
+        epoch: u64,
+        from: u64,
+        to: u64,
+        held: Held,
+    },
+    #[error("the {set} step says that the set has {claimed} items, but it has {counted}")]
+    Count {
+        set: &'static str,
+        claimed: u64,
+        counted: u64,
+    },
+    #[error("the {set} step names an item twice, or removes from nothing")]
+    NoSet { set: &'static str },
+    #[error("the set hash of the {set} is {claimed}, but that of the items is {computed}")]
+    Digest {
+        set: &'static str,
+        claimed: Digest,
+        computed: Digest,
+    },
+}
+
+/// For messages: what the receiver has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held(Option<Ack>);
+
+/// A step without its items: the same for both sets.
+struct Claim {
+    set: &'static str,
+    epoch: u64,
+    from: u64,
+    to: u64,
+    count: u64,
+    digest: Digest,
+}
+
+enum Kind {
+    Same,
+    Whole,
+    Change(Place),
 }
 
 impl StepError {
     pub fn code(&self) -> Code {
         match self {
-            Self::WrongPosition(_) => Code::WrongPosition,
-            Self::WrongDigest(_) => Code::WrongDigest,
+            Self::Position { .. } => Code::WrongPosition,
+            Self::Count { .. } | Self::NoSet { .. } | Self::Digest { .. } => Code::WrongDigest,
         }
     }
 }
 
 impl Outbox {
-    /// `epoch`: drawn at random, once a boot.
-    pub fn new(epoch: u64) -> Self {
+    /// `drawn`: a random number, once a boot. The epoch is its lower 53 bits, so that no reader of
+    /// JSON has to round it.
+    pub fn new(drawn: u64) -> Self {
         Self {
-            epoch,
+            epoch: drawn & EPOCH_MAX,
             acked: Acked::default(),
+            catalogue: None,
         }
     }
 
@@ -80,53 +142,266 @@ impl Outbox {
         self.acked = Acked::default();
     }
 
-    /// The step from what was acknowledged to `items`, which are read only if they are needed.
-    pub fn catalogue<I>(&self, generation: u64, items: impl FnOnce() -> I) -> Catalogue
+    /// The step from what was acknowledged to the items of this generation; `items` is called only
+    /// when they are needed.
+    pub fn catalogue<I>(&mut self, generation: u64, items: impl FnOnce() -> I) -> Catalogue
     where
         I: IntoIterator<Item = Digest>,
     {
-        let added: Vec<Digest> = items().into_iter().collect();
+        let (from, to) = self.span(self.acked.catalogue, generation);
+        let known = self
+            .catalogue
+            .filter(|known| known.generation == generation);
+        let (known, added) = match known {
+            Some(known) if from == to => (known, Vec::new()),
+            Some(_) | None => {
+                let added: Vec<Digest> = items().into_iter().collect();
+                let known = Known {
+                    generation,
+                    count: added.len() as u64,
+                    hash: SetHash::of(added.iter().map(|digest| digest.0)),
+                };
+                (known, added)
+            }
+        };
+        self.catalogue = Some(known);
         Catalogue {
             epoch: self.epoch,
-            from: 0,
-            to: generation + 1,
-            count: added.len() as u64,
-            digest: SetHash::default().digest(),
-            added,
+            from,
+            to,
+            count: known.count,
+            digest: known.hash.digest(),
+            added: if from == to { Vec::new() } else { added },
             removed: Vec::new(),
         }
     }
 
-    /// The step from what was acknowledged to `routes`, whose set hash is known.
+    /// The same of the routes.
     pub fn routes(&self, generation: u64, hash: &SetHash, routes: &[Route]) -> Routes {
+        let (from, to) = self.span(self.acked.routes, generation);
         Routes {
             epoch: self.epoch,
-            from: 0,
-            to: generation + 1,
+            from,
+            to,
             count: routes.len() as u64,
             digest: hash.digest(),
-            added: group(routes),
+            added: if from == to {
+                Vec::new()
+            } else {
+                group(routes)
+            },
             removed: Vec::new(),
+        }
+    }
+
+    fn span(&self, acked: Option<Ack>, generation: u64) -> (u64, u64) {
+        let to = generation.saturating_add(1);
+        let here = Ack {
+            epoch: self.epoch,
+            position: to,
+        };
+        if acked == Some(here) {
+            (to, to)
+        } else {
+            (0, to)
         }
     }
 }
 
 /// Checks a step of a catalogue against what is held.
-pub fn take_catalogue(_held: Option<&Place>, _step: &Catalogue) -> Result<Step<Digest>, StepError> {
-    Ok(Step::Same)
+pub fn take_catalogue(held: Option<&Place>, step: &Catalogue) -> Result<Step<Digest>, StepError> {
+    let claim = Claim {
+        set: "catalogue",
+        epoch: step.epoch,
+        from: step.from,
+        to: step.to,
+        count: step.count,
+        digest: step.digest,
+    };
+    let (added, removed) = (step.added.clone(), step.removed.clone());
+    claim.take(held, added, removed, |hash, item, adds| {
+        if adds {
+            hash.add(&item.0);
+        } else {
+            hash.remove(&item.0);
+        }
+    })
 }
 
 /// Checks a step of the routes against what is held.
-pub fn take_routes(_held: Option<&Place>, _step: &Routes) -> Result<Step<Route>, StepError> {
-    Ok(Step::Same)
+pub fn take_routes(held: Option<&Place>, step: &Routes) -> Result<Step<Route>, StepError> {
+    let claim = Claim {
+        set: "routes",
+        epoch: step.epoch,
+        from: step.from,
+        to: step.to,
+        count: step.count,
+        digest: step.digest,
+    };
+    let (added, removed) = (ungroup(&step.added), ungroup(&step.removed));
+    claim.take(held, added, removed, |hash, route, adds| {
+        let line = route.canonical();
+        if adds {
+            hash.add(line.as_bytes());
+        } else {
+            hash.remove(line.as_bytes());
+        }
+    })
+}
+
+impl Claim {
+    fn take<T: Ord>(
+        &self,
+        held: Option<&Place>,
+        mut added: Vec<T>,
+        mut removed: Vec<T>,
+        change: impl Fn(&mut SetHash, &T, bool),
+    ) -> Result<Step<T>, StepError> {
+        let set = self.set;
+        added.sort_unstable();
+        removed.sort_unstable();
+        let twice = |items: &[T]| items.windows(2).any(|pair| pair[0] == pair[1]);
+        if twice(&added) || twice(&removed) {
+            return Err(StepError::NoSet { set });
+        }
+        let kind = self.kind(held, added.is_empty() && removed.is_empty())?;
+        let (mut hash, count) = match kind {
+            Kind::Same => return Ok(Step::Same),
+            Kind::Whole if removed.is_empty() => (SetHash::default(), 0),
+            Kind::Whole => return Err(StepError::NoSet { set }),
+            Kind::Change(place) => (place.hash, place.count),
+        };
+        removed
+            .iter()
+            .for_each(|item| change(&mut hash, item, false));
+        added.iter().for_each(|item| change(&mut hash, item, true));
+        let counted = count
+            .checked_sub(removed.len() as u64)
+            .ok_or(StepError::NoSet { set })?
+            .saturating_add(added.len() as u64);
+        let place = self.believed(counted, hash)?;
+        Ok(match kind {
+            Kind::Same | Kind::Whole => Step::Whole {
+                place,
+                items: added,
+            },
+            Kind::Change(_) => Step::Change {
+                place,
+                added,
+                removed,
+            },
+        })
+    }
+
+    /// Where the step begins, and whether that is where we are.
+    fn kind(&self, held: Option<&Place>, is_empty: bool) -> Result<Kind, StepError> {
+        if self.from == 0 {
+            return Ok(Kind::Whole);
+        }
+        let wrong = || StepError::Position {
+            set: self.set,
+            epoch: self.epoch,
+            from: self.from,
+            to: self.to,
+            held: Held(held.map(|place| place.ack)),
+        };
+        let from = Ack {
+            epoch: self.epoch,
+            position: self.from,
+        };
+        let place = held.filter(|place| place.ack == from).ok_or_else(wrong)?;
+        if self.to > self.from {
+            return Ok(Kind::Change(*place));
+        }
+        if self.to < self.from || !is_empty {
+            return Err(wrong());
+        }
+        self.believed(place.count, place.hash)?;
+        Ok(Kind::Same)
+    }
+
+    fn believed(&self, counted: u64, hash: SetHash) -> Result<Place, StepError> {
+        let (set, claimed) = (self.set, self.count);
+        if counted != claimed {
+            return Err(StepError::Count {
+                set,
+                claimed,
+                counted,
+            });
+        }
+        let (claimed, computed) = (self.digest, hash.digest());
+        if claimed != computed {
+            return Err(StepError::Digest {
+                set,
+                claimed,
+                computed,
+            });
+        }
+        let ack = Ack {
+            epoch: self.epoch,
+            position: self.to,
+        };
+        Ok(Place {
+            ack,
+            count: counted,
+            hash,
+        })
+    }
 }
 
 /// Routes that share everything but their prefix, together. Sorted, whatever the order was.
-pub fn group(_routes: &[Route]) -> Vec<RouteGroup> {
-    Vec::new()
+pub fn group(routes: &[Route]) -> Vec<RouteGroup> {
+    type Shared<'a> = (&'a str, Class, &'a Attributes, Option<Filtered>);
+    let mut groups: BTreeMap<Shared<'_>, Vec<_>> = BTreeMap::new();
+    for route in routes {
+        let shared = (
+            &*route.neighbour,
+            route.class,
+            &*route.attributes,
+            route.filtered,
+        );
+        groups.entry(shared).or_default().push(route.prefix);
+    }
+    groups
+        .into_iter()
+        .map(|((neighbour, class, attributes, filtered), mut prefixes)| {
+            prefixes.sort_unstable();
+            RouteGroup {
+                neighbour: neighbour.to_owned(),
+                class,
+                attributes: attributes.clone(),
+                filtered,
+                prefixes,
+            }
+        })
+        .collect()
 }
 
-/// The routes of groups, in their order.
-pub fn ungroup(_groups: &[RouteGroup]) -> Vec<Route> {
-    Vec::new()
+/// The routes of groups, in their order; those of a group share their attributes.
+pub fn ungroup(groups: &[RouteGroup]) -> Vec<Route> {
+    let mut routes = Vec::with_capacity(groups.iter().map(|group| group.prefixes.len()).sum());
+    for group in groups {
+        let neighbour: Arc<str> = group.neighbour.as_str().into();
+        let attributes = Arc::new(group.attributes.clone());
+        routes.extend(group.prefixes.iter().map(|prefix| Route {
+            prefix: *prefix,
+            neighbour: Arc::clone(&neighbour),
+            class: group.class,
+            attributes: Arc::clone(&attributes),
+            filtered: group.filtered,
+        }));
+    }
+    routes
 }
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(ack) => write!(f, "position {} of epoch {}", ack.position, ack.epoch),
+            None => f.write_str("nothing"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
