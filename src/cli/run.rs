@@ -62,7 +62,7 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
 }
 
 /// A viewer and an object each take a descriptor; the soft limit is for programs that use select.
-fn raise_descriptors() {
+pub(super) fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
