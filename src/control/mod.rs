@@ -15,6 +15,7 @@ pub mod import;
 pub mod model;
 pub mod popularity;
 pub mod publish;
+mod run;
 pub mod steer;
 pub mod store;
 
@@ -22,6 +23,9 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use run::ControlError;
+pub use run::run;
 
 /// `config/control.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
