@@ -9,7 +9,7 @@
 use super::Options;
 use super::SITE_BOXES;
 use super::lines::Lines;
-use super::plane;
+use super::operator;
 use super::routes;
 use super::tally::Sort;
 use super::tally::Tally;
@@ -96,7 +96,7 @@ impl Machine {
         let client = Client::new(&config, identity, lines)?;
         let mut random = fastrand::Rng::with_seed(u64::from(number) + 1);
         Ok(Self {
-            id: plane::box_id(number)?,
+            id: operator::box_id(number)?,
             number,
             client,
             boot_id: format!("{:032x}", random.u128(1..)),

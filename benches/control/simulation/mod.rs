@@ -1,15 +1,16 @@
 //! A simulated fleet against one real `oca control run`: many boxes that enrol, fetch their
 //! manifests, report and beat over mutual TLS, while a viewer asks the public listener.
 //!
-//! [`plane`] starts the process and speaks to its admin socket → [`machine`] is one box, over the
-//! real link client ([`lines`] makes its connections, [`routes`] what it learned over BGP) →
-//! [`viewer`] asks steering → [`tally`] counts. `benches/run control` runs it for ten minutes with
+//! [`plane`] starts the process → [`operator`] fills it over its admin socket → [`machine`] is one
+//! box, over the real link client ([`lines`] makes its connections, [`routes`] has what it learned
+//! over BGP) → [`viewer`] asks steering → [`tally`] counts. `benches/run control` runs it for ten minutes with
 //! 1,000 boxes, `tests/simulated_fleet.rs` for seconds with some.
 //!
 //! I/O: starts a process, opens sockets, sleeps.
 
 mod lines;
 mod machine;
+mod operator;
 mod plane;
 mod routes;
 mod tally;
@@ -21,6 +22,7 @@ use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
 use oca::clock;
+use operator::Provisioning;
 use plane::Plane;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,9 +87,16 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut plane = Plane::start(options).await?;
     let tally = Arc::new(Tally::default());
     let begun = clock::now();
-    let machines = enrol(options, &plane, &tally).await?;
+    let provisioning = plane.provision(options).await?;
+    let boxes = options.boxes;
+    eprintln!(
+        "{boxes} boxes provisioned in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
+    let begun = clock::now();
+    let machines = enrol(options, &plane, &provisioning, &tally).await?;
     let enrol_seconds = begun.elapsed().as_secs_f64();
-    eprintln!("{} boxes enrolled in {enrol_seconds:.1} s", options.boxes);
+    eprintln!("{boxes} boxes enrolled in {enrol_seconds:.1} s");
 
     let (cpu, rss) = (plane.cpu_seconds()?, plane.rss_bytes()?);
     let dials = tally.dials();
@@ -128,6 +137,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
 async fn enrol(
     options: &Options,
     plane: &Plane,
+    provisioning: &Provisioning,
     tally: &Arc<Tally>,
 ) -> anyhow::Result<Vec<Machine>> {
     let mut waiting = (0..options.boxes).rev().collect::<Vec<_>>();
@@ -135,8 +145,10 @@ async fn enrol(
     let mut machines = Vec::new();
     while machines.len() < options.boxes as usize {
         while let Some(number) = waiting.pop_if(|_| enrolling.len() < ENROLLING) {
-            let machine = Machine::new(number, plane.link(), plane.pin(), Arc::clone(tally))?;
-            let token = plane.token(machine.id()).await?;
+            let pin = &provisioning.ca;
+            let machine = Machine::new(number, plane.link(), pin, Arc::clone(tally))?;
+            let token = provisioning.tokens.get(machine.id());
+            let token = token.context("a box without a token")?.clone();
             enrolling.spawn(async move { machine.enrol(&token).await });
         }
         let enrolled = enrolling.join_next().await.context("nobody enrols")?;

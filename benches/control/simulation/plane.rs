@@ -1,14 +1,10 @@
-//! The control plane under test: one `oca control run` process with a registry and content.
-//!
-//! The registry is filled through the store before the process starts, as an operator's script may
-//! do it.
+//! The control plane under test: one `oca control run` process, its doors, what it costs.
 //!
 //! I/O: writes files below a temporary directory, starts a process, reads /proc.
 
-use super::CLUSTER_BOXES;
 use super::Options;
-use super::SITE_BOXES;
-use super::routes;
+use super::operator;
+use super::operator::Provisioning;
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -16,37 +12,17 @@ use nix::unistd::Pid;
 use nix::unistd::SysconfVar;
 use nix::unistd::sysconf;
 use oca::clock;
-use oca::control::authority::Authority;
-use oca::control::authority::token;
-use oca::control::model::Appliance;
-use oca::control::model::Approval;
-use oca::control::model::Cluster;
-use oca::control::model::Partner;
-use oca::control::model::Site;
-use oca::control::store::ControlStore;
-use oca::control::store::ImportedKey;
-use oca::control::store::SqlStore;
-use oca::ids::BoxId;
-use oca::ids::Profile;
-use oca::ids::SiteName;
-use oca::key::Key;
-use oca::object::Digest;
 use std::fs;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
-
-/// Bundles and keys of each: what every box holds.
-const BUNDLES: u32 = 150;
-const BUNDLE_KEYS: u32 = 20;
 
 /// Until the process has read its database and listens.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -56,39 +32,12 @@ pub(super) struct Plane {
     child: Child,
     link: SocketAddr,
     public: SocketAddr,
-    pin: String,
-    store: SqlStore,
     dir: TempDir,
-}
-
-/// `c001-tls001-p7-isp`: two boxes a site, one site a provider.
-pub(super) fn box_id(number: u32) -> anyhow::Result<BoxId> {
-    let place = number % SITE_BOXES + 1;
-    let label = site(number / SITE_BOXES)?.label();
-    Ok(BoxId::parse(&format!("c{place:03}-{label}"))?)
-}
-
-/// Some key of the content.
-pub(super) fn key(random: u32) -> String {
-    let bundle = random % BUNDLES;
-    format!(
-        "title-{bundle}/r1/seg-{}.m4s",
-        random / BUNDLES % BUNDLE_KEYS
-    )
-}
-
-fn site(provider: u32) -> anyhow::Result<SiteName> {
-    Ok(SiteName::parse(&format!("TLS001.p{provider}.isp"))?)
 }
 
 impl Plane {
     pub(super) async fn start(options: &Options) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let state = dir.path().join("state");
-        fs::create_dir(&state)?;
-        let authority = Authority::open(&state, clock::wall())?;
-        let store = SqlStore::open(&state.join("control.sqlite")).await?;
-        fill(&store, options.boxes).await?;
         let (link, public) = (free_port()?, free_port()?);
         let config = dir.path().join("control.toml");
         fs::write(&config, config_text(dir.path(), options, link, public))?;
@@ -105,12 +54,11 @@ impl Plane {
             child,
             link,
             public,
-            pin: authority.fingerprint(),
-            store,
             dir,
         };
         let begun = clock::now();
-        while TcpStream::connect(link).is_err() || TcpStream::connect(public).is_err() {
+        let listens = |door| TcpStream::connect(door).is_ok();
+        while !listens(link) || !listens(public) || !plane.socket().exists() {
             plane.check_alive()?;
             anyhow::ensure!(
                 begun.elapsed() < START_TIME_MAX,
@@ -130,21 +78,17 @@ impl Plane {
         self.public
     }
 
-    /// What provisioning pins.
-    pub(super) fn pin(&self) -> &str {
-        &self.pin
-    }
-
-    /// A one-time token for a box.
-    pub(super) async fn token(&self, id: &BoxId) -> anyhow::Result<String> {
-        let (text, hash) = token::make().map_err(|_| anyhow::anyhow!("no random numbers"))?;
-        let ends = token::ends(clock::wall());
-        self.store.put_token(id.clone(), hash, ends).await?;
-        Ok(text)
+    /// Fills the registry and imports content, and brings a token for every box.
+    pub(super) async fn provision(&self, options: &Options) -> anyhow::Result<Provisioning> {
+        let (socket, media) = (self.socket(), self.dir.path().join("media"));
+        let options = options.clone();
+        let work = move || operator::provision(&socket, &media, &options);
+        tokio::task::spawn_blocking(work).await?
     }
 
     pub(super) async fn open_boxes(&self) -> anyhow::Result<u64> {
-        std::future::ready(Ok(0)).await
+        let socket = self.socket();
+        tokio::task::spawn_blocking(move || operator::open_boxes(&socket)).await?
     }
 
     /// User and system time of all its threads so far.
@@ -181,12 +125,15 @@ impl Plane {
         loop {
             if let Some(exit) = self.child.try_wait()? {
                 anyhow::ensure!(exit.success(), "{exit}:\n{}", self.tail());
-                self.store.close().await;
                 return Ok(());
             }
             anyhow::ensure!(begun.elapsed() < STOP_TIME_MAX, "it does not stop");
             clock::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
     }
 
     fn pid(&self) -> anyhow::Result<Pid> {
@@ -229,72 +176,4 @@ fn config_text(dir: &Path, options: &Options, link: SocketAddr, public: SocketAd
          [public]\nplain_listen = [\"{public}\"]\n\
          [admin]\nsocket = \"{dir}/control.sock\"\n"
     )
-}
-
-/// Partners, sites, clusters, boxes that may serve, and content.
-async fn fill(store: &SqlStore, boxes: u32) -> anyhow::Result<()> {
-    for cluster in 0..boxes.div_ceil(CLUSTER_BOXES) {
-        let name = format!("cluster-{cluster}");
-        store.put_cluster(Cluster { name }).await?;
-    }
-    for provider in 0..boxes.div_ceil(SITE_BOXES) {
-        let name = format!("p{provider}");
-        let partner = Partner {
-            name: name.clone(),
-            title: format!("Provider {provider}"),
-            approvals: Vec::new(),
-        };
-        store.put_partner(partner).await?;
-        for prefix in routes::approved(provider) {
-            store
-                .approve(name.clone(), Approval::Prefix(prefix))
-                .await?;
-        }
-        let site = Site {
-            name: site(provider)?,
-            partner: name,
-            latitude: 43.6,
-            longitude: 1.4,
-            timezone: "Europe/Paris".to_owned(),
-            open: false,
-        };
-        store.put_site(site).await?;
-    }
-    for number in 0..boxes {
-        let id = box_id(number)?;
-        store.put_appliance(appliance(id.clone(), number)?).await?;
-        store.set_enabled(id, true).await?;
-    }
-    let mut keys = Vec::new();
-    for bundle in 0..BUNDLES {
-        for at in 0..BUNDLE_KEYS {
-            let name = key(at * BUNDLES + bundle);
-            keys.push(ImportedKey {
-                key: Key::parse(name.as_bytes())?,
-                digest: Digest::of(name.as_bytes()),
-                length: 1_000_000,
-                last_modified: 1_700_000_000,
-            });
-        }
-    }
-    store.put_keys(keys).await?;
-    Ok(())
-}
-
-fn appliance(id: BoxId, number: u32) -> anyhow::Result<Appliance> {
-    Ok(Appliance {
-        id,
-        site: site(number / SITE_BOXES)?.label(),
-        cluster: format!("cluster-{}", number / CLUSTER_BOXES),
-        profile: Profile::Storage,
-        ipv4: Some(Ipv4Addr::new(203, 0, 113, 9)),
-        ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 9)),
-        https_port: 443,
-        capacity: 1 << 40,
-        enabled: true,
-        quarantined: None,
-        revoked: false,
-        key_fingerprint: None,
-        certificate_ends: None,
-    })
 }

@@ -7,7 +7,7 @@
 
 use super::Options;
 use super::SITE_BOXES;
-use super::plane;
+use super::operator;
 use super::routes;
 use super::tally::Sort;
 use super::tally::Tally;
@@ -90,7 +90,7 @@ async fn ask(public: SocketAddr, number: u32, rate: u32, boxes: u32, tally: Arc<
         next += every;
         let provider = random.u32(0..boxes.div_ceil(SITE_BOXES));
         let client = routes::client(provider, random.u32(..));
-        let key = plane::key(random.u32(..));
+        let key = operator::key(random.u32(..));
         let answer = asker.steer(public, client, Some(&key)).await;
         // That a box is named is checked when all have reported; here the answer counts.
         let _ = tally.count(Sort::Question, due.elapsed(), answer);
