@@ -229,7 +229,9 @@ mod tests {
                 let pairs = problems.into_iter().map(|p| (p.line, p.problem));
                 pairs.collect()
             }
-            other => panic!("{other}"),
+            other @ (PopularityError::Problems(..)
+            | PopularityError::Read(_)
+            | PopularityError::TooLong) => panic!("{other}"),
         }
     }
 

@@ -1,8 +1,6 @@
 //! The import from a directory: what is remembered, what changes, what is stopped.
 
 use crate::lab::keys;
-use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use oca::control::import;
 use oca::control::import::ImportError;
@@ -115,10 +113,7 @@ impl Origin for Watched {
         if let Some(spoil) = &mut *self.before_read.lock().unwrap() {
             spoil(&entry.name);
         }
-        self.inner
-            .read(entry)
-            .map(|piece: Result<Bytes, _>| piece)
-            .boxed()
+        self.inner.read(entry)
     }
 }
 
@@ -192,8 +187,8 @@ async fn a_file_that_changes_once_is_read_again_and_one_that_goes_on_changing_is
             std::fs::write(media.join(name), b"written meanwhile").unwrap();
         }
         "always.mp4" => {
-            let length = std::fs::metadata(media.join(name)).unwrap().len();
-            std::fs::write(media.join(name), vec![b'x'; length as usize + 1]).unwrap();
+            let longer = [&std::fs::read(media.join(name)).unwrap()[..], b"x"].concat();
+            std::fs::write(media.join(name), longer).unwrap();
         }
         _ => {}
     }));

@@ -92,10 +92,11 @@ impl Proxy {
                 tokio::spawn(async move {
                     match tls {
                         None => proxy.serve(stream, to).await,
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => proxy.serve(stream, to).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                proxy.serve(stream, to).await;
+                            }
+                        }
                     }
                 });
             }
