@@ -20,7 +20,7 @@ pub struct Limits {
     pub connections: usize,
     /// Boxes of one site may share an address; a /64 counts as one.
     pub connections_per_address: usize,
-    /// At once. Each is a millisecond of one core.
+    /// At once. More than one address may begin, so that one cannot hold up the others.
     pub handshakes: usize,
     /// From the connection to the end of the handshake, its turn included.
     pub handshake_time: Duration,
@@ -47,7 +47,7 @@ impl Default for Limits {
         Self {
             connections: 40_000,
             connections_per_address: 2_048,
-            handshakes: 256,
+            handshakes: 4_096,
             handshake_time: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             large_bodies: 4,
