@@ -10,7 +10,6 @@ use super::geo::Point;
 use super::geo::Position;
 use super::index::Group;
 use super::index::NONE;
-use super::index::Node;
 use super::snapshot::Snapshot;
 use super::trust::Approved;
 use crate::prefix::Prefix;
@@ -82,12 +81,16 @@ pub struct Choice {
 #[derive(Debug, Default)]
 pub struct Scratch {
     order: Vec<Candidate>,
+    /// Distances of a tier's groups, and their places in it.
+    near: Vec<(u32, usize)>,
     choices: Vec<Choice>,
 }
 
 /// What stays the same during one decision.
 struct Asked<'a> {
     query: &'a Query,
+    /// Places that are to be filled.
+    enough: usize,
     point: Option<Point>,
     seed: u64,
     /// Whose the client's address is, by the longest approved prefix.
@@ -98,7 +101,7 @@ impl Snapshot {
     /// The best boxes first, each once; empty when none may serve the client.
     pub fn decide<'s>(&self, query: &Query, scratch: &'s mut Scratch) -> &'s [Choice] {
         self.order(query, query.answers.max(1), scratch);
-        let Scratch { order, choices } = scratch;
+        let Scratch { order, choices, .. } = scratch;
         choices.clear();
         let answers = order.len().min(query.answers);
         choices.extend((0..answers).map(|place| chosen(order, place)));
@@ -112,11 +115,11 @@ impl Snapshot {
     }
 
     fn order(&self, query: &Query, enough: usize, scratch: &mut Scratch) {
-        let order = &mut scratch.order;
-        order.clear();
+        scratch.order.clear();
         let longest = self.index.find(query.client);
         let mut asked = Asked {
             query,
+            enough,
             point: query.at.map(Point::of),
             seed: seed(query),
             owners: &[],
@@ -131,41 +134,50 @@ impl Snapshot {
         }
         while number != NONE {
             let node = self.index.node(number);
-            if self.walk(&asked, number, node, enough, order) {
-                return;
+            let groups = self.index.groups(node);
+            // A tier is what is equal by prefix, AS path and MED.
+            for tier in groups.chunk_by(|a, b| (a.as_path, a.med) == (b.as_path, b.med)) {
+                if self.tier(&asked, number, tier, scratch) {
+                    return;
+                }
             }
             number = node.next;
         }
-        if order.is_empty() {
-            let fallback = self.fallback.iter().map(|&number| (number, None));
-            self.add(&asked, NONE, fallback, order);
+        if scratch.order.is_empty() {
+            for &number in &self.fallback {
+                let distance = self.distance(asked.point.as_ref(), self.hot(number).site);
+                self.add(&asked, (NONE, None, distance), &[number], 0, scratch);
+            }
+            self.sort(&mut scratch.order);
         }
     }
 
-    /// Adds the boxes of one prefix, tier by tier of AS path and MED. Is it enough?
-    fn walk(
-        &self,
-        asked: &Asked<'_>,
-        number: u32,
-        node: &Node,
-        enough: usize,
-        order: &mut Vec<Candidate>,
-    ) -> bool {
-        let groups = self.index.groups(node);
-        for tier in groups.chunk_by(|a, b| (a.as_path, a.med) == (b.as_path, b.med)) {
-            let boxes = tier
-                .iter()
-                .filter(|group| self.may_serve(asked.owners, group))
-                .flat_map(|group| {
-                    let members = self.index.set(group.set).members.iter();
-                    members.map(move |&number| (number, Some(*group)))
-                });
-            self.add(asked, number, boxes, order);
-            if is_enough(order, enough) {
-                return true;
+    /// Adds the boxes of a tier, nearest sites first. Is it enough?
+    fn tier(&self, asked: &Asked<'_>, node: u32, tier: &[Group], scratch: &mut Scratch) -> bool {
+        let mut near = std::mem::take(&mut scratch.near);
+        near.clear();
+        for (place, group) in tier.iter().enumerate() {
+            if self.may_serve(asked.owners, group) {
+                near.push((self.distance(asked.point.as_ref(), group.site), place));
             }
         }
-        false
+        if asked.point.is_some() {
+            near.sort_unstable();
+        }
+        // Those that are equally far away are one crowd for the hash.
+        let is_enough = near.chunk_by(|a, b| a.0 == b.0).any(|crowd| {
+            let before = scratch.order.len();
+            for (distance, place) in crowd {
+                let group = tier[*place];
+                let members = &self.index.set(group.set).members;
+                let by = (node, Some(group), *distance);
+                self.add(asked, by, members, before, scratch);
+            }
+            self.sort(&mut scratch.order[before..]);
+            is_enough(&scratch.order, asked.enough)
+        });
+        scratch.near = near;
+        is_enough
     }
 
     /// A route that only its origin AS vouches for does not reach clients whose addresses are
@@ -180,39 +192,38 @@ impl Snapshot {
         }
     }
 
-    /// Appends those of `boxes` that are open, hold the bundle and are not there yet: nearest
-    /// first, then by hash.
+    /// Appends those of `boxes` that are open, hold the bundle and are not among the first `before`
+    /// of the order.
     fn add(
         &self,
         asked: &Asked<'_>,
-        node: u32,
-        boxes: impl Iterator<Item = (u32, Option<Group>)>,
-        order: &mut Vec<Candidate>,
+        (node, group, distance): (u32, Option<Group>, u32),
+        boxes: &[u32],
+        before: usize,
+        scratch: &mut Scratch,
     ) {
-        let before = order.len();
-        let mut last_site = (NONE, 0);
-        for (number, group) in boxes {
-            let query = asked.query;
+        let (query, order) = (asked.query, &mut scratch.order);
+        for &number in boxes {
             let is_able = self.is_usable(number, query.family)
                 && query.bundle.is_none_or(|bundle| self.holds(number, bundle));
             if !is_able || order[..before].iter().any(|c| c.number == number) {
                 continue;
             }
-            let machine = self.machine(number);
-            if last_site.0 != machine.site {
-                let distance = self.distance(asked.point.as_ref(), machine.site);
-                last_site = (machine.site, distance);
-            }
+            let hot = self.hot(number);
             order.push(Candidate {
                 number,
-                site: machine.site,
+                site: hot.site,
                 node,
                 group,
-                distance: last_site.1,
-                score: score(asked.seed, machine.seed, machine.weight),
+                distance,
+                score: score(asked.seed, hot.seed, hot.weight),
             });
         }
-        order[before..].sort_unstable_by(|a, b| {
+    }
+
+    /// What is equal in every step but the last ones.
+    fn sort(&self, crowd: &mut [Candidate]) {
+        crowd.sort_unstable_by(|a, b| {
             a.distance
                 .cmp(&b.distance)
                 .then_with(|| a.score.total_cmp(&b.score))
@@ -237,15 +248,15 @@ impl Snapshot {
         number: u32,
         group: Option<Group>,
     ) -> Candidate {
-        let machine = self.machine(number);
+        let hot = self.hot(number);
         let point = query.at.map(Point::of);
         Candidate {
             number,
-            site: machine.site,
+            site: hot.site,
             node,
             group,
-            distance: self.distance(point.as_ref(), machine.site),
-            score: score(seed(query), machine.seed, machine.weight),
+            distance: self.distance(point.as_ref(), hot.site),
+            score: score(seed(query), hot.seed, hot.weight),
         }
     }
 }
@@ -346,12 +357,12 @@ pub(super) fn seed(query: &Query) -> u64 {
 
 /// Rendezvous hashing: the lowest score wins. A box's share is its weight's, and a box that comes
 /// or goes moves only its own clients.
-pub(super) fn score(asked: u64, machine: u64, weight: f64) -> f64 {
+pub(super) fn score(asked: u64, machine: u64, weight: f32) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
     let bits = (mix(asked ^ machine) >> 11) as f64;
     // In (0, 1): never 0, whose logarithm has no end.
     let uniform = (bits + 0.5) / (1_u64 << 53) as f64;
-    -uniform.ln() / weight
+    -uniform.ln() / f64::from(weight)
 }
 
 /// Finaliser of SplitMix64: each bit of the input changes each bit of the output.

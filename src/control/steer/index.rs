@@ -24,7 +24,7 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct Set {
     pub(super) site: u32,
     pub(super) partner: Option<u32>,
-    /// Box numbers.
+    /// Box numbers; never empty.
     pub(super) members: Vec<u32>,
     pub(super) compiled: Arc<Compiled>,
 }
@@ -35,6 +35,7 @@ pub(super) struct Group {
     pub(super) as_path: u32,
     pub(super) med: u32,
     pub(super) set: u32,
+    pub(super) site: u32,
     /// Index into the set's best routes.
     best: u32,
     pub(super) approved: Approved,
@@ -171,10 +172,12 @@ impl Index {
         let from = number(self.groups.len());
         let (these, rest) = rows.split_at(rows.partition_point(|row| row.prefix <= prefix));
         *rows = rest;
+        let sets = &self.sets;
         self.groups.extend(these.iter().map(|row| Group {
             as_path: row.as_path,
             med: row.med,
             set: row.set,
+            site: sets[at(row.set)].site,
             best: row.best,
             approved: row.approved,
         }));

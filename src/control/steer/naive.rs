@@ -48,6 +48,11 @@ struct Able {
     score: f64,
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and 20,016"
+)]
 fn haversine(a: (f64, f64), b: (f64, f64)) -> u32 {
     let [from, to] = [a.0, b.0].map(f64::to_radians);
     let half = |x: f64, y: f64| ((y - x).to_radians() / 2.0).sin().powi(2);
@@ -122,7 +127,8 @@ fn able(world: &World, query: &Query) -> Vec<Able> {
             .map(|route| {
                 let med = route.attributes.med.unwrap_or(0);
                 let med = med.saturating_add(route.class.med_penalty());
-                (route.prefix, route.attributes.as_path.length() as u32, med)
+                let path = u32::try_from(route.attributes.as_path.length()).unwrap();
+                (route.prefix, path, med)
             })
             .min_by_key(|(prefix, path, med)| (std::cmp::Reverse(prefix.length()), *path, *med));
         let weight = match appliance.profile {

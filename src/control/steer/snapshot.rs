@@ -28,9 +28,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What one box serves of its kind, Gb/s: its weight among equals. Only the ratios matter.
-const STORAGE_WEIGHT: f64 = 200.0;
-const GLOBAL_WEIGHT: f64 = 80.0;
-const FLASH_WEIGHT: f64 = 100.0;
+const STORAGE_WEIGHT: f32 = 200.0;
+const GLOBAL_WEIGHT: f32 = 80.0;
+const FLASH_WEIGHT: f32 = 100.0;
 
 /// Names of sites and boxes, rules of partners, and the content, numbered and ready.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub(super) struct Ground {
     pub(super) sites: Vec<Place>,
     /// By site, then name: boxes of one site are neighbours in every table.
     pub(super) boxes: Vec<Machine>,
+    /// Of the same boxes: what a decision reads of each candidate, packed.
+    pub(super) hot: Vec<Hot>,
     pub(super) trust: Trust,
 }
 
@@ -76,12 +78,19 @@ pub(super) struct Place {
 pub(super) struct Machine {
     pub(super) id: BoxId,
     pub(super) site: u32,
-    pub(super) weight: f64,
-    /// Stable over restarts and renumbering: it decides which clients a box gets among equals.
-    pub(super) seed: u64,
+    weight: f32,
     pub(super) has_ipv4: bool,
     pub(super) has_ipv6: bool,
     pub(super) https_port: u16,
+}
+
+/// 16 bytes: the boxes of a site lie in a cache line or two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hot {
+    /// Stable over restarts and renumbering: it decides which clients a box gets among equals.
+    pub(super) seed: u64,
+    pub(super) weight: f32,
+    pub(super) site: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +157,10 @@ impl Snapshot {
 
     pub(super) fn machine(&self, number: u32) -> &Machine {
         &self.ground.boxes[at(number)]
+    }
+
+    pub(super) fn hot(&self, number: u32) -> Hot {
+        self.ground.hot[at(number)]
     }
 
     pub(super) fn place(&self, number: u32) -> &Place {
@@ -233,6 +246,7 @@ impl Ground {
                 ground.boxes.push(Machine::new(appliance, number));
             }
         }
+        ground.hot = ground.boxes.iter().map(Machine::hot).collect();
         ground
     }
 
@@ -269,9 +283,6 @@ impl Ground {
 
 impl Machine {
     fn new(appliance: &Appliance, site: u32) -> Self {
-        let hash = blake3::hash(appliance.id.as_str().as_bytes());
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&hash.as_bytes()[..8]);
         Self {
             id: appliance.id.clone(),
             site,
@@ -280,10 +291,20 @@ impl Machine {
                 Profile::Global => GLOBAL_WEIGHT,
                 Profile::Flash => FLASH_WEIGHT,
             },
-            seed: u64::from_le_bytes(seed),
             has_ipv4: appliance.ipv4.is_some(),
             has_ipv6: appliance.ipv6.is_some(),
             https_port: appliance.https_port,
+        }
+    }
+
+    fn hot(&self) -> Hot {
+        let hash = blake3::hash(self.id.as_str().as_bytes());
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&hash.as_bytes()[..8]);
+        Hot {
+            seed: u64::from_le_bytes(seed),
+            weight: self.weight,
+            site: self.site,
         }
     }
 

@@ -67,8 +67,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// One partner `isp`, approved for what AS 64500 and AS 64501 originate; bundles `film/hd` (0) and
-    /// `film/sd` (1) with keys `init.mp4` and `seg-1.m4s`.
+    /// One partner `isp`, approved for what AS 64500 and AS 64501 originate; bundles `film/hd` (0)
+    /// and `film/sd` (1) with keys `init.mp4` and `seg-1.m4s`.
     pub(crate) fn new() -> Self {
         let mut world = Self {
             registry: Registry::default(),
