@@ -23,12 +23,7 @@ impl SetHash {
 
     /// Adds an item that is not in the set.
     pub fn add(&mut self, item: &[u8]) {
-        let mut carry = false;
-        for (word, value) in self.0.iter_mut().zip(words(item)) {
-            let (sum, over) = word.overflowing_add(value);
-            let (sum, again) = sum.overflowing_add(u64::from(carry));
-            (*word, carry) = (sum, over || again);
-        }
+        self.add_words(words(item));
     }
 
     /// Removes an item that is in the set.
@@ -38,6 +33,20 @@ impl SetHash {
             let (rest, under) = word.overflowing_sub(value);
             let (rest, again) = rest.overflowing_sub(u64::from(borrow));
             (*word, borrow) = (rest, under || again);
+        }
+    }
+
+    /// Adds all items of another set that shares none with this one.
+    pub fn merge(&mut self, other: Self) {
+        self.add_words(other.0);
+    }
+
+    fn add_words(&mut self, other: [u64; 4]) {
+        let mut carry = false;
+        for (word, value) in self.0.iter_mut().zip(other) {
+            let (sum, over) = word.overflowing_add(value);
+            let (sum, again) = sum.overflowing_add(u64::from(carry));
+            (*word, carry) = (sum, over || again);
         }
     }
 
@@ -87,6 +96,9 @@ mod tests {
             prop_assert_ne!(grown, forward);
             items.insert(more.clone());
             prop_assert_eq!(grown, SetHash::of(&items));
+            let mut merged = SetHash::of([&more]);
+            merged.merge(forward);
+            prop_assert_eq!(merged, grown);
             grown.remove(more.as_bytes());
             prop_assert_eq!(grown, forward);
         }

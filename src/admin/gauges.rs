@@ -30,6 +30,7 @@ impl telemetry::Collector for Gauges {
             .collect();
         into.gauges("gate_closed", "Reasons for being closed.", &reasons)?;
         self.collect_store(into)?;
+        self.collect_control(into)?;
         let now = clock::now();
         let alive: Vec<_> = self
             .heartbeats
@@ -46,6 +47,22 @@ impl telemetry::Collector for Gauges {
 }
 
 impl Gauges {
+    /// Nothing without a control plane.
+    fn collect_control(&self, into: &mut Exposition<'_>) -> fmt::Result {
+        let control = (self.views.control)();
+        let Some(state) = control["state"].as_str() else {
+            return Ok(());
+        };
+        let help = "Whether the control plane answers and takes this box.";
+        into.gauge("control_connected", help, flag(state == "connected"))?;
+        let help = "Whether the control plane's last word lets the box serve.";
+        let enabled = control["enabled"].as_bool() == Some(true);
+        into.gauge("control_enabled", help, flag(enabled))?;
+        let help = "Seconds until the lease ends; 0 without one.";
+        let left = control["lease"]["ends_in_s"].as_u64().unwrap_or(0);
+        into.gauge("control_lease_seconds", help, count(left))
+    }
+
     fn collect_store(&self, into: &mut Exposition<'_>) -> fmt::Result {
         let store = (self.views.store)();
         let help = "Keys whose objects are held.";

@@ -172,6 +172,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         "manifest": store.manifest,
         "disks": {"total": store.disks.len(), "states": disks},
         "drain": (views.drain)(),
+        "control": (views.control)(),
         "connections": (views.serve)().get("connections"),
         "schedulers": heartbeats,
         // The truth of a box that has no BGP speaker and no fill machine in it.

@@ -40,6 +40,8 @@ pub struct Views {
     /// The configuration in effect: an object; `settings` in it is an array of
     /// `{key, value, origin, reload}` for people.
     pub config: ValueFn,
+    /// `health::ControlView::value`: how the box stands with its control plane; null without one.
+    pub control: ValueFn,
     /// Progress of the running prefill and outcome of the last one.
     pub prefill: ValueFn,
 }

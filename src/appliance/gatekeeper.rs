@@ -4,6 +4,7 @@
 
 use super::drain_saver::DrainSaver;
 use super::drain_saver::Saving;
+use crate::bgp;
 use crate::clock;
 use crate::clock::Instant;
 use crate::gate::Gate;
@@ -27,6 +28,9 @@ pub(super) struct Gatekeeper {
     /// What `admin` shows of the drain.
     shown: Arc<Mutex<drain::Record>>,
     saver: DrainSaver,
+    /// `None` without `[control]` and `[bgp]`: what they would say is never so.
+    control: Option<watch::Receiver<Arc<health::ControlView>>>,
+    bgp: Option<watch::Receiver<Arc<bgp::Snapshot>>>,
     stopping: bool,
 }
 
@@ -40,6 +44,8 @@ impl Gatekeeper {
             shown: Arc::new(Mutex::new(record.clone())),
             drain: health::Drain::new(record),
             saver: DrainSaver::start(state_dir),
+            control: None,
+            bgp: None,
             stopping: false,
         };
         keeper.sender.send_replace(keeper.decide(view));
@@ -52,6 +58,24 @@ impl Gatekeeper {
 
     pub(super) fn shown_drain(&self) -> Arc<Mutex<drain::Record>> {
         Arc::clone(&self.shown)
+    }
+
+    /// Whom to ask for routes.
+    pub(super) fn listen_to_bgp(&mut self, snapshots: watch::Receiver<Arc<bgp::Snapshot>>) {
+        self.bgp = Some(snapshots);
+    }
+
+    /// Whom to ask for permission.
+    pub(super) fn listen_to_control(&mut self, view: watch::Receiver<Arc<health::ControlView>>) {
+        self.control = Some(view);
+    }
+
+    /// News of either; never, when there is neither.
+    pub(super) async fn news(&mut self) {
+        tokio::select! {
+            () = changed(&mut self.control) => {}
+            () = changed(&mut self.bgp) => {}
+        }
     }
 
     pub(super) fn require(&mut self, config: &health::Config) {
@@ -116,6 +140,10 @@ impl Gatekeeper {
     }
 
     fn decide(&self, view: &store::View) -> Gate {
+        let control = self.control.as_ref().map(|view| view.borrow().clone());
+        let lease_fresh = control
+            .as_ref()
+            .is_some_and(|view| view.is_lease_fresh(clock::boot()));
         let needs_clock = self.require.contains(&health::Requirement::Clock);
         let facts = health::Facts {
             manifest: view.manifest.is_some(),
@@ -123,9 +151,20 @@ impl Gatekeeper {
             drained: self.drain.is_drained(),
             stopping: self.stopping,
             clock_synchronised: !needs_clock || clock_sync::is_synchronised().unwrap_or(false),
-            enabled: false,
-            routes: 0,
+            enabled: control.is_some_and(|view| view.enabled),
+            lease_fresh,
+            routes: self.bgp.as_ref().map_or(0, |bgp| bgp.borrow().steerable),
         };
         health::decide(&facts, &self.require)
     }
+}
+
+/// The next news of a room that is there; a room that has ended has none.
+async fn changed<T>(receiver: &mut Option<watch::Receiver<T>>) {
+    if let Some(receiver) = receiver
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

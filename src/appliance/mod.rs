@@ -1,9 +1,10 @@
 //! The wiring of the daemon: every channel and task, start order, stop order, what a dead child
 //! means.
 //!
-//! Start: `store` → drain record → gate → `serve` → `admin` → watchdog → READY. Stop, in reverse:
-//! gate closed (`stopping`) → `serve` drains until its deadline → `admin` → `store`. [`gatekeeper`]
-//! gathers facts for the gate, [`reload`] prepares everything before it switches anything,
+//! Start: `store` → drain record → gate → `serve` → `bgp` → control link → `admin` → watchdog →
+//! READY. Stop, in reverse: gate closed (`stopping`), which the control plane is told → `serve`
+//! drains until its deadline, BGP neighbours get their CEASE → control link → `admin` → `store`.
+//! [`gatekeeper`] gathers facts for the gate, [`reload`] prepares everything before it switches anything,
 //! [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`] carries out
 //! commands. A dead data-plane worker ends the process; a sick disk, a failed prefill or a bad
 //! reload do not.
@@ -18,9 +19,12 @@ mod reload;
 mod start;
 
 use crate::admin;
+use crate::bgp;
 use crate::clock;
 use crate::command;
 use crate::config;
+use crate::health;
+use crate::link::dial::Dial;
 use crate::serve;
 use crate::serve::listener::Bind;
 use crate::serve::listener::SpawnWorker;
@@ -44,6 +48,9 @@ pub const COMMANDS_MAX: usize = 16;
 /// The clock's synchronisation is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// For the control plane to take the last gate; it finds out by itself, later.
+const TELL_TIME: Duration = Duration::from_secs(2);
+
 /// After `Stopped` the workers have this long to end before the process goes without them.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -60,6 +67,9 @@ pub enum Signal {
 pub struct Seams {
     pub bind: Arc<dyn Bind>,
     pub spawn: Arc<dyn SpawnWorker>,
+    /// How BGP neighbours are reached, and how the control plane is.
+    pub bgp: bgp::Seams,
+    pub dial: Arc<dyn Dial>,
     pub notifier: Notifier,
     /// `None` where somebody else owns the process's logs.
     pub logs: Option<telemetry::Handle>,
@@ -83,6 +93,8 @@ pub enum ApplianceError {
     Store(#[from] store::StoreError),
     #[error("serve: {0}")]
     Serve(#[from] serve::ServeError),
+    #[error("bgp: {0}")]
+    Bgp(#[from] bgp::BgpError),
     #[error("admin: {0}")]
     Admin(#[from] admin::AdminError),
     #[error("a data-plane worker ended by itself: a fault of oca; the log has the panic")]
@@ -98,6 +110,8 @@ struct Appliance {
     notifier: Notifier,
     store: store::Handle,
     serve: serve::Handle,
+    bgp: Option<bgp::Handle>,
+    control: Option<health::Handle>,
     admin: Option<admin::Handle>,
     gatekeeper: Gatekeeper,
     prefill: PrefillJob,
@@ -153,6 +167,7 @@ impl Appliance {
                 Some(request) = controls.commands.recv() => self.carry_out(request),
                 // The store lives as long as this task, so its news cannot end.
                 _ = news.changed() => self.refresh(),
+                () = self.gatekeeper.news() => self.refresh(),
                 () = clock::sleep_until(wake) => {
                     if clock::now() >= look_again {
                         look_again = clock::now() + LOOK_EVERY;
@@ -192,10 +207,15 @@ impl Appliance {
         self.prefill.stop();
         let deadline = clock::now() + time;
         self.phase.drain(deadline);
+        let cease = tokio::spawn(cease(self.bgp.take()));
         if outcome.is_ok() {
             self.wait_for_viewers(signals, deadline).await;
+            self.tell_control().await;
         }
         self.phase.stop();
+        // Bounded by itself.
+        let _ = cease.await;
+        drop(self.control.take());
         if clock::within(STOP_GRACE, self.serve.finished())
             .await
             .is_err()
@@ -230,8 +250,28 @@ impl Appliance {
         }
     }
 
+    /// Whoever steers should know before viewers meet a closed door.
+    async fn tell_control(&self) {
+        if let Some(control) = &self.control
+            && control.view().state == health::LinkState::Connected
+        {
+            let gate = self.gatekeeper.subscribe().borrow().clone();
+            let told = clock::within(TELL_TIME, control.told(&gate)).await;
+            if told.is_err() {
+                tracing::warn!("the control plane was not told that this box stops");
+            }
+        }
+    }
+
     fn stop_time(&self) -> Duration {
         start::effective(&self.effective).config.stop_time
+    }
+}
+
+/// Ends the sessions in so many words for the neighbours' operators.
+async fn cease(bgp: Option<bgp::Handle>) {
+    if let Some(bgp) = bgp {
+        bgp.stop("oca stops").await;
     }
 }
 

@@ -8,9 +8,16 @@ use super::PrefillJob;
 use super::Seams;
 use super::own_heartbeat;
 use crate::admin;
+use crate::bgp;
 use crate::clock;
 use crate::command;
+use crate::config::Config;
 use crate::config::Loaded;
+use crate::health;
+use crate::link;
+use crate::link::dial::Dial;
+use crate::link::message::Position;
+use crate::prefix::Prefix;
 use crate::serve;
 use crate::store;
 use crate::task::Heartbeat;
@@ -41,7 +48,7 @@ pub(super) fn start(
     seams.notifier.extend_timeout(config.store.deadline * 3);
     let store = store::start(&config.store)?;
     let state_dir = config.store.state_dir.clone();
-    let gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
+    let mut gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
     let (phase_owner, phase) = phase::channel();
     let serve = serve::start(
         &config.serve,
@@ -56,6 +63,12 @@ pub(super) fn start(
         },
     )?;
     serve.register(&registry);
+    let bgp = start_bgp(config.bgp.as_ref(), seams.bgp, &registry, &mut gatekeeper)?;
+    let control = config.control.as_ref().map(|link| {
+        let control = start_control(link, &config, &store, &serve, bgp.as_ref(), &gatekeeper, seams.dial);
+        gatekeeper.listen_to_control(control.subscribe());
+        control
+    });
     let effective = Arc::new(Mutex::new(Effective {
         config: loaded.config,
         settings: loaded.settings,
@@ -87,6 +100,8 @@ pub(super) fn start(
         notifier: seams.notifier,
         store,
         serve,
+        bgp,
+        control,
         admin,
         gatekeeper,
         prefill,
@@ -95,6 +110,57 @@ pub(super) fn start(
     };
     appliance.announce();
     Ok(appliance)
+}
+
+fn start_bgp(
+    config: Option<&bgp::Config>,
+    seams: bgp::Seams,
+    registry: &telemetry::Registry,
+    gatekeeper: &mut Gatekeeper,
+) -> Result<Option<bgp::Handle>, ApplianceError> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let bgp = bgp::start(config, seams)?;
+    bgp.register(registry);
+    gatekeeper.listen_to_bgp(bgp.subscribe());
+    Ok(Some(bgp))
+}
+
+fn start_control(
+    link: &link::Config,
+    config: &Config,
+    store: &store::Handle,
+    serve: &serve::Handle,
+    bgp: Option<&bgp::Handle>,
+    gatekeeper: &Gatekeeper,
+    dial: Arc<dyn Dial>,
+) -> health::Handle {
+    let (held, adopting, serving) = (store.clone(), store.clone(), serve.clone());
+    let deps = health::Deps {
+        id: config.appliance.id.clone(),
+        gate: gatekeeper.subscribe(),
+        store: store.subscribe(),
+        held: Arc::new(move || held.held()),
+        adopt: Arc::new(move |signed: health::SignedManifest| {
+            let Position { epoch, generation } = signed.position;
+            adopting.adopt(epoch, generation, signed.rows)
+        }),
+        bgp: bgp.map(bgp::Handle::subscribe),
+        serve: Arc::new(move || serving.view()),
+        interfaces: Arc::new(interfaces),
+        dial,
+        seed: health::entropy(),
+    };
+    health::start(link, deps)
+}
+
+/// A box without a list of its interfaces is still a box.
+fn interfaces() -> Vec<Prefix> {
+    health::report::interfaces().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the network interfaces cannot be listed");
+        Vec::new()
+    })
 }
 
 impl Appliance {
@@ -156,6 +222,7 @@ fn views(
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),
         config: Arc::new(move || shown_config(&effective)),
+        control: Arc::new(|| Value::Null),
         prefill: Arc::new(move || prefill.view()),
     }
 }

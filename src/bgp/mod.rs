@@ -5,6 +5,22 @@
 //! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
 //! everybody else reads. Nothing is announced; nothing here knows of content.
 
+mod handle;
+mod import;
+mod listener;
+mod memory;
+mod metrics;
+mod net;
+mod peer;
+mod pipe;
+mod publish;
+mod rib;
+mod session;
+pub mod wire;
+
+#[cfg(test)]
+mod tests_support;
+
 use crate::route::Asn;
 use crate::route::Class;
 use crate::route::Route;
@@ -15,6 +31,15 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use handle::Handle;
+pub use handle::start;
+pub use memory::MemoryNet;
+pub use net::ByteStream;
+pub use net::Link;
+pub use net::Listener;
+pub use net::Net;
+pub use net::Tcp;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,4 +115,43 @@ pub struct NeighbourView {
     pub uptime_s: Option<u64>,
     /// In words, with whose fault it was: bounded and printable.
     pub last_error: Option<String>,
+}
+
+/// What the room needs from outside.
+#[derive(Clone, Debug)]
+pub struct Seams {
+    pub net: Arc<dyn Net>,
+    /// Of all jitter.
+    pub seed: u64,
+}
+
+impl Seams {
+    /// Sockets, and a seed of its own.
+    pub fn real() -> Self {
+        Self {
+            net: Arc::new(Tcp),
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// Why the speaker could not be started. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum BgpError {
+    #[error(
+        "[bgp] listen {address}: {error}; another BGP speaker may have it, and ports below 1024 \
+         need CAP_NET_BIND_SERVICE; set listen to another address, or to [] for active sessions \
+         only"
+    )]
+    Listen {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
+    #[error("two [[bgp.neighbour]] are named `{name}`; names must be unique")]
+    SameName { name: String },
+    #[error(
+        "the neighbours `{one}` and `{other}` have one address; give them different \
+         local_address or port"
+    )]
+    SameAddress { one: String, other: String },
 }

@@ -40,6 +40,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
+    /// Of systemd, for the remedies: `oca` or `oca-control`.
+    unit: &'static str,
 }
 
 /// Why there is no answer to show. The message holds the remedy.
@@ -72,12 +74,26 @@ impl ClientError {
 }
 
 impl Client {
+    /// Of the box's daemon.
     pub fn new(socket: &Path) -> io::Result<Self> {
+        Self::of_unit(socket, "oca")
+    }
+
+    /// Of the control plane.
+    pub fn of_control(socket: &Path) -> io::Result<Self> {
+        Self::of_unit(socket, "oca-control")
+    }
+
+    fn of_unit(socket: &Path, unit: &'static str) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let socket = socket.to_owned();
-        Ok(Self { socket, runtime })
+        Ok(Self {
+            socket,
+            runtime,
+            unit,
+        })
     }
 
     /// Asks; falls back to the read-only twin where the socket itself is not open to this user.
@@ -87,15 +103,20 @@ impl Client {
 
     /// Asks, and gives the answer as the daemon wrote it.
     pub fn get_text(&self, path: &str) -> Result<String, ClientError> {
-        let stream = connect_for_question(&self.socket, open)?;
+        let stream = connect_for_question(&self.socket, self.unit, open)?;
         self.exchange(stream, Method::GET, path, Bytes::new())
     }
 
     /// Gives a command.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        let stream = open(&self.socket).map_err(|error| unreachable(&self.socket, &error))?;
-        let body = Bytes::from(body.to_string());
-        parse(&self.exchange(stream, Method::POST, path, body)?)
+        self.post_bytes(path, body.to_string().into_bytes())
+    }
+
+    /// Gives a command whose body is a file of the operator's.
+    pub fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Value, ClientError> {
+        let stream =
+            open(&self.socket).map_err(|error| unreachable(&self.socket, self.unit, &error))?;
+        parse(&self.exchange(stream, Method::POST, path, Bytes::from(body))?)
     }
 
     fn exchange(
@@ -116,13 +137,15 @@ impl Client {
             Ok(Ok((status, text))) => Err(refused(status, &text)),
             Ok(Err(problem)) => Err(ClientError::Failed(format!(
                 "the daemon at {} answered, but not as expected: {problem}; is it of another \
-                 version? Look at `journalctl -u oca`",
-                self.socket.display()
+                 version? Look at `journalctl -u {}`",
+                self.socket.display(),
+                self.unit
             ))),
             Err(_) => Err(ClientError::Failed(format!(
-                "the daemon at {} did not answer within {} s; look at `systemctl status oca`",
+                "the daemon at {} did not answer within {} s; look at `systemctl status {}`",
                 self.socket.display(),
-                time.as_secs()
+                time.as_secs(),
+                self.unit
             ))),
         }
     }
@@ -181,6 +204,7 @@ fn read_only_twin(socket: &Path) -> PathBuf {
 
 fn connect_for_question(
     socket: &Path,
+    unit: &str,
     open: impl Fn(&Path) -> io::Result<UnixStream>,
 ) -> Result<UnixStream, ClientError> {
     let error = match open(socket) {
@@ -192,7 +216,7 @@ fn connect_for_question(
     {
         return Ok(stream);
     }
-    Err(unreachable(socket, &error))
+    Err(unreachable(socket, unit, &error))
 }
 
 fn open(path: &Path) -> io::Result<UnixStream> {
@@ -204,27 +228,34 @@ fn open(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> ClientError {
+fn unreachable(socket: &Path, unit: &str, error: &io::Error) -> ClientError {
     let path = socket.display();
     let kind = error.kind();
     let (problem, remedy) = if kind == io::ErrorKind::NotFound {
         (
             "nothing is there",
-            "is the daemon running? See `systemctl status oca`, or name its socket with --socket",
+            format!(
+                "is the daemon running? See `systemctl status {unit}`, or name its socket with \
+                 --socket"
+            ),
         )
     } else if kind == io::ErrorKind::ConnectionRefused {
         (
             "nobody answers there",
-            "the daemon has died; see `systemctl status oca` and `journalctl -u oca`",
+            format!(
+                "the daemon has died; see `systemctl status {unit}` and `journalctl -u {unit}`"
+            ),
         )
     } else if kind == io::ErrorKind::PermissionDenied {
         (
             "you may not use it",
-            "run the command as root or as a member of the group `oca` \
-             (`usermod -aG oca NAME`, then log in again)",
+            format!(
+                "run the command as root or as a member of the group `{unit}` \
+                 (`usermod -aG {unit} NAME`, then log in again)"
+            ),
         )
     } else {
-        let message = format!("{path}: {error}; see `systemctl status oca`");
+        let message = format!("{path}: {error}; see `systemctl status {unit}`");
         return ClientError::Unreachable(message);
     };
     ClientError::Unreachable(format!("{path}: {problem}; {remedy}"))
@@ -274,8 +305,11 @@ mod tests {
                 open(path)
             }
         };
-        assert!(connect_for_question(&full, refusing(io::ErrorKind::PermissionDenied)).is_ok());
-        let error = connect_for_question(&full, refusing(io::ErrorKind::NotFound)).unwrap_err();
+        assert!(
+            connect_for_question(&full, "oca", refusing(io::ErrorKind::PermissionDenied)).is_ok()
+        );
+        let error =
+            connect_for_question(&full, "oca", refusing(io::ErrorKind::NotFound)).unwrap_err();
         assert_eq!(error.exit(), Exit::Unreachable);
         assert!(
             error.to_string().contains("systemctl status oca"),
@@ -297,7 +331,11 @@ mod tests {
         let error = client.post("/v1/undrain", &Value::Null).unwrap_err();
         assert!(error.to_string().contains("has died"), "{error}");
         assert_eq!(error.exit(), Exit::Unreachable);
-        let denied = unreachable(&socket, &io::Error::from(io::ErrorKind::PermissionDenied));
+        let denied = unreachable(
+            &socket,
+            "oca",
+            &io::Error::from(io::ErrorKind::PermissionDenied),
+        );
         assert!(denied.to_string().contains("group `oca`"));
     }
 

@@ -6,6 +6,7 @@
 mod act;
 mod check;
 pub mod client;
+mod control;
 mod extras;
 mod prefill;
 mod run;
@@ -75,6 +76,8 @@ enum Command {
     },
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
     Prefill(prefill::PrefillArgs),
+    /// Run a control plane, and tell it what to do.
+    Control(control::ControlArgs),
     /// Run the whole system on loopback and prove what it does.
     Demo(crate::demo::DemoArgs),
     /// A router of the demo, started by it.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Reload { socket } => act::reload(&socket),
         Command::LogLevel { level, socket } => act::log_level(&level, &socket),
         Command::Prefill(args) => prefill::prefill(&args),
+        Command::Control(args) => control::control(args),
         Command::Demo(args) => crate::demo::run(&args),
         Command::DemoRouter { script } => crate::demo::run_router(&script).map(|()| Exit::Ok),
         Command::Completions { shell } => extras::completions(shell),

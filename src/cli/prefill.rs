@@ -36,7 +36,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 /// How often the daemon is asked how far it is.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// How often a line of progress is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -123,12 +123,12 @@ fn by_daemon(
     }
 }
 
-/// The same for a prefill here and one by the daemon.
-fn exit_of(refused: bool) -> Exit {
+/// The same for work here and work by a daemon.
+pub(super) fn exit_of(refused: bool) -> Exit {
     if refused { Exit::Refused } else { Exit::Failed }
 }
 
-fn progress(state: &Value) -> Progress {
+pub(super) fn progress(state: &Value) -> Progress {
     let number = |name: &str| state[name].as_u64().unwrap_or(0);
     Progress {
         files_done: number("files_done"),
@@ -201,14 +201,14 @@ fn tell(summary: &Value, dir: &Path, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// Progress on a terminal, a line now and then elsewhere, nothing with `--json`.
-struct Shown {
+pub(super) struct Shown {
     bar: Option<ProgressBar>,
     lines: bool,
     last: Instant,
 }
 
 impl Shown {
-    fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !json).then(|| {
             let form = "{bar:30} {bytes}/{total_bytes} {msg} {bytes_per_sec} {eta} left";
@@ -222,7 +222,7 @@ impl Shown {
         }
     }
 
-    fn at(&mut self, progress: Progress) {
+    pub(super) fn at(&mut self, progress: Progress) {
         let files = format!("{}/{} files", progress.files_done, progress.files);
         if let Some(bar) = &self.bar {
             bar.set_length(progress.bytes);
@@ -235,7 +235,7 @@ impl Shown {
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -243,7 +243,7 @@ impl Shown {
 }
 
 /// Set by the first SIGINT or SIGTERM; the second ends the process.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
     let runtime = tokio::runtime::Builder::new_current_thread()

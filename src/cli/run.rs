@@ -8,7 +8,9 @@ use crate::appliance;
 use crate::appliance::Controls;
 use crate::appliance::Seams;
 use crate::appliance::Signal;
+use crate::bgp;
 use crate::config;
+use crate::link::dial::TcpDial;
 use crate::serve::socket::TcpBind;
 use crate::serve::socket::ThreadWorkers;
 use crate::task::notify::Notifier;
@@ -43,6 +45,8 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
         let seams = Seams {
             bind: Arc::new(TcpBind),
             spawn: Arc::new(ThreadWorkers),
+            bgp: bgp::Seams::real(),
+            dial: Arc::new(TcpDial::default()),
             notifier: Notifier::from_env().context("NOTIFY_SOCKET cannot be used")?,
             logs: Some(logs),
             admin_sockets: true,
@@ -58,7 +62,7 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Exit> {
 }
 
 /// A viewer and an object each take a descriptor; the soft limit is for programs that use select.
-fn raise_descriptors() {
+pub(super) fn raise_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {

@@ -73,8 +73,12 @@ pub(super) fn table(medium: Medium, header: &[&str], rows: &[Vec<String>]) -> St
 pub(super) fn properties(medium: Medium, value: &Value) -> String {
     let mut rows = Vec::new();
     flatten(String::new(), value, &mut rows);
-    // Whether it serves is what people ask; the rest stays in its order.
-    rows.sort_by_key(|(path, _)| !(path == "state" || path.starts_with("gate.")));
+    // Whether it serves, and what its control plane says to that, is what people ask; the rest
+    // stays in its order.
+    let first = |path: &str| {
+        matches!(path, "state" | "control.summary") || path.starts_with("gate.")
+    };
+    rows.sort_by_key(|(path, _)| !first(path));
     let width = rows
         .iter()
         .map(|(path, _)| path.chars().count())

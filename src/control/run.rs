@@ -7,10 +7,16 @@
 use super::Config;
 use super::LinkConfig;
 use super::api::admin;
+use super::api::link;
+use super::api::public;
 use super::authority::Authority;
 use super::authority::AuthorityError;
 use super::books::Books;
-use super::fleet;
+use super::parts;
+use super::parts::Ground;
+use super::parts::Parts;
+use super::steer::RawQuestion;
+use super::steer::Steering;
 use super::store::ControlStore;
 use super::store::ControlStoreError;
 use super::store::SqlStore;
@@ -19,6 +25,7 @@ use crate::local::SocketError;
 use crate::task::PhaseRx;
 use crate::task::notify::Notifier;
 use crate::telemetry;
+use serde_json::Value;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -51,6 +58,10 @@ pub enum ControlError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error(transparent)]
+    Link(#[from] link::LinkListenerError),
+    #[error(transparent)]
+    Public(#[from] public::PublicListenerError),
     #[error("NOTIFY_SOCKET cannot be used: {0}")]
     Notify(io::Error),
     #[error("{0} ended by itself; look at the log")]
@@ -72,14 +83,24 @@ pub async fn run(config: Config, mut phase: PhaseRx) -> Result<(), ControlError>
     let started = clock::now();
     let house = open(&config).await?;
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    let metrics = telemetry::Registry::new(env!("CARGO_PKG_VERSION"), started);
     let books = house.books.clone();
     tasks.spawn(async move {
         books.run().await;
         "the look at other processes' changes"
     });
-    let deps = admin_deps(&config, &house, started);
+    let ground = Ground {
+        config: &config,
+        books: &house.books,
+        authority: &house.authority,
+        metrics: &metrics,
+    };
+    let parts = parts::start(&ground, &mut tasks)?;
+    let deps = admin_deps(&config, &house, &parts, metrics, started);
     let door = admin::start(&config.admin, deps)?;
     tracing::info!(
+        link = ?parts.link.addresses(),
+        public = ?[parts.public.secure_addresses(), parts.public.plain_addresses()].concat(),
         socket = %config.admin.socket.display(),
         ca = house.authority.fingerprint(),
         "the control plane runs"
@@ -94,6 +115,7 @@ pub async fn run(config: Config, mut phase: PhaseRx) -> Result<(), ControlError>
     };
     notifier.stopping(STOP_TIME);
     door.stop();
+    drop(parts);
     tasks.shutdown().await;
     // An import that writes ends its transaction first, within the bound.
     let _ = clock::within(STOP_TIME, house.store.close()).await;
@@ -113,20 +135,41 @@ async fn open(config: &Config) -> Result<House, ControlError> {
     })
 }
 
-fn admin_deps(config: &Config, house: &House, started: clock::Instant) -> admin::Deps {
-    let version = env!("CARGO_PKG_VERSION");
+fn admin_deps(
+    config: &Config,
+    house: &House,
+    parts: &Parts,
+    metrics: telemetry::Registry,
+    started: clock::Instant,
+) -> admin::Deps {
+    let (view, steering) = (parts.fleet.view(), Arc::clone(&parts.steering));
     admin::Deps {
         books: house.books.clone(),
         authority: Arc::clone(&house.authority),
-        fleet: Arc::new(|| Arc::new(fleet::View::default())),
-        steer: Arc::new(|_| Err("this control plane does not steer".to_owned())),
+        fleet: Arc::new(move || view.borrow().clone()),
+        steer: Arc::new(move |asked| answered(&steering, asked)),
         import: config.import.clone(),
         domain: config.domain.clone(),
         link_url: link_url(&config.link),
-        metrics: telemetry::Registry::new(version, started),
-        version,
+        metrics,
+        version: env!("CARGO_PKG_VERSION"),
         started,
     }
+}
+
+/// A question of the operator, answered as a viewer's is.
+fn answered(steering: &Steering, asked: &admin::SteerQuestion) -> Result<Value, String> {
+    let asked = asked.clone();
+    let raw = RawQuestion {
+        client: asked.client,
+        key: asked.key,
+        n: asked.n,
+        at: asked.at,
+        family: asked.family,
+        explain: asked.explain,
+    };
+    let answer = steering.question(&raw, None, clock::wall());
+    answer.map_err(|error| error.to_string())
 }
 
 /// `https://<host>:<port>`: the first name of the listener, as a provisioning file has it.

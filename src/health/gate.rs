@@ -19,8 +19,10 @@ pub struct Facts {
     /// The process is on its way out.
     pub stopping: bool,
     pub clock_synchronised: bool,
-    /// A control plane has enabled the box. Nothing sets it without a link to one.
+    /// The control plane's last word is that this box may serve; false before its first.
     pub enabled: bool,
+    /// The lease that came with that word has not ended.
+    pub lease_fresh: bool,
     /// Steerable routes learned. Nothing sets it without a BGP speaker.
     pub routes: usize,
 }
@@ -30,7 +32,7 @@ pub fn decide(facts: &Facts, require: &[Requirement]) -> Gate {
     let unmet = require
         .iter()
         .filter_map(|requirement| match requirement {
-            Requirement::Control => (!facts.enabled).then_some(Reason::NotEnabled),
+            Requirement::Control => unpermitted(facts),
             Requirement::Bgp => (facts.routes == 0).then_some(Reason::NoRoutes),
             Requirement::Clock => (!facts.clock_synchronised).then_some(Reason::Clock),
         })
@@ -47,6 +49,17 @@ pub fn decide(facts: &Facts, require: &[Requirement]) -> Gate {
         .chain(unmet)
         .collect();
     Gate::from_reasons(reasons)
+}
+
+/// Why the control plane's word does not let the box serve. A lease comes with every word, so a box
+/// that never had one was never enabled; and one that was told not to serve has no use for a lease.
+/// What is left for `lease-expired` is a box that might serve if its control plane were heard.
+fn unpermitted(facts: &Facts) -> Option<Reason> {
+    match (facts.enabled, facts.lease_fresh) {
+        (false, _) => Some(Reason::NotEnabled),
+        (true, false) => Some(Reason::LeaseExpired),
+        (true, true) => None,
+    }
 }
 
 /// Disks that viewers can be served from. One that still scans does not count, so a box opens when
@@ -74,11 +87,12 @@ mod tests {
         stopping: false,
         clock_synchronised: true,
         enabled: false,
+        lease_fresh: false,
         routes: 0,
     };
 
     fn any_facts() -> impl Strategy<Value = Facts> {
-        let flags = any::<[bool; 5]>();
+        let flags = any::<[bool; 6]>();
         (flags, 0_usize..3, 0_usize..3).prop_map(|(flags, readable_disks, routes)| Facts {
             manifest: flags[0],
             readable_disks,
@@ -86,6 +100,7 @@ mod tests {
             stopping: flags[2],
             clock_synchronised: flags[3],
             enabled: flags[4],
+            lease_fresh: flags[5],
             routes,
         })
     }
@@ -127,6 +142,22 @@ mod tests {
         assert_eq!(closed(no_clock, &[Requirement::Clock]), [Reason::Clock]);
         assert_eq!(closed(no_clock, &[]), []);
         assert_eq!(closed(WELL, &[Requirement::Control]), [Reason::NotEnabled]);
+        let leaseless = Facts {
+            enabled: true,
+            ..WELL
+        };
+        let disabled = Facts {
+            lease_fresh: true,
+            ..WELL
+        };
+        let control = [Requirement::Control];
+        assert_eq!(closed(leaseless, &control), [Reason::LeaseExpired]);
+        assert_eq!(closed(disabled, &control), [Reason::NotEnabled]);
+        let permitted = Facts {
+            lease_fresh: true,
+            ..leaseless
+        };
+        assert_eq!(closed(permitted, &control), []);
         assert_eq!(closed(WELL, &[Requirement::Bgp]), [Reason::NoRoutes]);
         let worst = Facts {
             manifest: false,
@@ -171,12 +202,26 @@ mod tests {
                 && facts.readable_disks > 0
                 && !facts.drained
                 && !facts.stopping
-                && (facts.enabled || !require.contains(&Requirement::Control))
+                && ((facts.enabled && facts.lease_fresh)
+                    || !require.contains(&Requirement::Control))
                 && (facts.routes > 0 || !require.contains(&Requirement::Bgp))
                 && (facts.clock_synchronised || !require.contains(&Requirement::Clock));
             let gate = decide(&facts, &require);
             prop_assert_eq!(gate.is_serving(), well);
             prop_assert_eq!(gate.reasons().is_empty(), well);
+        }
+
+        #[test]
+        fn the_control_plane_has_one_reason_at_a_time_and_only_where_it_is_required(
+            facts in any_facts(),
+            require in proptest::sample::subsequence(ALL.to_vec(), 0..=3),
+        ) {
+            let gate = decide(&facts, &require);
+            let told = |reason| gate.reasons().contains(&reason);
+            let required = require.contains(&Requirement::Control);
+            let (never, ended) = (told(Reason::NotEnabled), told(Reason::LeaseExpired));
+            prop_assert_eq!(never, required && !facts.enabled);
+            prop_assert_eq!(ended, required && facts.enabled && !facts.lease_fresh);
         }
     }
 }

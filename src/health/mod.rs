@@ -1,12 +1,23 @@
-//! Is the box fit to serve? First form: the gate's decision from facts, and the drain state.
+//! Is the box fit to serve, and does its control plane know how it is?
 //!
 //! `appliance` collects [`Facts`], asks [`decide`] and publishes the answer in its `watch`; nothing
 //! else may open or close a box. [`drain`] is the operator's wish, [`drain_file`] keeps it over a
-//! restart. Probes and scores come with later work.
+//! restart. The control plane's part: [`start`] (`handle`) runs `task`, which makes the `calls` that
+//! `schedule` decides on, holds the `lease`, composes each `report`, hears `news` of the other rooms
+//! and shows it all in a `view`.
 
+mod calls;
+mod complaints;
 pub mod drain;
 pub mod drain_file;
 mod gate;
+mod handle;
+pub mod lease;
+mod news;
+pub mod report;
+pub mod schedule;
+mod task;
+mod view;
 
 use serde::Serialize;
 
@@ -14,6 +25,17 @@ pub use drain::Drain;
 pub use gate::Facts;
 pub use gate::decide;
 pub use gate::readable_disks;
+pub use handle::AdoptFn;
+pub use handle::Deps;
+pub use handle::Handle;
+pub use handle::HeldFn;
+pub use handle::InterfacesFn;
+pub use handle::ServeFn;
+pub use handle::SignedManifest;
+pub use handle::entropy;
+pub use handle::start;
+pub use view::ControlView;
+pub use view::LinkState;
 
 /// `[gate]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

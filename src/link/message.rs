@@ -54,7 +54,7 @@ pub struct GateState {
 /// the empty set: `added` is then everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
-    /// Positions of different epochs cannot be compared. A box draws one a boot.
+    /// Positions of different epochs cannot be compared. A box draws one a boot, below 2^53.
     pub epoch: u64,
     pub from: u64,
     pub to: u64,

@@ -20,6 +20,9 @@ use crate::set_hash::SetHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The greatest integer that every JSON reader has exactly (RFC 8259 section 6).
+const EPOCH_MAX: u64 = (1 << 53) - 1;
+
 /// The sender's side: the box.
 #[derive(Clone, Debug)]
 pub struct Outbox {
@@ -119,10 +122,11 @@ impl StepError {
 }
 
 impl Outbox {
-    /// `epoch`: drawn at random, once a boot.
-    pub fn new(epoch: u64) -> Self {
+    /// `drawn`: a random number, once a boot. The epoch is its lower 53 bits, so that no reader of
+    /// JSON has to round it.
+    pub fn new(drawn: u64) -> Self {
         Self {
-            epoch,
+            epoch: drawn & EPOCH_MAX,
             acked: Acked::default(),
             catalogue: None,
         }

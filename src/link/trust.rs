@@ -118,15 +118,17 @@ impl ServerCertVerifier for Pinned {
             .map_err(|error| Error::General(error.to_string()))?;
         let verdict =
             verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
-            // Under a stored authority, a stranger's chain ends in another one.
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                if presented.is_none() =>
-            {
-                Err(wrong())
-            }
-            other => other,
+        let is_strange = matches!(
+            verdict,
+            Err(Error::InvalidCertificate(
+                // The second is an authority of the same name with another key.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            ))
+        );
+        if is_strange && presented.is_none() {
+            return Err(wrong());
         }
+        verdict
     }
 
     fn verify_tls12_signature(

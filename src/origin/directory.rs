@@ -242,19 +242,19 @@ mod tests {
     #[tokio::test]
     async fn a_directory_is_listed_and_read_and_what_changed_since_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("t")).unwrap();
-        let path = dir.path().join("t/a.mp4");
+        std::fs::create_dir(dir.path().join("film")).unwrap();
+        let path = dir.path().join("film/a.mp4");
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
         std::fs::write(&path, &bytes).unwrap();
         std::fs::write(dir.path().join(".hidden"), "x").unwrap();
-        std::os::unix::fs::symlink("t/a.mp4", dir.path().join("z")).unwrap();
+        std::os::unix::fs::symlink("film/a.mp4", dir.path().join("z")).unwrap();
         let origin = DirectoryOrigin::new(dir.path()).unwrap();
         let listed = entries(&origin).await;
         assert_eq!(listed.len(), 3, "{listed:?}");
         assert!(matches!(&listed[0], Listed::Skipped));
         assert!(matches!(&listed[2], Listed::Refused { name, .. } if name == "z"));
         let entry = file(&listed[1]).clone();
-        assert_eq!((entry.name.as_str(), entry.size), ("t/a.mp4", 3_000_000));
+        assert_eq!((entry.name.as_str(), entry.size), ("film/a.mp4", 3_000_000));
         assert_eq!(read(&origin, &entry).await.unwrap(), bytes);
         std::fs::write(&path, b"other").unwrap();
         let error = read(&origin, &entry).await.unwrap_err();

@@ -65,6 +65,15 @@ struct Service {
     limits: Limits,
 }
 
+/// A listing was refused for good. `object_store` tells that of objects by their status, but not
+/// of listings.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {told}")]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    told: String,
+}
+
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 enum ExchangeError {
@@ -142,7 +151,17 @@ impl Service {
         let body = if !parts.status.is_success() {
             // Its reason is worth having; that it cannot be read changes nothing.
             let told = collect(content, REFUSAL_BYTES_MAX).await;
-            HttpResponseBody::from(told.unwrap_or_default())
+            let told = told.unwrap_or_default();
+            if is_listing && is_final(parts.status) {
+                return Err(HttpError::new(
+                    HttpErrorKind::Unknown,
+                    Refusal {
+                        status: parts.status,
+                        told: String::from_utf8_lossy(&told).into_owned(),
+                    },
+                ));
+            }
+            HttpResponseBody::from(told)
         } else if is_listing {
             HttpResponseBody::from(collect(content, PAGE_BYTES_MAX).await?)
         } else {
@@ -150,6 +169,12 @@ impl Service {
         };
         Ok(HttpResponse::from_parts(parts, body))
     }
+}
+
+fn is_final(status: StatusCode) -> bool {
+    let is_for_the_moment =
+        status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS;
+    status.is_client_error() && !is_for_the_moment
 }
 
 /// RFC 9112 section 3.2.1: the path alone, and the name of the service in `Host`.

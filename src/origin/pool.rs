@@ -1,7 +1,7 @@
 //! Connections to an HTTP service: a bounded number, kept for the next request.
 //!
-//! `http` takes one for each request and gives it back when the answer has been read to its end; one
-//! that is dropped earlier is closed.
+//! `http` takes one for each request and gives it back when the answer has been read to its end;
+//! one that is dropped earlier is closed.
 //!
 //! I/O: resolves names, connects, spawns one task a connection, which ends with it.
 

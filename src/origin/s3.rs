@@ -17,6 +17,7 @@ use super::checksum;
 use super::checksum::Checksum;
 use super::checksum::Running;
 use super::http::Connector;
+use super::http::Refusal;
 use super::roots;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -24,6 +25,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use hyper::HeaderMap;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use object_store::BackoffConfig;
 use object_store::ClientOptions;
@@ -134,11 +136,6 @@ impl S3Origin {
         })
     }
 
-    /// The client itself, for tests that put objects where they will be read.
-    pub fn client(&self) -> Arc<dyn ObjectStore> {
-        Arc::<AmazonS3>::clone(&self.store)
-    }
-
     fn location(&self, name: &str) -> Result<Location, OriginError> {
         let path = match self.prefix.as_ref() {
             "" => name.to_owned(),
@@ -198,17 +195,20 @@ impl S3Origin {
     fn told(&self, name: &str, error: &object_store::Error) -> OriginError {
         use object_store::Error as Fault;
         let what = self.url(name);
-        if matches!(error, Fault::NotFound { .. }) {
+        let status = refusal(error).map(|refusal| refusal.status);
+        if matches!(error, Fault::NotFound { .. }) || status == Some(StatusCode::NOT_FOUND) {
             return OriginError::NotFound { what };
         }
         if matches!(error, Fault::Precondition { .. }) {
             return OriginError::Changed { what };
         }
         let problem = problem(error);
-        if !matches!(
+        let is_denied = matches!(
             error,
             Fault::PermissionDenied { .. } | Fault::Unauthenticated { .. }
-        ) {
+        ) || status == Some(StatusCode::FORBIDDEN)
+            || status == Some(StatusCode::UNAUTHORIZED);
+        if !is_denied {
             return OriginError::Failed { what, problem };
         }
         let remedy = match &self.credentials_file {
@@ -362,6 +362,18 @@ fn credentials(path: &Path) -> Result<(String, String), OriginError> {
             "write two lines, the access key and the secret key".into(),
         )),
     }
+}
+
+/// What [`super::http`] put below an error.
+fn refusal(error: &object_store::Error) -> Option<&Refusal> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(refusal) = inner.downcast_ref() {
+            return Some(refusal);
+        }
+        source = inner.source();
+    }
+    None
 }
 
 /// What a service said, in one bounded line without control characters.

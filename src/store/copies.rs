@@ -1,7 +1,8 @@
 //! Where the manifest is kept: the state directory and two data disks; the highest position wins.
 //!
 //! Every copy is written beside the old one, fsynced and renamed. `open` loads the best copy that
-//! verifies and puts it back where the state directory lost it; `Handle::bind` keeps a new one.
+//! verifies and puts it back where the state directory lost it; `adopt` and `Handle::bind` keep a
+//! new one.
 //!
 //! I/O: the state directory directly (the system disk), data disks through their own threads, a
 //! block at a time so that each block has the disk's deadline.
@@ -10,9 +11,9 @@ use super::StoreError;
 use super::core::Shared;
 use super::layout;
 use super::manifest::Manifest;
+use super::manifest::Position;
 use super::manifest_file;
 use super::manifest_file::FileError;
-use super::manifest_file::Position;
 use super::root;
 use super::volume::Volume;
 use super::writer::Step;

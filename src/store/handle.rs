@@ -1,14 +1,18 @@
-//! What the other rooms call: find, open, report a failed read, publish, bind.
+//! What the other rooms call: find, open, report a failed read, publish, bind, adopt.
 //!
-//! I/O: waits for disk threads in `open`, `stage` and `bind`; the rest never waits.
+//! I/O: waits for disk threads in `open`, `stage`, `bind` and `adopt`; the rest never waits.
 
 use super::CatalogueRow;
 use super::Finding;
 use super::Handle;
+use super::Held;
 use super::ObjectFile;
 use super::OpenError;
 use super::StoreError;
 use super::View;
+use super::adopt;
+use super::adopt::AdoptError;
+use super::adopt::Adopted;
 use super::copies;
 use super::core::Shared;
 use super::layout;
@@ -212,8 +216,9 @@ impl Handle {
             .collect()
     }
 
-    /// Adds keys to the manifest and makes it durable; the generation grows only if one is new.
-    /// Returns the generation in force. Blocks: for threads outside runtimes.
+    /// Adds keys to the manifest and makes it durable. Without a control plane the generation grows
+    /// if a key is new; one that a control plane signed stays, for only it may raise it. Returns the
+    /// generation in force. Blocks: for threads outside runtimes.
     pub fn bind(&self, rows: &BTreeMap<Key, Binding>) -> Result<u64, BindError> {
         let shared = self.shared();
         let lock = &shared.manifest_writer;
@@ -225,16 +230,46 @@ impl Handle {
         }
         let old = shared.manifest.load_full();
         let (merged, fresh) = merge(old.as_deref(), shared, rows)?;
-        let (epoch, generation) = old.as_ref().map_or((0, 0), |m| (m.epoch, m.generation));
+        let position = old.as_ref().map(|m| m.position).unwrap_or_default();
         if fresh == 0 {
-            return Ok(generation);
+            return Ok(position.generation);
         }
-        let manifest = merged.build(epoch, generation + 1, &shared.index);
+        let manifest = merged.build(position.bound(), &shared.index);
         copies::keep(shared, &manifest)?;
+        let generation = manifest.position.generation;
         shared.manifest.store(Some(Arc::new(manifest)));
         shared.changed();
         view::publish(shared);
-        Ok(generation + 1)
+        Ok(generation)
+    }
+
+    /// Makes a manifest that the control plane signed the one in effect: durable first. `rows` in
+    /// any order. Deletes nothing. Blocks: for threads outside runtimes.
+    pub fn adopt(
+        &self,
+        epoch: u64,
+        generation: u64,
+        rows: Vec<(Key, Binding)>,
+    ) -> Result<Adopted, AdoptError> {
+        adopt::adopt(self.shared(), epoch, generation, rows)
+    }
+
+    /// Objects that a disk in service holds, named by the manifest or not, and the [`View`]'s
+    /// generation that they are at least as late as. 32 bytes an object; no lock is held, seconds
+    /// may pass for millions: for threads outside runtimes.
+    pub fn held(&self) -> Held {
+        let shared = self.shared();
+        // Read first: what changes meanwhile makes a later generation, and is asked for again.
+        let generation = shared.changes.load(Ordering::Acquire);
+        let index = &shared.index;
+        let digests = (0..index.len())
+            .filter(|number| index.is_readable(*number))
+            .filter_map(|number| index.object(number).map(|(digest, _)| digest))
+            .collect();
+        Held {
+            generation,
+            digests,
+        }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

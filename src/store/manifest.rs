@@ -2,7 +2,7 @@
 //!
 //! One arena of key bytes in key order, one row a key, one hash table of row numbers; no string and
 //! no digest a key. [`super::Handle::find`] reads it without a lock. Built by [`Builder`] from a
-//! file (`manifest_file`) or from an older manifest and new rows (`Handle::bind`).
+//! file (`manifest_file`) or from an older manifest and new rows (`adopt`, `Handle::bind`).
 
 use super::Entry;
 use super::Finding;
@@ -19,11 +19,25 @@ use std::ops::Range;
 /// As many keys as the index has objects.
 pub(super) const KEYS_MAX: usize = 1 << 24;
 
+/// The rank of a key that the control plane's manifest does not list: after everything it lists.
+pub const UNLISTED_RANK: u32 = u32::MAX;
+
+/// Place of a manifest in time; the greatest wins.
+///
+/// Epoch 0 is the box's own: nobody signed it, and its generation counts what was bound locally.
+/// In every other epoch the generation is the control plane's, as it was signed, and `local` counts
+/// what was bound on top of it: a prefill makes a later manifest, never a later signed one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) epoch: u64,
+    pub(super) generation: u64,
+    pub(super) local: u64,
+}
+
 /// One version of what the box should hold.
 #[derive(Debug)]
 pub(super) struct Manifest {
-    pub(super) epoch: u64,
-    pub(super) generation: u64,
+    pub(super) position: Position,
     keys: Vec<u8>,
     rows: Vec<Row>,
     /// Digests of rows whose objects got no number, by `key_at`. They are kept, never served.
@@ -104,7 +118,7 @@ impl Builder {
     }
 
     /// Numbers the objects. Every row keeps its digest and its claimed length, true or not.
-    pub(super) fn build(self, epoch: u64, generation: u64, index: &Index) -> Manifest {
+    pub(super) fn build(self, position: Position, index: &Index) -> Manifest {
         let Self { mut keys, rows } = self;
         let hasher = RandomState::new();
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
@@ -119,8 +133,7 @@ impl Builder {
         }
         keys.shrink_to_fit();
         let mut manifest = Manifest {
-            epoch,
-            generation,
+            position,
             keys,
             rows: kept,
             unnumbered,
@@ -133,6 +146,28 @@ impl Builder {
         }
         manifest.table = table;
         manifest
+    }
+}
+
+impl Position {
+    /// After keys were bound locally.
+    pub(super) fn bound(self) -> Self {
+        if self.epoch == 0 {
+            Self {
+                generation: self.generation + 1,
+                ..self
+            }
+        } else {
+            Self {
+                local: self.local + 1,
+                ..self
+            }
+        }
+    }
+
+    /// What the control plane signed: epoch and generation.
+    pub(super) fn signed(self) -> (u64, u64) {
+        (self.epoch, self.generation)
     }
 }
 
@@ -282,7 +317,7 @@ mod tests {
         for (key, binding) in keys {
             builder.push(key, binding.clone()).unwrap();
         }
-        builder.build(0, 1, index)
+        builder.build(Position::default(), index)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::manifest::Binding;
 use super::manifest::BuildError;
 use super::manifest::Builder;
 use super::manifest::Manifest;
+use super::manifest::Position;
 use crate::key::KEY_BYTES_MAX;
 use crate::object::Digest;
 use serde::Deserialize;
@@ -17,19 +18,17 @@ use std::io::BufRead;
 use std::io::Read;
 use std::io::Write;
 
-/// The only version there is.
-const VERSION: u64 = 1;
+/// What a manifest needs is written, and no later one: a box that falls back to an older image can
+/// read whatever that image could have written.
+const VERSION_MAX: u64 = 2;
+
+/// Knows no local bindings on top of a signed manifest.
+const VERSION_PLAIN: u64 = 1;
 
 const KIND: &str = "oca-manifest";
 
 /// A key, a digest, three numbers and their names; a longer line is not one of ours.
 const LINE_BYTES_MAX: u64 = KEY_BYTES_MAX as u64 + 256;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) epoch: u64,
-    pub(super) generation: u64,
-}
 
 /// Why a copy of the manifest is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +37,7 @@ pub(super) enum FileError {
     Io(#[from] io::Error),
     #[error("line {0} is not what belongs there")]
     Line(usize),
-    #[error("it has format version {0}; this program knows {VERSION}")]
+    #[error("it has format version {0}; this program knows {VERSION_MAX}")]
     Version(u64),
     #[error("it ends before its last line")]
     Short,
@@ -59,7 +58,15 @@ struct Header<'a> {
     kind: &'a str,
     epoch: u64,
     generation: u64,
+    /// Version 2; absent means 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    local: u64,
     keys: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Names are one letter: there are millions of lines.
@@ -92,11 +99,21 @@ pub(super) fn write(manifest: &Manifest, index: &Index, out: &mut dyn Write) -> 
             .filter_map(|(key, row)| Some((key, manifest.binding(row, index)?)))
     };
     let mut hasher = blake3::Hasher::new();
+    let Position {
+        epoch,
+        generation,
+        local,
+    } = manifest.position;
     let mut line = serde_json::to_vec(&Header {
-        v: VERSION,
+        v: if local == 0 {
+            VERSION_PLAIN
+        } else {
+            VERSION_MAX
+        },
         kind: KIND,
-        epoch: manifest.epoch,
-        generation: manifest.generation,
+        epoch,
+        generation,
+        local,
         keys: u64::try_from(rows().count()).unwrap_or(u64::MAX),
     })?;
     let mut put = |line: &mut Vec<u8>, hasher: &mut blake3::Hasher| {
@@ -127,11 +144,7 @@ pub(super) fn write(manifest: &Manifest, index: &Index, out: &mut dyn Write) -> 
 pub(super) fn position(input: &mut dyn BufRead) -> Result<Position, FileError> {
     let mut line = Vec::new();
     next_line(input, &mut line)?;
-    let header = header(&line)?;
-    Ok(Position {
-        epoch: header.epoch,
-        generation: header.generation,
-    })
+    Ok(header(&line)?.position())
 }
 
 /// Reads and verifies a whole file. Nothing enters the index unless all of it is good.
@@ -140,12 +153,8 @@ pub(super) fn read(input: &mut dyn BufRead, index: &Index) -> Result<Manifest, F
     let mut line = Vec::new();
     next_line(input, &mut line)?;
     hasher.update(&line);
-    let Header {
-        epoch,
-        generation,
-        keys: promised,
-        ..
-    } = header(&line)?;
+    let header = header(&line)?;
+    let (position, promised) = (header.position(), header.keys);
     let mut builder = Builder::default();
     let mut number = 1;
     loop {
@@ -182,7 +191,17 @@ pub(super) fn read(input: &mut dyn BufRead, index: &Index) -> Result<Manifest, F
     if u64::try_from(found) != Ok(promised) {
         return Err(FileError::Count { promised, found });
     }
-    Ok(builder.build(epoch, generation, index))
+    Ok(builder.build(position, index))
+}
+
+impl Header<'_> {
+    fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            generation: self.generation,
+            local: self.local,
+        }
+    }
 }
 
 fn header(line: &[u8]) -> Result<Header<'_>, FileError> {
@@ -191,11 +210,12 @@ fn header(line: &[u8]) -> Result<Header<'_>, FileError> {
         v: u64,
     }
     let VersionOnly { v } = serde_json::from_slice(line).map_err(|_| FileError::Line(1))?;
-    if v != VERSION {
+    if !(VERSION_PLAIN..=VERSION_MAX).contains(&v) {
         return Err(FileError::Version(v));
     }
     let header: Header = serde_json::from_slice(line).map_err(|_| FileError::Line(1))?;
-    if header.kind == KIND {
+    let has_local = header.local != 0;
+    if header.kind == KIND && has_local == (v > VERSION_PLAIN) {
         Ok(header)
     } else {
         Err(FileError::Line(1))
@@ -219,14 +239,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn file(keys: &BTreeMap<String, Binding>, generation: u64) -> Vec<u8> {
+    fn file(keys: &BTreeMap<String, Binding>, position: Position) -> Vec<u8> {
         let index = Index::default();
         let mut builder = Builder::default();
         for (key, binding) in keys {
             builder.push(key, binding.clone()).unwrap();
         }
         let mut out = Vec::new();
-        write(&builder.build(7, generation, &index), &index, &mut out).unwrap();
+        write(&builder.build(position, &index), &index, &mut out).unwrap();
         out
     }
 
@@ -244,7 +264,15 @@ mod tests {
             };
             (key.to_owned(), binding)
         });
-        file(&bindings.into(), 3)
+        file(&bindings.into(), at(1))
+    }
+
+    fn at(local: u64) -> Position {
+        Position {
+            epoch: 7,
+            generation: 3,
+            local,
+        }
     }
 
     fn bindings() -> impl Strategy<Value = BTreeMap<String, Binding>> {
@@ -285,28 +313,56 @@ mod tests {
 
     #[test]
     fn a_later_version_is_named() {
-        let text = "{\"v\":2,\"something\":\"else\"}\n";
+        let text = "{\"v\":3,\"something\":\"else\"}\n";
         assert!(matches!(
             position(&mut text.as_bytes()),
-            Err(FileError::Version(2))
+            Err(FileError::Version(3))
         ));
+    }
+
+    #[test]
+    fn the_first_version_is_written_wherever_it_says_enough() {
+        let header = |local| {
+            let bytes = file(&BTreeMap::new(), at(local));
+            let text = String::from_utf8(bytes).unwrap();
+            text.lines().next().unwrap().to_owned()
+        };
+        assert_eq!(
+            header(0),
+            r#"{"v":1,"kind":"oca-manifest","epoch":7,"generation":3,"keys":0}"#
+        );
+        assert_eq!(
+            header(2),
+            r#"{"v":2,"kind":"oca-manifest","epoch":7,"generation":3,"local":2,"keys":0}"#
+        );
+        // Neither version means what only the other can say.
+        for lie in [
+            header(2).replace("2,\"kind", "1,\"kind"),
+            header(0).replace("1,\"k", "2,\"k"),
+        ] {
+            assert!(matches!(
+                position(&mut format!("{lie}\n").as_bytes()),
+                Err(FileError::Line(1))
+            ));
+        }
     }
 
     proptest! {
         #[test]
-        fn a_manifest_survives_its_file(keys in bindings(), generation in any::<u64>()) {
+        fn a_manifest_survives_its_file(keys in bindings(), place in any::<[u64; 3]>()) {
             prop_assume!(keys.keys().all(|key| crate::key::check(key.as_bytes()).is_ok()));
-            let bytes = file(&keys, generation);
+            let place = Position { epoch: place[0], generation: place[1], local: place[2] };
+            let bytes = file(&keys, place);
             let index = Index::default();
             let manifest = read(&mut &bytes[..], &index).unwrap();
-            prop_assert_eq!((manifest.epoch, manifest.generation), (7, generation));
+            prop_assert_eq!(manifest.position, place);
             let back: BTreeMap<String, Binding> = manifest
                 .rows()
                 .map(|(key, row)| (key.to_owned(), manifest.binding(row, &index).unwrap()))
                 .collect();
             prop_assert_eq!(back, keys);
             let found = position(&mut &bytes[..]).unwrap();
-            prop_assert_eq!(found, Position { epoch: 7, generation });
+            prop_assert_eq!(found, place);
         }
 
         #[test]

@@ -1,12 +1,13 @@
 //! What is on the disks: objects, found by key, opened for reading, published whole.
 //!
 //! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume → `writer` stages, makes
-//! durable and renames → `index` knows it → `manifest` binds keys to it and `copies` keeps that →
-//! [`Handle::find`] and [`Handle::open`] serve it.
+//! durable and renames → `index` knows it → `manifest` binds keys to it (`adopt`: as the control
+//! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it.
 //! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
 //! Asynchronous reads of cold pages (`residency`), moves, eviction and scrub have no room here yet.
 
+mod adopt;
 mod copies;
 mod core;
 mod handle;
@@ -29,9 +30,13 @@ mod view;
 mod volume;
 mod writer;
 
+pub use adopt::AdoptError;
+pub use adopt::Adopted;
+pub use adopt::RefusedRow;
 pub use handle::BindError;
 pub use index::VOLUMES_MAX;
 pub use manifest::Binding;
+pub use manifest::UNLISTED_RANK;
 pub use root::is_medium_error;
 pub use sidecar::OBJECT_BYTES_MAX;
 pub use state::FAILED_OBJECTS_MAX;
@@ -159,11 +164,21 @@ pub struct View {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct ManifestView {
+    /// 0: the box's own, from local bindings; otherwise the control plane's.
     pub epoch: u64,
+    /// As it was signed; in epoch 0 it counts local bindings.
     pub generation: u64,
     pub keys: u64,
     /// Keys whose object no readable disk holds.
     pub missing: u64,
+}
+
+/// What [`Handle::held`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub generation: u64,
+    /// Each once, in no order.
+    pub digests: Vec<Digest>,
 }
 
 /// One row of `oca show catalogue`.

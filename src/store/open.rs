@@ -190,8 +190,8 @@ fn load_manifest(shared: &Arc<Shared>) {
     let found = copies::load(shared);
     match &found {
         Some(manifest) => {
-            let (generation, keys) = (manifest.generation, manifest.len());
-            tracing::info!(generation, keys, "manifest loaded: {keys} keys");
+            let ((epoch, generation), keys) = (manifest.position.signed(), manifest.len());
+            tracing::info!(epoch, generation, keys, "manifest loaded: {keys} keys");
         }
         None => tracing::warn!("no manifest: nothing is served until one is written"),
     }

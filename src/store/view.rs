@@ -50,8 +50,8 @@ fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
         }
     }
     view.manifest = Some(ManifestView {
-        epoch: manifest.epoch,
-        generation: manifest.generation,
+        epoch: manifest.position.epoch,
+        generation: manifest.position.generation,
         keys: u64::try_from(manifest.len()).unwrap_or(u64::MAX),
         missing,
     });

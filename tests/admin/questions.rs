@@ -22,6 +22,7 @@ fn status_tells_what_checks_rely_on() {
     assert_eq!(status["version"], "9.9.9");
     assert_eq!(status["state"], "serving");
     assert_eq!(status["gate"], json!({"state": "serving", "reasons": []}));
+    assert_eq!(status["control"]["summary"], "the control plane is silent");
     let catalogue = json!({"generation": 5, "objects": 7, "bytes": 1_500_000});
     assert_eq!(status["catalogue"], catalogue);
     let bgp = json!({"neighbours": 0, "established": 0, "routes": 0});

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod command;
 mod disks;
 mod faults;

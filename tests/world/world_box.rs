@@ -90,6 +90,8 @@ impl WorldBox {
         let seams = Seams {
             bind: Arc::new(net.clone()),
             spawn: Arc::new(workers.clone()),
+            bgp: oca::bgp::Seams::real(),
+            dial: Arc::new(oca::link::dial::TcpDial::default()),
             notifier: Notifier::default(),
             logs: None,
             admin_sockets: false,

@@ -78,6 +78,8 @@ pub enum AuthorityError {
     Request(String),
     #[error("a certificate cannot be made: {0}")]
     Library(#[from] rcgen::Error),
+    #[error("the TLS library refuses the certificate: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 impl std::fmt::Debug for Authority {

@@ -40,7 +40,8 @@ pub(super) struct HeldError(Digest, &'static str);
 /// Object number → the bundles that need it, for one library.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
-    /// One more than there are objects; the bundles of object `n` are at `starts[n]..starts[n + 1]`.
+    /// One more than there are objects: the bundles of object `n` are those from `starts[n]` to
+    /// `starts[n + 1]`.
     starts: Vec<u32>,
     bundles: Vec<u32>,
 }

@@ -472,3 +472,7 @@ fn spread(id: &BoxId, most: Duration) -> Duration {
     let hash = blake3::hash(id.as_str().as_bytes());
     most.mul_f64(f64::from(hash.as_bytes()[0]) / 256.0)
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@
 
 mod apply;
 mod counters;
+#[cfg(test)]
+mod fixtures;
 mod held;
 mod machine;
 mod metrics;

@@ -190,35 +190,35 @@ mod tests {
     #[test]
     fn content_is_told_from_everything_else() {
         let (files, summary) = plan(&[
-            ("t/a.mp4", 5),
-            ("t/a.mp4.b3", 70),
-            ("t/b.mp4", 5),
-            ("t", 0),
-            ("t/gone.mp4.b3", 70),
-            ("t/empty.mp4", 0),
-            ("t/huge.mp4", OBJECT_BYTES_MAX + 1),
-            ("t/page.html", 5),
-            ("t/x y.mp4", 5),
+            ("film/a.mp4", 5),
+            ("film/a.mp4.b3", 70),
+            ("film/b.mp4", 5),
+            ("film", 0),
+            ("film/gone.mp4.b3", 70),
+            ("film/empty.mp4", 0),
+            ("film/huge.mp4", OBJECT_BYTES_MAX + 1),
+            ("film/page.html", 5),
+            ("film/x y.mp4", 5),
             ("speedtest/x.mp4", 5),
-            ("t/\u{7}bell.mp4", 5),
+            ("film/\u{7}bell.mp4", 5),
         ]);
-        assert_eq!(files, ["t/a.mp4+t/a.mp4.b3", "t/b.mp4"]);
+        assert_eq!(files, ["film/a.mp4+film/a.mp4.b3", "film/b.mp4"]);
         assert_eq!(summary.skipped, 2, "a directory marker, a lone word");
         let refused: Vec<&str> = summary.refused.iter().map(|r| r.key.as_str()).collect();
         let expected = [
+            "film/\u{fffd}bell.mp4",
+            "film/empty.mp4",
+            "film/huge.mp4",
+            "film/page.html",
+            "film/x y.mp4",
             "speedtest/x.mp4",
-            "t/\u{fffd}bell.mp4",
-            "t/empty.mp4",
-            "t/huge.mp4",
-            "t/page.html",
-            "t/x y.mp4",
         ];
         assert_eq!(refused, expected);
         let why = |key: &str| {
             let found = summary.refused.iter().find(|refused| refused.key == key);
             found.map(|refused| refused.why.as_str()).unwrap()
         };
-        assert!(why("t/page.html").contains("browser"));
+        assert!(why("film/page.html").contains("browser"));
         assert!(why("speedtest/x.mp4").contains("reserved"));
     }
 }

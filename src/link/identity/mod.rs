@@ -108,7 +108,10 @@ pub enum IdentityError {
          another token"
     )]
     Key,
-    #[error("the control plane issued a certificate for `{issued}`, but this box is `{own}`")]
+    #[error(
+        "the control plane issued a certificate for `{issued}`, but this box is `{own}`; if it was \
+         renamed, remove certificate.pem and enrol with another token"
+    )]
     Name { issued: String, own: String },
     #[error("no key could be made: {0}")]
     Library(String),

@@ -65,7 +65,7 @@ fn status(code: Code) -> StatusCode {
         Code::WrongDigest | Code::WrongPosition => StatusCode::CONFLICT,
         Code::Identity | Code::Token | Code::Quarantined => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Busy => StatusCode::TOO_MANY_REQUESTS,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -157,7 +157,7 @@ impl Rates {
             .or_insert(Bucket { paid_until: now });
         let start = bucket.paid_until.max(now);
         let ahead = start.saturating_duration_since(now);
-        if ahead >= every * burst {
+        if ahead + every > every * burst {
             let message = format!("{id} asks too often");
             return Err(Refused::busy(message, every));
         }

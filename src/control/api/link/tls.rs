@@ -1,8 +1,8 @@
 //! TLS of the link: our certificate, and client certificates of our own authority.
 //!
 //! A client certificate is optional here, because enrolment has none; `requests` asks for it where
-//! it must be. One that ended less than 30 days ago passes, so that a box that was off can renew it;
-//! `requests` lets it do nothing else. Reads the clock through rustls.
+//! it must be. One that ended less than 30 days ago passes, so that a box that was off can renew
+//! it; `requests` lets it do nothing else. Reads the clock through rustls.
 
 use super::LinkListenerError;
 use super::peer;

@@ -1,0 +1,169 @@
+//! Starting and stopping the room: one task a neighbour, one an address, one that publishes.
+//!
+//! I/O: binds, spawns on the runtime that calls it.
+
+use super::BgpError;
+use super::Config;
+use super::Seams;
+use super::Snapshot;
+use super::listener;
+use super::listener::Door;
+use super::metrics::Counters;
+use super::metrics::Metrics;
+use super::peer;
+use super::peer::Peer;
+use super::publish;
+use super::publish::Board;
+use super::publish::Index;
+use super::publish::Publisher;
+use crate::clock;
+use crate::telemetry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Batches of changes on their way to the publisher; a neighbour whose batch finds no room waits.
+const EVENTS: usize = 64;
+
+/// Connections that wait for their neighbour's task.
+const ARRIVALS: usize = 4;
+
+/// For CEASE to leave and to be read, before the rest is cut off.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// The running speaker. Clones share it; it is stopped with the last one.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    board: Arc<Board>,
+    counters: Vec<Arc<Counters>>,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<Option<String>>,
+    /// Aborts when dropped.
+    listeners: Mutex<JoinSet<()>>,
+    /// Neighbours and the publisher.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Binds, then starts everything. Must be called on a runtime.
+pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
+    check(config)?;
+    let now = clock::now();
+    let mut bound = Vec::new();
+    let mut addresses = Vec::new();
+    for address in &config.listen {
+        let failed = |error| BgpError::Listen {
+            address: *address,
+            error,
+        };
+        let listener = seams.net.listen(*address).map_err(failed)?;
+        addresses.push(listener.address().map_err(failed)?);
+        bound.push(listener);
+    }
+    let publisher = Publisher::new(config, now);
+    let board = Arc::new(Board::new(&publisher, now));
+    let (events, receiver) = mpsc::channel(EVENTS);
+    let (stop, stopped) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(publish::run(publisher, receiver, Arc::clone(&board)));
+    let (mut doors, mut counters) = (Vec::new(), Vec::new());
+    let mut random = fastrand::Rng::with_seed(seams.seed);
+    for (index, neighbour) in config.neighbours.iter().enumerate() {
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let counted = Arc::new(Counters::default());
+        doors.push(Door::new(neighbour, sender, Arc::clone(&counted), now));
+        counters.push(Arc::clone(&counted));
+        let peer = Peer {
+            index: Index(index),
+            config: config.clone(),
+            neighbour: neighbour.clone(),
+            net: Arc::clone(&seams.net),
+            random: random.fork(),
+            events: events.clone(),
+            arrivals,
+            stop: stopped.clone(),
+            counters: counted,
+        };
+        tasks.spawn(peer::run(peer));
+    }
+    let doors: Arc<[Door]> = doors.into();
+    let mut listeners = JoinSet::new();
+    for listener in bound {
+        listeners.spawn(listener::run(listener, Arc::clone(&doors)));
+    }
+    Ok(Handle(Arc::new(Shared {
+        board,
+        counters,
+        addresses,
+        stop,
+        listeners: Mutex::new(listeners),
+        tasks: Mutex::new(tasks),
+    })))
+}
+
+impl Handle {
+    /// The last snapshot; uptimes are of now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.board.snapshot(clock::now())
+    }
+
+    /// Each snapshot as it is published; a reader that is slow sees the last one only.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.board.snapshots.subscribe()
+    }
+
+    /// Where neighbours may connect, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0.addresses
+    }
+
+    pub fn register(&self, registry: &telemetry::Registry) {
+        registry.register(Metrics {
+            board: Arc::clone(&self.0.board),
+            counters: self.0.counters.clone(),
+        });
+    }
+
+    /// Sends CEASE with `text` for the neighbours' operators (RFC 9003: at most 255 bytes), waits
+    /// a bounded time until it has left, and publishes a last snapshot without routes.
+    pub async fn stop(&self, text: &str) {
+        let take = |tasks: &Mutex<JoinSet<()>>| {
+            std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        drop(take(&self.0.listeners));
+        self.0.stop.send_replace(Some(text.to_owned()));
+        let mut tasks = take(&self.0.tasks);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if clock::within(STOP_TIME, ended).await.is_err() {
+            tracing::warn!("BGP sessions did not end in time and are cut off");
+        }
+    }
+}
+
+/// What one neighbour alone cannot tell.
+fn check(config: &Config) -> Result<(), BgpError> {
+    for (index, one) in config.neighbours.iter().enumerate() {
+        for other in &config.neighbours[..index] {
+            if one.name == other.name {
+                return Err(BgpError::SameName {
+                    name: one.name.clone(),
+                });
+            }
+            let apart = one.local_address != other.local_address || one.port != other.port;
+            if one.address == other.address && !apart {
+                return Err(BgpError::SameAddress {
+                    one: other.name.clone(),
+                    other: one.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Which learned routes may steer, and why the others may not. A filtered route is kept and shown.
+//!
+//! Sans-IO; asked by `peer` for each UPDATE. Origin validation and partner authorisation are the
+//! control plane's.
+
+use super::Bogons;
+use super::Config;
+use super::NeighbourConfig;
+use crate::prefix::Family;
+use crate::prefix::Prefix;
+use crate::route::Asn;
+use crate::route::Attributes;
+use crate::route::Filtered;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
+
+/// Shorter than any allocation means a leak; a single address is somebody's host, not clients.
+const IPV4_LENGTHS: RangeInclusive<u8> = 8..=31;
+
+/// From the shortest registry allocation to one customer's subnet.
+const IPV6_LENGTHS: RangeInclusive<u8> = 19..=64;
+
+/// Longer than any path that forwards packets; routers themselves cut at 254 or 255.
+const PATH_NUMBERS_MAX: usize = 255;
+
+/// Address space without clients on the internet: RFC 6890 and its registry, documentation,
+/// benchmarks, multicast and above.
+const IPV4_BOGONS: [([u8; 4], u8); 14] = [
+    ([0, 0, 0, 0], 8),
+    ([10, 0, 0, 0], 8),
+    ([100, 64, 0, 0], 10),
+    ([127, 0, 0, 0], 8),
+    ([169, 254, 0, 0], 16),
+    ([172, 16, 0, 0], 12),
+    ([192, 0, 0, 0], 24),
+    ([192, 0, 2, 0], 24),
+    ([192, 168, 0, 0], 16),
+    ([198, 18, 0, 0], 15),
+    ([198, 51, 100, 0], 24),
+    ([203, 0, 113, 0], 24),
+    ([224, 0, 0, 0], 4),
+    ([240, 0, 0, 0], 4),
+];
+
+/// Documentation prefixes inside the one block that is routed (RFC 3849, RFC 9637).
+const IPV6_BOGONS: [([u16; 2], u8); 2] = [([0x2001, 0x0db8], 32), ([0x3fff, 0], 20)];
+
+/// All that IANA has given to unicast on the internet.
+const IPV6_INTERNET: ([u16; 2], u8) = ([0x2000, 0], 3);
+
+/// AS_TRANS, documentation, private use and reserved numbers (RFC 6793, 5398, 6996, 7300).
+const ASN_BOGONS: [RangeInclusive<u32>; 5] = [
+    0..=0,
+    23456..=23456,
+    64496..=65551,
+    65552..=131_071,
+    4_200_000_000..=u32::MAX,
+];
+
+/// The rules for one neighbour.
+#[derive(Clone, Debug)]
+pub(super) struct Import {
+    own: Asn,
+    neighbour: Asn,
+    bogons: Bogons,
+    bogon_prefixes: Vec<Prefix>,
+    internet: Option<Prefix>,
+}
+
+impl Import {
+    pub(super) fn new(config: &Config, neighbour: &NeighbourConfig) -> Self {
+        let ipv4_space = IPV4_BOGONS.map(|(octets, length)| (IpAddr::from(octets), length));
+        let ipv6_space = IPV6_BOGONS.map(|(words, length)| (ipv6(words), length));
+        let (internet, length) = IPV6_INTERNET;
+        Self {
+            own: config.asn,
+            neighbour: neighbour.asn,
+            bogons: neighbour.bogons,
+            bogon_prefixes: ipv4_space
+                .into_iter()
+                .chain(ipv6_space)
+                .filter_map(|(address, length)| Prefix::new(address, length).ok())
+                .collect(),
+            internet: Prefix::new(ipv6(internet), length).ok(),
+        }
+    }
+
+    /// What is wrong with every route that has these attributes.
+    pub(super) fn attributes(&self, attributes: &Attributes) -> Option<Filtered> {
+        let path = &attributes.as_path;
+        let is_external = self.own != self.neighbour;
+        if path.contains(self.own) {
+            Some(Filtered::AsLoop)
+        } else if is_external && path.first() != Some(self.neighbour) {
+            Some(Filtered::FirstAsn)
+        } else if path.numbers().count() > PATH_NUMBERS_MAX {
+            Some(Filtered::AsPathTooLong)
+        } else if path.numbers().any(|asn| self.is_bogon(asn)) {
+            Some(Filtered::BogonAsn)
+        } else if !is_usable(attributes.next_hop) {
+            Some(Filtered::NextHop)
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with this route; `shared` is what its attributes said.
+    pub(super) fn route(&self, prefix: &Prefix, shared: Option<Filtered>) -> Option<Filtered> {
+        let lengths = match prefix.family() {
+            Family::Ipv4 => IPV4_LENGTHS,
+            Family::Ipv6 => IPV6_LENGTHS,
+        };
+        if prefix.is_default() {
+            Some(Filtered::DefaultRoute)
+        } else if self.is_bogon_space(prefix) {
+            Some(Filtered::Bogon)
+        } else if !lengths.contains(&prefix.length()) {
+            Some(Filtered::PrefixLength)
+        } else {
+            shared
+        }
+    }
+
+    fn is_bogon_space(&self, prefix: &Prefix) -> bool {
+        match self.bogons {
+            Bogons::None => false,
+            Bogons::Default => {
+                let is_outside = prefix.family() == Family::Ipv6
+                    && self.internet.is_some_and(|all| !all.covers(prefix));
+                is_outside || self.bogon_prefixes.iter().any(|bogon| bogon.covers(prefix))
+            }
+        }
+    }
+
+    /// A partner may number his own routers privately: the configured neighbour is no bogon.
+    fn is_bogon(&self, asn: Asn) -> bool {
+        match self.bogons {
+            Bogons::None => false,
+            Bogons::Default => {
+                asn != self.neighbour && ASN_BOGONS.iter().any(|range| range.contains(&asn.0))
+            }
+        }
+    }
+}
+
+fn ipv6(words: [u16; 2]) -> IpAddr {
+    let [first, second] = words;
+    IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0))
+}
+
+/// Somebody's unicast address: one that a router could have.
+fn is_usable(next_hop: IpAddr) -> bool {
+    match next_hop {
+        IpAddr::V4(v4) => {
+            let [first, ..] = v4.octets();
+            first != 0 && first < 224 && !v4.is_loopback() && v4 != Ipv4Addr::BROADCAST
+        }
+        IpAddr::V6(v6) => {
+            !v6.is_unspecified()
+                && !v6.is_loopback()
+                && !v6.is_multicast()
+                && !v6.is_unicast_link_local()
+                && v6.to_ipv4_mapped().is_none()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests_support::config;
+    use super::super::tests_support::neighbour;
+    use super::*;
+
+    fn import(bogons: Bogons) -> Import {
+        let neighbour = NeighbourConfig {
+            bogons,
+            ..neighbour("edge", Asn(64500))
+        };
+        Import::new(&config(Asn(64510), vec![neighbour.clone()]), &neighbour)
+    }
+
+    fn attributes(path: &str, next_hop: &str) -> Attributes {
+        Attributes {
+            as_path: path.parse().unwrap(),
+            med: None,
+            communities: Vec::new(),
+            next_hop: next_hop.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn each_reason_is_found_and_a_plain_route_has_none() {
+        let strict = import(Bogons::Default);
+        let route = |text: &str| strict.route(&text.parse().unwrap(), None);
+        for (prefix, expected) in [
+            ("9.0.0.0/8", None),
+            ("9.1.2.0/31", None),
+            ("2a00::/19", None),
+            ("2a00:1:2:3::/64", None),
+            ("0.0.0.0/0", Some(Filtered::DefaultRoute)),
+            ("::/0", Some(Filtered::DefaultRoute)),
+            ("8.0.0.0/7", Some(Filtered::PrefixLength)),
+            ("9.1.2.3/32", Some(Filtered::PrefixLength)),
+            ("2000::/18", Some(Filtered::PrefixLength)),
+            ("2a00::/65", Some(Filtered::PrefixLength)),
+            ("10.2.0.0/16", Some(Filtered::Bogon)),
+            ("100.127.0.0/24", Some(Filtered::Bogon)),
+            ("192.0.2.128/25", Some(Filtered::Bogon)),
+            ("239.0.0.0/24", Some(Filtered::Bogon)),
+            ("2001:db8:1::/48", Some(Filtered::Bogon)),
+            ("3fff:fff::/32", Some(Filtered::Bogon)),
+            ("fc00::/32", Some(Filtered::Bogon)),
+        ] {
+            assert_eq!(route(prefix), expected, "{prefix}");
+        }
+        let of = |path: &str, hop: &str| strict.attributes(&attributes(path, hop));
+        for (path, hop, expected) in [
+            ("64500 3 5", "9.9.9.9", None),
+            ("64500 {3 5}", "9.9.9.9", None),
+            ("64500 64510 3", "9.9.9.9", Some(Filtered::AsLoop)),
+            ("3 64500", "9.9.9.9", Some(Filtered::FirstAsn)),
+            ("", "9.9.9.9", Some(Filtered::FirstAsn)),
+            ("{64500}", "9.9.9.9", Some(Filtered::FirstAsn)),
+            ("64500 23456", "9.9.9.9", Some(Filtered::BogonAsn)),
+            ("64500 64501", "9.9.9.9", Some(Filtered::BogonAsn)),
+            ("64500 4200000001", "9.9.9.9", Some(Filtered::BogonAsn)),
+            ("64500 3", "127.0.0.1", Some(Filtered::NextHop)),
+            ("64500 3", "224.0.0.1", Some(Filtered::NextHop)),
+            ("64500 3", "0.1.2.3", Some(Filtered::NextHop)),
+            ("64500 3", "fe80::1", Some(Filtered::NextHop)),
+            ("64500 3", "ff02::1", Some(Filtered::NextHop)),
+            ("64500 3", "2001:db8::1", None),
+        ] {
+            assert_eq!(of(path, hop), expected, "{path} {hop}");
+        }
+        let long = format!("64500{}", " 3".repeat(255));
+        assert_eq!(of(&long, "9.9.9.9"), Some(Filtered::AsPathTooLong));
+    }
+
+    #[test]
+    fn a_laboratory_may_use_documentation_space_but_no_default_route() {
+        let lab = import(Bogons::None);
+        let shared = lab.attributes(&attributes("64500 64501 23456", "198.51.100.1"));
+        assert_eq!(shared, None);
+        assert_eq!(lab.route(&"192.0.2.0/24".parse().unwrap(), shared), None);
+        let default = lab.route(&"0.0.0.0/0".parse().unwrap(), shared);
+        assert_eq!(default, Some(Filtered::DefaultRoute));
+        let looped = lab.attributes(&attributes("64500 64510", "198.51.100.1"));
+        assert_eq!(looped, Some(Filtered::AsLoop));
+    }
+}

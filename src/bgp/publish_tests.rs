@@ -1,0 +1,152 @@
+//! The publisher against a plain map, and its times.
+
+use super::super::tests_support::config;
+use super::super::tests_support::neighbour;
+use super::*;
+use crate::route::Asn;
+use proptest::prelude::*;
+
+fn publisher(now: Instant) -> Publisher {
+    // Names in another order than the configuration's.
+    let neighbours = ["c", "a", "b"].map(|name| neighbour(name, Asn(64500)));
+    Publisher::new(&config(Asn(64510), neighbours.into()), now)
+}
+
+fn attributes(med: u32) -> Arc<Attributes> {
+    Arc::new(Attributes {
+        as_path: "64500".parse().unwrap(),
+        med: Some(med),
+        communities: Vec::new(),
+        next_hop: "192.0.2.1".parse().unwrap(),
+    })
+}
+
+fn change(third: u8, med: Option<u32>) -> Change {
+    Change {
+        prefix: format!("198.51.{third}.0/24").parse().unwrap(),
+        to: med.map(|med| (attributes(med), (med == 0).then_some(Filtered::Bogon))),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(usize, u8, Option<u32>),
+    Gone(usize),
+    Publish,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_usize..3, 0_u8..6, proptest::option::of(0_u32..3))
+            .prop_map(|(of, third, med)| Step::Change(of, third, med)),
+        1 => (0_usize..3).prop_map(Step::Gone),
+        2 => Just(Step::Publish),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_is_what_a_plain_map_would_say(
+        steps in proptest::collection::vec(step(), 0..80),
+    ) {
+        let now = clock_for_tests();
+        let mut publisher = publisher(now);
+        let names = ["c", "a", "b"];
+        let mut model: BTreeMap<(Prefix, &str), (Arc<Attributes>, Option<Filtered>)> =
+            BTreeMap::new();
+        let mut last = publisher.publish(now);
+        for step in steps.into_iter().chain([Step::Publish]) {
+            match step {
+                Step::Change(of, third, med) => {
+                    let change = change(third, med);
+                    match change.to.clone() {
+                        Some(to) => model.insert((change.prefix, names[of]), to),
+                        None => model.remove(&(change.prefix, names[of])),
+                    };
+                    publisher.apply(now, Event::Routes(Index(of), vec![change]));
+                }
+                Step::Gone(of) => {
+                    model.retain(|(_, name), _| *name != names[of]);
+                    publisher.apply(now, Event::Gone(Index(of)));
+                }
+                Step::Publish => {
+                    let snapshot = publisher.publish(now);
+                    let expected: Vec<Route> = model.iter().map(|((prefix, name), to)| Route {
+                        prefix: *prefix,
+                        neighbour: (*name).into(),
+                        class: Class::Embedded,
+                        attributes: Arc::clone(&to.0),
+                        filtered: to.1,
+                    }).collect();
+                    prop_assert_eq!(&*snapshot.routes, &expected[..]);
+                    let hash = SetHash::of(expected.iter().map(Route::canonical));
+                    prop_assert_eq!(snapshot.hash, hash);
+                    let steerable = expected.iter().filter(|r| r.is_steerable()).count();
+                    prop_assert_eq!(snapshot.steerable, steerable);
+                    for view in &snapshot.neighbours {
+                        let of = |r: &&Route| *r.neighbour == *view.name;
+                        prop_assert_eq!(view.routes, expected.iter().filter(of).count());
+                    }
+                    let same = *snapshot.routes == *last.routes;
+                    prop_assert_eq!(snapshot.generation, last.generation + u64::from(!same));
+                    last = snapshot;
+                }
+            }
+        }
+    }
+}
+
+fn clock_for_tests() -> Instant {
+    clock::now()
+}
+
+#[test]
+fn a_withdrawal_and_an_end_are_published_at_once_and_streams_are_gathered() {
+    let start = clock::now();
+    let mut publisher = publisher(start);
+    let ms = Duration::from_millis;
+    let routes = |third, med| Event::Routes(Index(0), vec![change(third, med)]);
+    publisher.apply(start, routes(1, Some(1)));
+    assert_eq!(publisher.due, Some(start + ms(50)));
+    publisher.apply(start, routes(1, None));
+    assert_eq!(publisher.due, Some(start));
+    publisher.publish(start);
+    publisher.rest(start, start);
+    assert_eq!(publisher.due, None);
+    // Fresh after a snapshot, everything waits its turn.
+    publisher.apply(start + ms(10), Event::Gone(Index(0)));
+    assert_eq!(publisher.due, Some(start + ms(250)));
+    // A merge that takes long earns a longer rest.
+    publisher.publish(start + ms(250));
+    publisher.rest(start + ms(250), start + ms(350));
+    publisher.apply(start + ms(360), routes(2, None));
+    assert_eq!(publisher.due, Some(start + ms(750)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_see_a_withdrawal_within_a_second_while_announcements_stream() {
+    let publisher = publisher(clock::now());
+    let board = Arc::new(Board::new(&publisher, clock::now()));
+    let (sender, receiver) = mpsc::channel(8);
+    let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
+    let mut seen = board.snapshots.subscribe();
+    sender.send(Event::Routes(Index(0), vec![change(1, Some(1))])).await.unwrap();
+    seen.wait_for(|snapshot| snapshot.routes.len() == 1).await.unwrap();
+    let begun = clock::now();
+    sender.send(Event::Routes(Index(0), vec![change(1, None)])).await.unwrap();
+    let streaming = async {
+        for third in 2..200 {
+            clock::sleep(Duration::from_millis(5)).await;
+            let event = Event::Routes(Index(1), vec![change(third, Some(2))]);
+            sender.send(event).await.unwrap();
+        }
+    };
+    let gone = |snapshot: &Arc<Snapshot>| !snapshot.routes.iter().any(|r| &*r.neighbour == "c");
+    tokio::select! {
+        () = streaming => panic!("the withdrawal was not seen"),
+        found = seen.wait_for(gone) => drop(found.unwrap()),
+    }
+    assert!(clock::now() - begun < Duration::from_millis(300));
+    drop(sender);
+    task.await.unwrap();
+}

@@ -1,0 +1,156 @@
+//! OPEN (RFC 4271 section 4.2) with optional parameters in both encodings (RFC 9072).
+
+use super::capability;
+use super::capability::Capability;
+use super::notification::Fault;
+use super::notification::Notification;
+use super::reader::Reader;
+use crate::prefix::Family;
+use crate::route::Asn;
+use std::net::Ipv4Addr;
+
+/// Stands for an AS number that does not fit into two octets (RFC 6793).
+pub const AS_TRANS: Asn = Asn(23456);
+
+const VERSION: u8 = 4;
+/// The one optional parameter there is; all others have been withdrawn.
+const CAPABILITIES: u8 = 2;
+/// In the place of a parameter's type: lengths have two octets (RFC 9072 section 2).
+const EXTENDED: u8 = 255;
+
+/// What a side says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The real AS: the capability's where there is one.
+    pub asn: Asn,
+    /// Seconds; 1 and 2 never get here.
+    pub hold_time: u16,
+    pub router_id: Ipv4Addr,
+    pub capabilities: Vec<Capability>,
+}
+
+impl Open {
+    /// Everything that is wrong with an OPEN by itself (RFC 4271 section 6.2, RFC 7607).
+    pub(super) fn decode(mut body: Reader<'_>) -> Result<Self, Notification> {
+        let malformed = || Notification::from(Fault::OPEN_MALFORMED);
+        let version = body.u8().ok_or_else(malformed)?;
+        if version != VERSION {
+            let supported = u16::from(VERSION).to_be_bytes();
+            return Err(Notification::new(Fault::BAD_VERSION, supported));
+        }
+        let short_asn = body.u16().ok_or_else(malformed)?;
+        let hold_time = body.u16().ok_or_else(malformed)?;
+        let router_id = body.ipv4().ok_or_else(malformed)?;
+        let capabilities = parameters(body)?;
+        let long_asn = capabilities.iter().find_map(|capability| match capability {
+            Capability::FourOctetAs(asn) => Some(*asn),
+            Capability::MultiProtocol { .. }
+            | Capability::RouteRefresh
+            | Capability::Other { .. } => None,
+        });
+        let asn = long_asn.unwrap_or(Asn(short_asn.into()));
+        // A number that fits is written in both places (RFC 6793 section 4.1).
+        let agree = short_asn == short(asn) && short_asn != 0;
+        if asn.0 == 0 || !agree {
+            return Err(Fault::BAD_PEER_AS.into());
+        }
+        if matches!(hold_time, 1 | 2) {
+            return Err(Fault::BAD_HOLD_TIME.into());
+        }
+        if router_id.is_unspecified() {
+            return Err(Fault::BAD_IDENTIFIER.into());
+        }
+        Ok(Self {
+            asn,
+            hold_time,
+            router_id,
+            capabilities,
+        })
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        out.extend_from_slice(&short(self.asn).to_be_bytes());
+        out.extend_from_slice(&self.hold_time.to_be_bytes());
+        out.extend_from_slice(&self.router_id.octets());
+        let mut value = Vec::new();
+        for capability in &self.capabilities {
+            capability.encode(&mut value);
+        }
+        match (u8::try_from(value.len()), u8::try_from(value.len() + 2)) {
+            (Ok(0), _) => out.push(0),
+            (Ok(length), Ok(whole)) if whole < EXTENDED => {
+                out.extend_from_slice(&[whole, CAPABILITIES, length]);
+            }
+            (_, _) => {
+                let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
+                out.extend_from_slice(&[EXTENDED, EXTENDED]);
+                out.extend_from_slice(&length(value.len() + 3));
+                out.push(CAPABILITIES);
+                out.extend_from_slice(&length(value.len()));
+            }
+        }
+        out.extend_from_slice(&value);
+    }
+
+    pub fn speaks_four_octets(&self) -> bool {
+        self.capabilities
+            .iter()
+            .any(|capability| matches!(capability, Capability::FourOctetAs(_)))
+    }
+
+    /// Who names no family at all speaks IPv4 unicast alone (RFC 4760 section 8).
+    pub fn speaks(&self, family: Family) -> bool {
+        let mut names_any = false;
+        for capability in &self.capabilities {
+            if let Capability::MultiProtocol { afi, safi } = capability {
+                names_any = true;
+                if capability::family(*afi, *safi) == Some(family) {
+                    return true;
+                }
+            }
+        }
+        !names_any && family == Family::Ipv4
+    }
+}
+
+/// As the two octets of the fixed part say it.
+fn short(asn: Asn) -> u16 {
+    u16::try_from(asn.0).unwrap_or(23456)
+}
+
+fn parameters(mut body: Reader<'_>) -> Result<Vec<Capability>, Notification> {
+    let malformed = || Notification::from(Fault::OPEN_MALFORMED);
+    let length = body.u8().ok_or_else(malformed)?;
+    let mut peek = body;
+    let is_extended = length > 0 && peek.u8() == Some(EXTENDED);
+    let length = if is_extended {
+        body = peek;
+        usize::from(body.u16().ok_or_else(malformed)?)
+    } else {
+        usize::from(length)
+    };
+    if length != body.len() {
+        return Err(malformed());
+    }
+    let mut found = Vec::new();
+    while !body.is_empty() {
+        let kind = body.u8();
+        let length = if is_extended {
+            body.u16().map(usize::from)
+        } else {
+            body.u8().map(usize::from)
+        };
+        let (Some(kind), Some(length)) = (kind, length) else {
+            return Err(malformed());
+        };
+        let mut value = body.part(length).ok_or_else(malformed)?;
+        if kind != CAPABILITIES {
+            return Err(Fault::BAD_PARAMETER.into());
+        }
+        while !value.is_empty() {
+            found.push(Capability::decode(&mut value).ok_or_else(malformed)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,144 @@
+//! `oca control appliance …`.
+//!
+//! I/O: asks the control plane, writes standard output.
+
+use super::super::Exit;
+use super::SocketArgs;
+use super::ask;
+use clap::Args;
+use clap::Subcommand;
+use serde_json::json;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApplianceCommand {
+    /// Register a box, or change what is said of it.
+    Add(AddArgs),
+    List(SocketArgs),
+    /// Let it serve viewers.
+    Enable(BoxArgs),
+    /// Let it serve nobody.
+    Disable(BoxArgs),
+    /// Print the provisioning file of a box that has never enrolled: JSON, good for 72 hours.
+    Token(BoxArgs),
+    /// The same for another machine under this name; the one that has it is out.
+    Replace(BoxArgs),
+    /// Never believe its certificate again.
+    Revoke(BoxArgs),
+    /// Keep viewers from it until somebody has looked.
+    Quarantine {
+        id: String,
+        /// For whoever looks.
+        #[arg(long, default_value = "by an operator")]
+        reason: String,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Somebody has looked: let it back.
+    Unquarantine(BoxArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// `c<number>-<site>`, for example `c009-tls001-example-isp`.
+    id: String,
+    #[arg(long)]
+    cluster: String,
+    /// `storage`, `global` or `flash`.
+    #[arg(long, value_parser = ["storage", "global", "flash"])]
+    profile: String,
+    /// Where viewers reach it.
+    #[arg(long)]
+    ipv4: Option<Ipv4Addr>,
+    #[arg(long)]
+    ipv6: Option<Ipv6Addr>,
+    #[arg(long, default_value_t = 443)]
+    https_port: u16,
+    /// Content it can hold: `100 TB`.
+    #[arg(long)]
+    capacity: String,
+    /// Let it serve viewers as soon as it can; later: `enable`.
+    #[arg(long)]
+    enabled: bool,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BoxArgs {
+    id: String,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+pub(super) fn appliance(command: ApplianceCommand) -> anyhow::Result<Exit> {
+    match command {
+        ApplianceCommand::Add(args) => add(&args),
+        ApplianceCommand::List(socket) => ask::get(&socket, "/v1/appliances", |medium, answer| {
+            let columns = [
+                "id",
+                "site",
+                "cluster",
+                "profile",
+                "ipv4",
+                "ipv6",
+                "https_port",
+                "capacity",
+                "enabled",
+                "enrolled",
+                "revoked",
+                "quarantined",
+                "certificate_ends",
+            ];
+            ask::rows(medium, answer, "appliances", &columns)
+        }),
+        ApplianceCommand::Enable(args) => order("enable", &args),
+        ApplianceCommand::Disable(args) => order("disable", &args),
+        ApplianceCommand::Revoke(args) => order("revoke", &args),
+        ApplianceCommand::Unquarantine(args) => order("unquarantine", &args),
+        ApplianceCommand::Token(args) => provision("token", &args),
+        ApplianceCommand::Replace(args) => provision("replace", &args),
+        ApplianceCommand::Quarantine { id, reason, socket } => {
+            let body = json!({"id": id, "reason": reason});
+            let path = "/v1/appliances/quarantine";
+            ask::post(&socket, path, &body, |medium, answer| {
+                ask::members(medium, answer, "appliance")
+            })
+        }
+    }
+}
+
+fn add(args: &AddArgs) -> anyhow::Result<Exit> {
+    let body = json!({
+        "id": args.id,
+        "cluster": args.cluster,
+        "profile": args.profile,
+        "ipv4": args.ipv4,
+        "ipv6": args.ipv6,
+        "https_port": args.https_port,
+        "capacity": args.capacity,
+        "enabled": args.enabled,
+    });
+    ask::post(&args.socket, "/v1/appliances", &body, |medium, answer| {
+        ask::members(medium, answer, "appliance")
+    })
+}
+
+fn order(verb: &str, args: &BoxArgs) -> anyhow::Result<Exit> {
+    let path = format!("/v1/appliances/{verb}");
+    ask::post(
+        &args.socket,
+        &path,
+        &json!({"id": args.id}),
+        |medium, answer| ask::members(medium, answer, "appliance"),
+    )
+}
+
+/// The provisioning file is JSON in any case: `… > provision.json`.
+fn provision(verb: &str, args: &BoxArgs) -> anyhow::Result<Exit> {
+    let path = format!("/v1/appliances/{verb}");
+    ask::post(&args.socket, &path, &json!({"id": args.id}), |_, answer| {
+        format!("{answer}\n")
+    })
+}

@@ -1,0 +1,87 @@
+//! `oca control …`: the control plane itself, and every order and question to a running one.
+//!
+//! `run` is the daemon; the others speak to its socket: `registry` partners, sites and clusters,
+//! `appliance` boxes, `import` content, `show` what there is. `ask` is how they all do it.
+
+mod appliance;
+mod ask;
+mod import;
+mod registry;
+mod run;
+mod show;
+
+use super::Exit;
+use clap::Args;
+use clap::Subcommand;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(super) struct ControlArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the control plane.
+    Run(run::RunArgs),
+    /// Take content in: each file is read once for its digest.
+    Import(import::ImportArgs),
+    /// Replace the popularity of bundles by a CSV file: `bundle,popularity`.
+    Popularity(import::PopularityArgs),
+    /// Who may announce prefixes to our boxes.
+    #[command(subcommand)]
+    Partner(registry::PartnerCommand),
+    /// Places where boxes stand.
+    #[command(subcommand)]
+    Site(registry::SiteCommand),
+    /// Boxes that hold one content plan between them.
+    #[command(subcommand)]
+    Cluster(registry::ClusterCommand),
+    /// Boxes, and the tokens that make them who they are.
+    #[command(subcommand)]
+    Appliance(appliance::ApplianceCommand),
+    /// How the control plane is.
+    Status(SocketArgs),
+    /// What the boxes say of themselves.
+    Boxes(SocketArgs),
+    /// Routes that boxes learned.
+    Routes(show::RoutesArgs),
+    /// Which boxes a client gets for a key.
+    Steer(show::SteerArgs),
+    /// The same, with every box that was considered and why it lost.
+    Explain(show::SteerArgs),
+}
+
+/// Where the control plane is asked.
+#[derive(Clone, Debug, Args)]
+struct SocketArgs {
+    /// The admin socket. Questions fall back to the read-only twin beside it.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "OCA_CONTROL_SOCKET",
+        default_value = "/run/oca-control/control.sock"
+    )]
+    socket: PathBuf,
+    /// Print JSON.
+    #[arg(short, long)]
+    json: bool,
+}
+
+pub(super) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
+    match args.command {
+        Command::Run(args) => run::run(&args),
+        Command::Import(args) => import::import(&args),
+        Command::Popularity(args) => import::popularity(&args),
+        Command::Partner(command) => registry::partner(command),
+        Command::Site(command) => registry::site(command),
+        Command::Cluster(command) => registry::cluster(command),
+        Command::Appliance(command) => appliance::appliance(command),
+        Command::Status(socket) => show::status(&socket),
+        Command::Boxes(socket) => show::boxes(&socket),
+        Command::Routes(args) => show::routes(&args),
+        Command::Steer(args) => show::steer(&args, false),
+        Command::Explain(args) => show::steer(&args, true),
+    }
+}

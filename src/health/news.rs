@@ -1,0 +1,254 @@
+//! What of the other rooms' news the control plane should hear before its next report.
+//!
+//! Called by `task`. Losses are told at once, growth soon: a viewer who is sent to a box that
+//! cannot serve him is worse off than one who is sent to the second best.
+
+use super::schedule::Input;
+use crate::bgp;
+use crate::route::Route;
+use crate::store;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two reports that only tell of growth.
+const GROWTH_SPACING: Duration = Duration::from_secs(20);
+
+/// The same with so many routes that a report of them is work, and that some always change.
+const GROWTH_SPACING_LARGE: Duration = Duration::from_secs(60);
+const ROUTES_LARGE: usize = 100_000;
+
+/// Refused rows of a manifest that are logged; the count is complete.
+const REFUSED_LOGGED_MAX: usize = 10;
+
+/// Disks that could be read when the store was last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Disks(BTreeSet<PathBuf>);
+
+impl Disks {
+    pub(super) fn of(view: &store::View) -> Self {
+        let readable = view.disks.iter().filter(|disk| is_readable(disk));
+        Self(readable.map(|disk| disk.path.clone()).collect())
+    }
+
+    /// Takes the next view.
+    pub(super) fn update(&mut self, view: &store::View) -> Option<Input> {
+        let before = std::mem::replace(self, Self::of(view));
+        if !before.0.is_subset(&self.0) {
+            Some(Input::Changed)
+        } else if before.0 != self.0 {
+            Some(Input::Grew {
+                spacing: GROWTH_SPACING,
+            })
+        } else {
+            None
+        }
+    }
+}
+
+fn is_readable(disk: &store::DiskView) -> bool {
+    matches!(disk.state, "online" | "read-only")
+}
+
+/// What became of the routes.
+pub(super) fn routes(
+    before: Option<&bgp::Snapshot>,
+    after: Option<&bgp::Snapshot>,
+) -> Option<Input> {
+    let (before, after) = (before?, after?);
+    if before.generation == after.generation {
+        None
+    } else if has_lost(&before.routes, &after.routes) {
+        Some(Input::Changed)
+    } else {
+        let large = after.routes.len() > ROUTES_LARGE;
+        Some(Input::Grew {
+            spacing: if large {
+                GROWTH_SPACING_LARGE
+            } else {
+                GROWTH_SPACING
+            },
+        })
+    }
+}
+
+/// Is a steerable route of `before` absent from `after`, or filtered there? Both are sorted.
+fn has_lost(before: &[Route], after: &[Route]) -> bool {
+    let mut after = after.iter().filter(|route| route.is_steerable()).peekable();
+    let mut steerable = before.iter().filter(|route| route.is_steerable());
+    steerable.any(|route| {
+        let place = (route.prefix, &route.neighbour);
+        while after
+            .next_if(|other| (other.prefix, &other.neighbour) < place)
+            .is_some()
+        {}
+        after
+            .peek()
+            .is_none_or(|other| (other.prefix, &other.neighbour) != place)
+    })
+}
+
+/// Waits for the next snapshot; for ever without BGP or once its task has ended.
+pub(super) async fn changed(bgp: &mut Option<watch::Receiver<Arc<bgp::Snapshot>>>) {
+    if let Some(receiver) = bgp
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    // The last snapshot stays what it is.
+    std::future::pending::<()>().await;
+}
+
+pub(super) fn log_adopted(adopted: &store::Adopted) {
+    let store::Adopted {
+        epoch,
+        generation,
+        listed,
+        added,
+        kept_unlisted,
+        refused_total,
+        ..
+    } = adopted;
+    if adopted.again {
+        tracing::info!(
+            epoch,
+            generation,
+            "manifest {epoch}.{generation} is in effect already"
+        );
+        return;
+    }
+    tracing::info!(
+        epoch,
+        generation,
+        listed,
+        added,
+        kept_unlisted,
+        refused_total,
+        "manifest {epoch}.{generation} adopted: {listed} keys, {added} of them added"
+    );
+    for row in adopted.refused.iter().take(REFUSED_LOGGED_MAX) {
+        let (key, problem) = (&row.key, &row.problem);
+        tracing::warn!(
+            key,
+            "manifest {epoch}.{generation} leaves out `{key}`: {problem}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Attributes;
+    use crate::route::Class;
+    use crate::route::Filtered;
+    use proptest::prelude::*;
+
+    fn route(number: u8, neighbour: &str, med: u32, filtered: bool) -> Route {
+        Route {
+            prefix: format!("10.{number}.0.0/16").parse().unwrap(),
+            neighbour: neighbour.into(),
+            class: Class::Embedded,
+            attributes: Arc::new(Attributes {
+                as_path: "64500".parse().unwrap(),
+                med: Some(med),
+                communities: Vec::new(),
+                next_hop: "198.51.100.1".parse().unwrap(),
+            }),
+            filtered: filtered.then_some(Filtered::Bogon),
+        }
+    }
+
+    fn routes_of(rows: &BTreeSet<(u8, bool, bool)>) -> Vec<Route> {
+        let mut routes: Vec<Route> = rows
+            .iter()
+            .map(|(number, second, filtered)| {
+                route(*number, if *second { "b" } else { "a" }, 1, *filtered)
+            })
+            .collect();
+        routes.sort();
+        // One route a prefix and neighbour.
+        routes.dedup_by(|one, other| {
+            (one.prefix, &one.neighbour) == (other.prefix, &other.neighbour)
+        });
+        routes
+    }
+
+    #[test]
+    fn a_better_path_is_growth_and_a_filtered_route_is_a_loss() {
+        let snapshot = |generation, routes: Vec<Route>| bgp::Snapshot {
+            generation,
+            routes: routes.into(),
+            ..bgp::Snapshot::default()
+        };
+        let first = snapshot(1, vec![route(1, "a", 5, false)]);
+        let grew = Some(Input::Grew {
+            spacing: GROWTH_SPACING,
+        });
+        let told = |next: &bgp::Snapshot| routes(Some(&first), Some(next));
+        assert_eq!(told(&first), None);
+        assert_eq!(told(&snapshot(2, vec![route(1, "a", 9, false)])), grew);
+        assert_eq!(
+            told(&snapshot(2, vec![route(1, "a", 5, true)])),
+            Some(Input::Changed)
+        );
+        assert_eq!(told(&snapshot(2, Vec::new())), Some(Input::Changed));
+        let two = vec![route(1, "a", 5, false), route(1, "b", 5, false)];
+        assert_eq!(told(&snapshot(2, two)), grew);
+    }
+
+    #[test]
+    fn a_lost_disk_is_told_at_once_and_one_that_is_ready_soon() {
+        let view = |states: [&'static str; 2]| {
+            let disk = |(number, state)| store::DiskView {
+                path: format!("/srv/oca/disk{number}").into(),
+                uuid: None,
+                class: store::DiskClass::Ssd,
+                state,
+                reason: None,
+                since: String::new(),
+                objects: 0,
+                bytes: 0,
+                free: 0,
+                quarantined: 0,
+            };
+            store::View {
+                disks: (0..2).zip(states).map(disk).collect(),
+                ..store::View::default()
+            }
+        };
+        let mut disks = Disks::of(&view(["online", "scanning"]));
+        let grew = Some(Input::Grew {
+            spacing: GROWTH_SPACING,
+        });
+        assert_eq!(disks.update(&view(["online", "scanning"])), None);
+        assert_eq!(disks.update(&view(["online", "online"])), grew);
+        assert_eq!(disks.update(&view(["read-only", "online"])), None);
+        assert_eq!(
+            disks.update(&view(["suspect", "online"])),
+            Some(Input::Changed)
+        );
+        // One goes while another comes: the loss is what counts.
+        assert_eq!(
+            disks.update(&view(["online", "isolated"])),
+            Some(Input::Changed)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_loss_is_a_loss_of_the_naive_sets(
+            before in prop::collection::btree_set((0..6_u8, any::<bool>(), any::<bool>()), 0..12),
+            after in prop::collection::btree_set((0..6_u8, any::<bool>(), any::<bool>()), 0..12),
+        ) {
+            let (before, after) = (routes_of(&before), routes_of(&after));
+            let steerable = |routes: &[Route]| -> BTreeSet<(String, String)> {
+                let open = routes.iter().filter(|route| route.is_steerable());
+                open.map(|r| (r.prefix.to_string(), r.neighbour.to_string())).collect()
+            };
+            let naive = !steerable(&before).is_subset(&steerable(&after));
+            prop_assert_eq!(has_lost(&before, &after), naive);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The whole room on a paused clock and a network in memory, with routers that a test plays.
+
+use super::corpus;
+use super::corpus::Fate;
+use oca::bgp;
+use oca::bgp::Bogons;
+use oca::bgp::Config;
+use oca::bgp::Handle;
+use oca::bgp::MemoryNet;
+use oca::bgp::Net;
+use oca::bgp::NeighbourConfig;
+use oca::bgp::Seams;
+use oca::bgp::Snapshot;
+use oca::bgp::wire;
+use oca::bgp::wire::Capability;
+use oca::bgp::wire::Fault;
+use oca::bgp::wire::Message;
+use oca::bgp::wire::Open;
+use oca::prefix::Family;
+use oca::prefix::Prefix;
+use oca::route::Asn;
+use oca::route::Attributes;
+use oca::route::Class;
+use oca::telemetry;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+const OURS: &str = "192.0.2.9:179";
+const GOOD: &str = "192.0.2.1";
+const BAD: &str = "192.0.2.2";
+
+/// One connection of a router that the test plays.
+struct Router {
+    link: bgp::Link,
+    unread: Vec<u8>,
+    ip: IpAddr,
+    asn: Asn,
+    four_octets: bool,
+}
+
+fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
+    NeighbourConfig {
+        name: name.to_owned(),
+        address: address.parse().unwrap(),
+        port: 179,
+        asn: Asn(asn),
+        class: Class::Peering,
+        local_address: None,
+        passive: true,
+        hold_time: Duration::from_secs(90),
+        connect_retry: Duration::from_secs(30),
+        max_prefixes: 10_000,
+        bogons: Bogons::None,
+    }
+}
+
+fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle {
+    let config = Config {
+        asn: Asn(64510),
+        router_id: Ipv4Addr::new(192, 0, 2, 9),
+        listen: vec![OURS.parse().unwrap()],
+        neighbours,
+    };
+    let seams = Seams {
+        net: Arc::new(net.clone()),
+        seed: 1,
+    };
+    bgp::start(&config, seams).unwrap()
+}
+
+async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    let mut snapshots = handle.subscribe();
+    let found = snapshots.wait_for(|snapshot| wanted(snapshot));
+    let found = tokio::time::timeout(Duration::from_secs(600), found).await;
+    Arc::clone(&found.expect("never seen").unwrap())
+}
+
+impl Router {
+    async fn connect(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
+        let ip: IpAddr = ip.parse().unwrap();
+        let link = net.connect(Some(ip), OURS.parse().unwrap()).await.unwrap();
+        Self {
+            link,
+            unread: Vec::new(),
+            ip,
+            asn: Asn(asn),
+            four_octets,
+        }
+    }
+
+    /// With OPENs and KEEPALIVEs exchanged.
+    async fn up(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
+        let mut router = Self::connect(net, ip, asn, four_octets).await;
+        router.send(&router.open(30)).await;
+        assert!(matches!(router.next().await, Some(Message::Open(_))));
+        assert_eq!(router.next().await, Some(Message::Keepalive));
+        router.send(&wire::keepalive()).await;
+        router
+    }
+
+    fn open(&self, hold_time: u16) -> Vec<u8> {
+        let IpAddr::V4(router_id) = self.ip else {
+            panic!("IPv4 only");
+        };
+        let mut capabilities = vec![
+            Capability::unicast(Family::Ipv4),
+            Capability::unicast(Family::Ipv6),
+        ];
+        if self.four_octets {
+            capabilities.push(Capability::FourOctetAs(self.asn));
+        }
+        wire::open(&Open {
+            asn: self.asn,
+            hold_time,
+            router_id,
+            capabilities,
+        })
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        // We may have closed already; what comes back says so.
+        let _ = self.link.stream.write_all(bytes).await;
+    }
+
+    async fn announce(&mut self, path: &str, prefixes: &[&str]) {
+        let prefixes: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
+        let attributes = Attributes {
+            as_path: path.parse().unwrap(),
+            med: Some(5),
+            communities: Vec::new(),
+            next_hop: "198.51.100.7".parse().unwrap(),
+        };
+        for message in wire::announce(&attributes, &prefixes, self.four_octets).unwrap() {
+            self.send(&message).await;
+        }
+    }
+
+    /// `None` once we have closed.
+    async fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Ok(Some(length)) = wire::frame(&self.unread)
+                && length <= self.unread.len()
+            {
+                let bytes: Vec<u8> = self.unread.drain(..length).collect();
+                return Some(wire::decode(&bytes, None).unwrap());
+            }
+            let read = self.link.stream.read_buf(&mut self.unread).await.unwrap_or(0);
+            if read == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Skips keepalives.
+    async fn last_words(&mut self) -> Option<wire::Notification> {
+        loop {
+            match self.next().await? {
+                Message::Keepalive => {}
+                Message::Notification(notification) => return Some(notification),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hostile_neighbour_gets_its_answer_and_disturbs_nobody() {
+    let net = MemoryNet::default();
+    let neighbours = vec![neighbour("good", GOOD, 64500), neighbour("bad", BAD, 64501)];
+    let handle = start(&net, neighbours);
+    let mut good = Router::up(&net, GOOD, 64500, true).await;
+    good.announce("64500 64502", &["203.0.113.0/24", "198.51.100.0/25"]).await;
+    let before = until(&handle, |snapshot| snapshot.routes.len() == 2).await;
+    let up = |snapshot: &Snapshot| snapshot.neighbours[1].state == "established";
+    for (name, fate) in corpus::TABLE {
+        // Between two tries of a neighbour that is closed each time.
+        oca::clock::sleep(Duration::from_secs(2)).await;
+        good.send(&wire::keepalive()).await;
+        let mut bad = Router::up(&net, BAD, 64501, true).await;
+        until(&handle, up).await;
+        bad.send(&corpus::file(name)).await;
+        match fate {
+            Fate::Refused(fault) => {
+                let words = bad.last_words().await;
+                assert_eq!(words.map(|n| n.fault), Some(*fault), "{name}");
+            }
+            Fate::Ended => assert_eq!(bad.last_words().await, None, "{name}"),
+            Fate::Announced(count) => {
+                let distinct = if *count == 900 { 1 } else { *count };
+                let wanted = 2 + distinct;
+                until(&handle, |snapshot| snapshot.routes.len() == wanted).await;
+            }
+            Fate::Survived => {
+                bad.announce("64501", &["192.0.2.128/25"]).await;
+                until(&handle, |snapshot| snapshot.routes.len() == 3).await;
+            }
+        }
+        drop(bad);
+        let after = until(&handle, |snapshot| !up(snapshot) && snapshot.routes.len() == 2).await;
+        assert_eq!(after.hash, before.hash, "{name}");
+        assert_eq!(after.neighbours[0].state, "established", "{name}");
+        let error = after.neighbours[1].last_error.clone().unwrap();
+        assert!(error.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{error}");
+    }
+    assert_eq!(good.link.remote, OURS.parse::<SocketAddr>().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_is_closed_before_anything_is_read_and_a_known_one_with_the_wrong_as_is_told() {
+    let net = MemoryNet::default();
+    let handle = start(&net, vec![neighbour("good", GOOD, 64500)]);
+    let mut stranger = Router::connect(&net, "203.0.113.77", 64500, true).await;
+    assert_eq!(stranger.next().await, None);
+    let mut other = Router::connect(&net, GOOD, 64499, true).await;
+    other.send(&other.open(30)).await;
+    assert!(matches!(other.next().await, Some(Message::Open(_))));
+    let words = other.last_words().await.unwrap();
+    assert_eq!(words.fault, Fault::BAD_PEER_AS);
+    let told = |snapshot: &Snapshot| snapshot.neighbours[0].last_error.is_some();
+    let snapshot = until(&handle, told).await;
+    assert_eq!(snapshot.neighbours[0].last_error.as_deref(), Some("sent 2/2 bad peer AS"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_the_session_with_the_hold_time_and_its_routes_with_it() {
+    let net = MemoryNet::default();
+    let handle = start(&net, vec![neighbour("good", GOOD, 64500)]);
+    let mut router = Router::up(&net, GOOD, 64500, true).await;
+    router.announce("64500", &["203.0.113.0/24"]).await;
+    let first = until(&handle, |snapshot| snapshot.routes.len() == 1).await;
+    let begun = oca::clock::now();
+    let words = router.last_words().await.unwrap();
+    assert_eq!(words.fault, Fault::HOLD_TIME_ENDED);
+    let waited = oca::clock::now() - begun;
+    assert!(waited >= Duration::from_secs(29) && waited <= Duration::from_secs(30), "{waited:?}");
+    let last = until(&handle, |snapshot| snapshot.routes.is_empty()).await;
+    assert_eq!(last.generation, first.generation + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_prefixes_than_allowed_end_the_session_and_bar_the_neighbour() {
+    let net = MemoryNet::default();
+    let few = NeighbourConfig {
+        max_prefixes: 3,
+        ..neighbour("good", GOOD, 64500)
+    };
+    let handle = start(&net, vec![few]);
+    let mut router = Router::up(&net, GOOD, 64500, true).await;
+    let prefixes = ["203.0.113.0/26", "203.0.113.64/26", "203.0.113.128/26"];
+    router.announce("64500", &prefixes).await;
+    // The same again is no more.
+    router.announce("64500 64502", &prefixes).await;
+    until(&handle, |snapshot| snapshot.routes.len() == 3).await;
+    router.announce("64500", &["203.0.113.192/26"]).await;
+    let words = router.last_words().await.unwrap();
+    assert_eq!(words.fault, Fault::TOO_MANY_PREFIXES);
+    until(&handle, |snapshot| snapshot.routes.is_empty()).await;
+    let mut again = Router::connect(&net, GOOD, 64500, true).await;
+    assert_eq!(again.last_words().await.unwrap().fault, Fault::REJECTED);
+    oca::clock::sleep(Duration::from_secs(31 * 60)).await;
+    Router::up(&net, GOOD, 64500, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_of_two_octets_is_understood_and_filtered_routes_stay_visible() {
+    let net = MemoryNet::default();
+    let strict = NeighbourConfig {
+        bogons: Bogons::Default,
+        ..neighbour("old", GOOD, 64500)
+    };
+    let handle = start(&net, vec![strict]);
+    let mut router = Router::up(&net, GOOD, 64500, false).await;
+    router.announce("64500 3333 131073", &["9.1.0.0/16", "0.0.0.0/0", "203.0.113.0/24"]).await;
+    router.announce("64500 64510 3333", &["9.2.0.0/16"]).await;
+    let snapshot = until(&handle, |snapshot| snapshot.routes.len() == 4).await;
+    let shown: Vec<_> = snapshot
+        .routes
+        .iter()
+        .map(|route| {
+            let reason = route.filtered.map_or("", oca::route::Filtered::as_str);
+            format!("{} {} {reason}", route.prefix, route.attributes.as_path)
+        })
+        .collect();
+    let expected = [
+        "0.0.0.0/0 64500 3333 131073 default-route",
+        "9.1.0.0/16 64500 3333 131073 ",
+        "9.2.0.0/16 64500 64510 3333 as-loop",
+        "203.0.113.0/24 64500 3333 131073 bogon",
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(snapshot.steerable, 1);
+    let view = &snapshot.neighbours[0];
+    assert_eq!((view.routes, view.filtered), (4, 3));
+    oca::clock::sleep(Duration::from_secs(7)).await;
+    assert_eq!(handle.snapshot().neighbours[0].uptime_s, Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metrics_count_and_the_last_handle_takes_everything_with_it() {
+    let net = MemoryNet::default();
+    let handle = start(&net, vec![neighbour("good", GOOD, 64500)]);
+    let registry = telemetry::Registry::new("9.9", oca::clock::now());
+    handle.register(&registry);
+    let mut router = Router::up(&net, GOOD, 64500, true).await;
+    router.announce("64500", &["203.0.113.0/24", "0.0.0.0/0"]).await;
+    until(&handle, |snapshot| snapshot.routes.len() == 2).await;
+    let page = registry.render();
+    for line in [
+        "oca_bgp_session_up{neighbour=\"good\"} 1.0\n",
+        "oca_bgp_routes{neighbour=\"good\",state=\"steerable\"} 1.0\n",
+        "oca_bgp_routes{neighbour=\"good\",state=\"filtered\"} 1.0\n",
+        "oca_bgp_updates_total{neighbour=\"good\"} 1.0\n",
+        "oca_bgp_sessions_established_total{neighbour=\"good\"} 1.0\n",
+    ] {
+        assert!(page.contains(line), "{line} is missing in\n{page}");
+    }
+    drop((registry, handle));
+    assert_eq!(router.next().await, None);
+}
+
+/// We connect and are connected to at the same moment, again and again: a session stands in the
+/// end, with either side's identifier the greater.
+#[tokio::test(start_paused = true)]
+async fn two_speakers_that_connect_to_each_other_at_once_end_with_one_session() {
+    for ids in [[1, 2], [2, 1]] {
+        let net = MemoryNet::default();
+        let sides = [("192.0.2.9", 64510, GOOD, 64500), (GOOD, 64500, "192.0.2.9", 64510)];
+        let handles: Vec<Handle> = sides
+            .iter()
+            .zip(ids)
+            .map(|((ip, asn, other, other_asn), id)| {
+                let config = Config {
+                    asn: Asn(*asn),
+                    router_id: Ipv4Addr::new(203, 0, 113, id),
+                    listen: vec![format!("{ip}:179").parse().unwrap()],
+                    neighbours: vec![NeighbourConfig {
+                        passive: false,
+                        local_address: Some(ip.parse().unwrap()),
+                        ..neighbour("other", other, *other_asn)
+                    }],
+                };
+                let seams = Seams {
+                    net: Arc::new(net.clone()),
+                    seed: u64::from(id),
+                };
+                bgp::start(&config, seams).unwrap()
+            })
+            .collect();
+        oca::clock::sleep(Duration::from_secs(120)).await;
+        for handle in &handles {
+            let view = &handle.snapshot().neighbours[0];
+            assert_eq!(view.state, "established", "{view:?}");
+            assert!(view.uptime_s > Some(60), "{view:?}");
+        }
+        handles[0].stop("done").await;
+        let told = |snapshot: &Snapshot| {
+            let error = snapshot.neighbours[0].last_error.as_deref();
+            error.is_some_and(|error| error.contains("\"done\""))
+        };
+        until(&handles[1], told).await;
+    }
+}

@@ -1,0 +1,237 @@
+//! Every message has a golden file, and every golden file is what we read and write.
+
+use crate::golden;
+use oca::link::message::Ack;
+use oca::link::message::Acked;
+use oca::link::message::BgpSession;
+use oca::link::message::Catalogue;
+use oca::link::message::Code;
+use oca::link::message::Disk;
+use oca::link::message::Enrol;
+use oca::link::message::Enrolled;
+use oca::link::message::Envelope;
+use oca::link::message::GateState;
+use oca::link::message::Heartbeat;
+use oca::link::message::HeartbeatReply;
+use oca::link::message::Load;
+use oca::link::message::Orders;
+use oca::link::message::Position;
+use oca::link::message::Problem;
+use oca::link::message::Refusal;
+use oca::link::message::Renew;
+use oca::link::message::Report;
+use oca::link::message::ReportReply;
+use oca::link::message::RouteGroup;
+use oca::link::message::Routes;
+use oca::link::message::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const SOURCE: &str = include_str!("../../src/link/message.rs");
+
+/// Reads and writes a JSON value as one type; `Err` is the reader's refusal.
+type RoundTrip = fn(&Value) -> Result<Value, String>;
+
+fn through<T: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, String> {
+    // Through text: what is on the wire, not serde's own values.
+    let read: T = serde_json::from_str(&value.to_string()).map_err(|e| e.to_string())?;
+    serde_json::to_value(&read).map_err(|error| error.to_string())
+}
+
+/// The type of each golden file, by the start of its name.
+const TYPES: &[(&str, RoundTrip)] = &[
+    ("ack", through::<Ack>),
+    ("acked", through::<Acked>),
+    ("bgp-session", through::<BgpSession>),
+    ("catalogue", through::<Catalogue>),
+    ("disk", through::<Disk>),
+    ("enrol", through::<Enrol>),
+    ("enrolled", through::<Enrolled>),
+    ("envelope", through::<Envelope>),
+    ("gate-state", through::<GateState>),
+    ("heartbeat", through::<Heartbeat>),
+    ("heartbeat-reply", through::<HeartbeatReply>),
+    ("load", through::<Load>),
+    ("orders", through::<Orders>),
+    ("position", through::<Position>),
+    ("problem", through::<Problem>),
+    ("refusal-bad-request", through::<Refusal>),
+    ("refusal-busy", through::<Refusal>),
+    ("refusal-identity", through::<Refusal>),
+    ("refusal-internal", through::<Refusal>),
+    ("refusal-not-found", through::<Refusal>),
+    ("refusal-quarantined", through::<Refusal>),
+    ("refusal-token", through::<Refusal>),
+    ("refusal-too-large", through::<Refusal>),
+    ("refusal-wrong-digest", through::<Refusal>),
+    ("refusal-wrong-position", through::<Refusal>),
+    ("renew", through::<Renew>),
+    ("report", through::<Report>),
+    ("report-reply", through::<ReportReply>),
+    ("route-group", through::<RouteGroup>),
+    ("routes", through::<Routes>),
+    ("row-bundle", through::<Row>),
+    ("row-key", through::<Row>),
+];
+
+/// `null` says the same as an absent field, so that their absence is no error.
+const NULLABLE: &[&str] = &[
+    "catalogue",
+    "filtered",
+    "last_error",
+    "manifest",
+    "med",
+    "reason",
+    "routes",
+    "uptime_s",
+    "uuid",
+];
+
+fn each() -> impl Iterator<Item = (&'static str, RoundTrip, Value)> {
+    TYPES
+        .iter()
+        .map(|(name, through)| (*name, *through, golden::read(name)))
+}
+
+fn file_names() -> BTreeSet<String> {
+    std::fs::read_dir(golden::directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// `ReportReply` → `report-reply`.
+fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for (at, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            text.push('-');
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+#[test]
+fn every_golden_file_is_read_and_written_back_the_same() {
+    for (name, through, value) in each() {
+        assert_eq!(through(&value), Ok(value), "{name}");
+    }
+    let known: BTreeSet<String> = TYPES
+        .iter()
+        .map(|(name, _)| format!("{name}.json"))
+        .collect();
+    let json: BTreeSet<String> = file_names()
+        .into_iter()
+        .filter(|name| name.ends_with(".json"))
+        .collect();
+    assert_eq!(json, known, "a file without a type here, or the reverse");
+}
+
+#[test]
+fn every_type_of_the_source_has_a_golden_file() {
+    let files = file_names();
+    let types: Vec<&str> = SOURCE
+        .lines()
+        .filter_map(|line| {
+            let rest = line
+                .strip_prefix("pub struct ")
+                .or_else(|| line.strip_prefix("pub enum "))?;
+            rest.split([' ', '(', '<']).next()
+        })
+        .collect();
+    assert!(types.len() > 20, "{types:?}");
+    for name in types {
+        // Every code has its refusal.
+        let stem = if name == "Code" {
+            "refusal".to_owned()
+        } else {
+            kebab(name)
+        };
+        let has = files
+            .iter()
+            .any(|file| *file == format!("{stem}.json") || file.starts_with(&format!("{stem}-")));
+        assert!(has, "{name}: write tests/link/golden/{stem}.json");
+    }
+}
+
+#[test]
+fn every_code_has_a_refusal_and_its_own_words() {
+    let (_, rest) = SOURCE.split_once("pub enum Code {").unwrap();
+    let (body, _) = rest.split_once("\n}").unwrap();
+    let variants: Vec<&str> = body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//") && line.ends_with(','))
+        .map(|line| line.trim_end_matches(','))
+        .collect();
+    assert_eq!(variants.len(), 10, "{variants:?}");
+    for variant in variants {
+        let name = kebab(variant);
+        let refusal: Refusal = golden::read(&format!("refusal-{name}"));
+        let code: Code = refusal.error.code;
+        assert_eq!(code.as_str(), name);
+        assert_eq!(serde_json::to_value(code).unwrap(), name);
+        assert!((400..600).contains(&code.status()));
+        assert!(refusal.error.message.len() > 20, "{name}");
+    }
+}
+
+#[test]
+fn fields_that_are_not_known_are_ignored_at_every_depth() {
+    fn grow(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.values_mut().for_each(grow);
+                fields.insert("from_the_future".to_owned(), Value::from(vec![1, 2]));
+            }
+            Value::Array(items) => items.iter_mut().for_each(grow),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    for (name, through, value) in each() {
+        let mut grown = value.clone();
+        grow(&mut grown);
+        assert_ne!(grown, value);
+        assert_eq!(through(&grown), Ok(value), "{name}");
+    }
+}
+
+#[test]
+fn a_field_that_is_missing_is_refused_and_a_null_may_be_left_out() {
+    for (name, through, value) in each() {
+        let fields: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        for field in fields {
+            let mut short = value.clone();
+            let gone = short.as_object_mut().unwrap().remove(&field).unwrap();
+            let result = through(&short);
+            let nullable = NULLABLE.contains(&field.as_str());
+            if gone.is_null() {
+                assert_eq!(result, Ok(value.clone()), "{name}.{field}");
+            } else if !nullable {
+                let error = result.expect_err(&format!("{name} without {field}"));
+                let named = error.contains(&field) || name.starts_with("row-");
+                assert!(named, "{name} without {field}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused() {
+    for (name, through, value) in each() {
+        let fields: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        for field in fields {
+            let mut wrong = value.clone();
+            let is_text = value[&field].is_string() || value[&field].is_null();
+            wrong[&field] = if is_text {
+                Value::from(7.5)
+            } else {
+                Value::from("no")
+            };
+            assert!(through(&wrong).is_err(), "{name}.{field}");
+        }
+    }
+}
