@@ -7,6 +7,8 @@
 use super::child;
 use super::child::Daemon;
 use super::speaker::Announcement;
+use super::speaker::NEXT_HOP_IPV4;
+use super::speaker::NEXT_HOP_IPV6;
 use super::speaker::Script;
 use crate::prefix::Family;
 use anyhow::Context as _;
@@ -157,8 +159,8 @@ fn bird_config(script: &Script) -> String {
             "protocol bgp box_{index} {{\n  local {local} as {asn};\n  \
              neighbor {ip} port {port} as {theirs};\n  strict bind yes;\n  multihop 2;\n  \
              connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  \
-             ipv4 {{ import none; export all; next hop address {local}; }};\n  \
-             ipv6 {{ import none; export all; next hop address 2001:db8::1; }};\n}}",
+             ipv4 {{ import none; export all; next hop address {NEXT_HOP_IPV4}; }};\n  \
+             ipv6 {{ import none; export all; next hop address {NEXT_HOP_IPV6}; }};\n}}",
             local = script.address,
             asn = script.asn,
             ip = address.ip(),

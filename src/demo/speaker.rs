@@ -40,6 +40,10 @@ const UPDATE: u8 = 2;
 const NOTIFICATION: u8 = 3;
 const KEEPALIVE: u8 = 4;
 
+/// A loopback address is no next hop that a receiver may believe.
+pub(super) const NEXT_HOP_IPV4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
+pub(super) const NEXT_HOP_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
 /// AS_TRANS of RFC 6793, where only two octets fit.
 const AS_TRANS: u16 = 23456;
 
@@ -227,7 +231,7 @@ fn announce(script: &Script, route: &Announcement) -> Vec<u8> {
     let nlri = nlri(&route.prefix);
     let is_ipv4 = route.prefix.family() == Family::Ipv4;
     if is_ipv4 {
-        attributes.extend(attribute(0x40, 3, &script.address.octets()));
+        attributes.extend(attribute(0x40, 3, &NEXT_HOP_IPV4.octets()));
     }
     if let Some(med) = route.med {
         attributes.extend(attribute(0x80, 4, &med.to_be_bytes()));
@@ -236,9 +240,8 @@ fn announce(script: &Script, route: &Announcement) -> Vec<u8> {
         return update(&[], &attributes, &nlri);
     }
     // RFC 4760 section 3: AFI 2, SAFI 1, next hop, one reserved octet.
-    let next_hop = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     let mut reach = vec![0, 2, 1, 16];
-    reach.extend(next_hop.octets());
+    reach.extend(NEXT_HOP_IPV6.octets());
     reach.push(0);
     reach.extend(nlri);
     attributes.extend(attribute(0x80, 14, &reach));

@@ -243,7 +243,7 @@ impl Act {
         let rows = told["boxes"].as_array().context("no list of boxes")?;
         Ok(rows
             .iter()
-            .any(|row| row["id"] == id && row["open"] == true))
+            .any(|row| row["id"] == id && row["state"] == "open"))
     }
 
     async fn learned(&mut self) -> Outcome {

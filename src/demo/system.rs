@@ -123,7 +123,7 @@ impl System {
             self.plane.control(&["partner", "add", partner]).await?;
         }
         for (partner, prefix) in APPROVALS {
-            let arguments = ["partner", "approve", partner, "--prefix", prefix];
+            let arguments = ["partner", "approve", partner, prefix];
             self.plane.control(&arguments).await?;
         }
         for place in PLACES {
@@ -149,26 +149,16 @@ impl System {
         let dir = self.dir.join(&id);
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let (ip, port) = (address.to_string(), https.port().to_string());
-        self.plane
-            .control(&[
-                "appliance",
-                "add",
-                &id,
-                "--site",
-                place.site,
-                "--cluster",
-                place.cluster,
-                "--profile",
-                "storage",
-                "--ipv4",
-                &ip,
-                "--https-port",
-                &port,
-                "--capacity",
-                "1 GB",
-            ])
-            .await?;
-        self.plane.control(&["appliance", "enable", &id]).await?;
+        let arguments = [
+            ["appliance", "add"],
+            [&id, "--enabled"],
+            ["--cluster", place.cluster],
+            ["--profile", "storage"],
+            ["--capacity", "1 GB"],
+            ["--ipv4", &ip],
+            ["--https-port", &port],
+        ];
+        self.plane.control(arguments.as_flattened()).await?;
         let provision = self.plane.control(&["appliance", "token", &id]).await?;
         let text = |name: &str| -> anyhow::Result<String> {
             let value = provision[name].as_str();
