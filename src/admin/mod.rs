@@ -11,6 +11,7 @@ mod answer;
 mod commands;
 mod gauges;
 mod routes;
+mod routing;
 mod server;
 mod socket;
 mod views;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 
 pub use server::Handle;
 pub use server::start;
+pub use views::BgpFn;
 pub use views::CatalogueFn;
 pub use views::StoreFn;
 pub use views::ValueFn;

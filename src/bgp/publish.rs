@@ -44,8 +44,8 @@ const LARGE: usize = 20_000;
 #[derive(Debug)]
 pub(super) enum Event {
     Routes(Index, Vec<Change>),
-    /// The session ended: all its routes go.
-    Gone(Index),
+    /// The session ended: all its routes go, in the snapshot that says why.
+    Gone(Index, SessionView),
     Session(Index, SessionView),
 }
 
@@ -239,10 +239,11 @@ impl Publisher {
                 }
                 withdraws
             }
-            Event::Gone(index) => {
+            Event::Gone(index, view) => {
                 let rank = self.neighbours[index.0].rank;
                 self.pending.retain(|(_, of), _| *of != rank);
                 self.gone.insert(index);
+                self.neighbours[index.0].session = view;
                 true
             }
             Event::Session(index, view) => {
@@ -315,7 +316,10 @@ impl Publisher {
         let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
         let mut merged = Vec::with_capacity(old.len() + pending.len());
         for route in old.iter() {
-            if gone.iter().any(|index| Arc::ptr_eq(&self.neighbours[index.0].name, &route.neighbour)) {
+            if gone
+                .iter()
+                .any(|index| Arc::ptr_eq(&self.neighbours[index.0].name, &route.neighbour))
+            {
                 continue;
             }
             let mut replaced = false;
@@ -378,11 +382,14 @@ impl Publisher {
 impl Lines {
     /// [`Route::canonical`], with the part behind the prefix written once for many.
     fn of(&mut self, route: &Route) -> &[u8] {
-        let is_same = self.last.as_ref().is_some_and(|(attributes, filtered, neighbour)| {
-            Arc::ptr_eq(attributes, &route.attributes)
-                && *filtered == route.filtered
-                && Arc::ptr_eq(neighbour, &route.neighbour)
-        });
+        let is_same = self
+            .last
+            .as_ref()
+            .is_some_and(|(attributes, filtered, neighbour)| {
+                Arc::ptr_eq(attributes, &route.attributes)
+                    && *filtered == route.filtered
+                    && Arc::ptr_eq(neighbour, &route.neighbour)
+            });
         if !is_same {
             let line = route.canonical();
             let tail = line.find('|').map_or("", |at| &line[at..]);

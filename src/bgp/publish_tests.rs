@@ -28,6 +28,8 @@ fn change(third: u8, med: Option<u32>) -> Change {
     }
 }
 
+type Model = BTreeMap<(Prefix, &'static str), (Arc<Attributes>, Option<Filtered>)>;
+
 #[derive(Clone, Debug)]
 enum Step {
     Change(usize, u8, Option<u32>),
@@ -52,8 +54,7 @@ proptest! {
         let now = clock_for_tests();
         let mut publisher = publisher(now);
         let names = ["c", "a", "b"];
-        let mut model: BTreeMap<(Prefix, &str), (Arc<Attributes>, Option<Filtered>)> =
-            BTreeMap::new();
+        let mut model: Model = BTreeMap::new();
         let mut last = publisher.publish(now);
         for step in steps.into_iter().chain([Step::Publish]) {
             match step {
@@ -67,7 +68,7 @@ proptest! {
                 }
                 Step::Gone(of) => {
                     model.retain(|(_, name), _| *name != names[of]);
-                    publisher.apply(now, Event::Gone(Index(of)));
+                    publisher.apply(now, Event::Gone(Index(of), SessionView::default()));
                 }
                 Step::Publish => {
                     let snapshot = publisher.publish(now);
@@ -114,7 +115,10 @@ fn a_withdrawal_and_an_end_are_published_at_once_and_streams_are_gathered() {
     publisher.rest(start, start);
     assert_eq!(publisher.due, None);
     // Fresh after a snapshot, everything waits its turn.
-    publisher.apply(start + ms(10), Event::Gone(Index(0)));
+    publisher.apply(
+        start + ms(10),
+        Event::Gone(Index(0), SessionView::default()),
+    );
     assert_eq!(publisher.due, Some(start + ms(250)));
     // A merge that takes long earns a longer rest.
     publisher.publish(start + ms(250));
@@ -130,10 +134,18 @@ async fn readers_see_a_withdrawal_within_a_second_while_announcements_stream() {
     let (sender, receiver) = mpsc::channel(8);
     let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
     let mut seen = board.snapshots.subscribe();
-    sender.send(Event::Routes(Index(0), vec![change(1, Some(1))])).await.unwrap();
-    seen.wait_for(|snapshot| snapshot.routes.len() == 1).await.unwrap();
+    sender
+        .send(Event::Routes(Index(0), vec![change(1, Some(1))]))
+        .await
+        .unwrap();
+    seen.wait_for(|snapshot| snapshot.routes.len() == 1)
+        .await
+        .unwrap();
     let begun = clock::now();
-    sender.send(Event::Routes(Index(0), vec![change(1, None)])).await.unwrap();
+    sender
+        .send(Event::Routes(Index(0), vec![change(1, None)]))
+        .await
+        .unwrap();
     let streaming = async {
         for third in 2..200 {
             clock::sleep(Duration::from_millis(5)).await;

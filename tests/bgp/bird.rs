@@ -5,6 +5,7 @@
 use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
+use oca::clock;
 use oca::prefix::Family;
 use oca::prefix::Prefix;
 use oca::route::Asn;
@@ -23,7 +24,6 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
-use std::time::Instant;
 
 pub(crate) const BIRD_ASN: Asn = Asn(64500);
 pub(crate) const OUR_ASN: Asn = Asn(64510);
@@ -78,12 +78,13 @@ pub(crate) fn routes(ipv4: u32, ipv6: u32) -> Announced {
         for hop in 0..n % 5 {
             let _ = write!(path, " {}", 65536 + (n / 7 + hop) % 16);
         }
-        let mut communities: Vec<_> =
-            (0..n % 4).map(|c| Community(64500 << 16 | (n / 3 + c))).collect();
+        let mut communities: Vec<_> = (0..n % 4)
+            .map(|c| Community(64500 << 16 | (n / 3 + c)))
+            .collect();
         communities.sort_unstable();
         Attributes {
             as_path: path.parse().unwrap(),
-            med: (n % 3 != 0).then_some(n % 50),
+            med: (!n.is_multiple_of(3)).then_some(n % 50),
             communities,
             next_hop,
         }
@@ -163,10 +164,16 @@ impl Bird {
             .spawn()
             .unwrap();
         let bird = Self { child, dir };
-        let begun = Instant::now();
-        while !bird.ask_once("show status").is_some_and(|text| text.contains("up and running")) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "BIRD does not come up");
-            std::thread::sleep(Duration::from_millis(50));
+        let begun = clock::now();
+        while !bird
+            .ask_once("show status")
+            .is_some_and(|text| text.contains("up and running"))
+        {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "BIRD does not come up"
+            );
+            clock::block_for(Duration::from_millis(50));
         }
         bird
     }
