@@ -10,6 +10,7 @@
 mod commands;
 mod gauges;
 mod routes;
+mod routing;
 mod server;
 mod views;
 
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 
 pub use server::Handle;
 pub use server::start;
+pub use views::BgpFn;
 pub use views::CatalogueFn;
 pub use views::StoreFn;
 pub use views::ValueFn;

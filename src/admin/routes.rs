@@ -1,6 +1,7 @@
 //! Questions and their answers. Nothing here waits: all of it comes from views.
 
 use super::commands;
+use super::routing;
 use super::views::Views;
 use crate::clock;
 use crate::gate::Gate;
@@ -34,10 +35,12 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 15] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",
+    "/v1/bgp",
+    "/v1/routes",
     "/v1/config",
     "/v1/connections",
     "/v1/tls",
@@ -106,6 +109,8 @@ fn questions() -> Router<Shared> {
         .route("/v1/status", get(status))
         .route("/v1/disks", get(disks))
         .route("/v1/catalogue", get(catalogue))
+        .route("/v1/bgp", get(routing::bgp))
+        .route("/v1/routes", get(routing::routes))
         .route("/v1/config", get(config))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
@@ -175,8 +180,8 @@ async fn status(State(shared): State<Shared>) -> Response {
         "control": (views.control)(),
         "connections": (views.serve)().get("connections"),
         "schedulers": heartbeats,
-        // The truth of a box that has no BGP speaker and no fill machine in it.
-        "bgp": {"neighbours": 0, "established": 0, "routes": 0},
+        "bgp": routing::counts(&(views.bgp)()),
+        // The truth of a box that has no fill machine in it.
         "fill": {"window_open": false, "window_bytes": 0, "rate_bps": 0, "cap_bps": 0},
     }))
 }

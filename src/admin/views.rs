@@ -2,6 +2,7 @@
 //!
 //! `appliance` builds one [`Views`]; the closures clone an `Arc` or read a `watch`.
 
+use crate::bgp;
 use crate::clock::Instant;
 use crate::gate::Gate;
 use crate::ids::Identity;
@@ -16,6 +17,9 @@ pub type ValueFn = Arc<dyn Fn() -> Value + Send + Sync>;
 
 /// `store::Handle::view`.
 pub type StoreFn = Arc<dyn Fn() -> Arc<store::View> + Send + Sync>;
+
+/// `bgp::Handle::snapshot`; an empty snapshot where there is no `[bgp]`.
+pub type BgpFn = Arc<dyn Fn() -> Arc<bgp::Snapshot> + Send + Sync>;
 
 /// `store::Handle::catalogue`: prefix, after, most.
 pub type CatalogueFn =
@@ -32,6 +36,7 @@ pub struct Views {
     pub drain: ValueFn,
     pub store: StoreFn,
     pub catalogue: CatalogueFn,
+    pub bgp: BgpFn,
     /// `serve`'s view; its member `connections`, if there is one, is repeated in status.
     pub serve: ValueFn,
     /// An array, one object an open connection; bounded by whoever makes it.

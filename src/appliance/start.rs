@@ -226,6 +226,7 @@ fn views(
         }),
         store: Arc::new(move || of_store.view()),
         catalogue: Arc::new(move |prefix, after, most| rows.catalogue(prefix, after, most)),
+        bgp: Arc::new(Arc::default),
         serve: Arc::new(move || json!(of_serve.view())),
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),

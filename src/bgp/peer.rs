@@ -111,8 +111,7 @@ pub(super) async fn run(mut peer: Peer) {
             since: None,
             last_error: Some("an internal error; please report it".to_owned()),
         };
-        let _ = peer.events.send(Event::Gone(peer.index)).await;
-        let _ = peer.events.send(Event::Session(peer.index, view)).await;
+        let _ = peer.events.send(Event::Gone(peer.index, view)).await;
         let stopped = peer.stop.wait_for(Option::is_some);
         if clock::within(AFTER_PANIC, stopped).await.is_ok() {
             return;
@@ -258,11 +257,7 @@ impl<'a> Life<'a> {
                 self.perform(action).await;
             }
         }
-        let view = SessionView {
-            state: self.session.state(),
-            since: self.session.established_since(),
-            last_error: self.session.last_error(),
-        };
+        let view = self.view();
         if view != self.shown {
             self.shown = view.clone();
             let _ = self
@@ -270,6 +265,14 @@ impl<'a> Life<'a> {
                 .events
                 .send(Event::Session(self.peer.index, view))
                 .await;
+        }
+    }
+
+    fn view(&self) -> SessionView {
+        SessionView {
+            state: self.session.state(),
+            since: self.session.established_since(),
+            last_error: self.session.last_error(),
         }
     }
 
@@ -305,7 +308,9 @@ impl<'a> Life<'a> {
                 tracing::warn!(neighbour = %name, error, "BGP session ended");
                 self.rib = Rib::default();
                 self.changes.clear();
-                let _ = self.peer.events.send(Event::Gone(self.peer.index)).await;
+                self.shown = self.view();
+                let gone = Event::Gone(self.peer.index, self.shown.clone());
+                let _ = self.peer.events.send(gone).await;
             }
             Action::Sent(notification) => {
                 counters.notifications_sent.fetch_add(1, Relaxed);

@@ -44,8 +44,8 @@ const LARGE: usize = 20_000;
 #[derive(Debug)]
 pub(super) enum Event {
     Routes(Index, Vec<Change>),
-    /// The session ended: all its routes go.
-    Gone(Index),
+    /// The session ended: all its routes go, in the snapshot that says why.
+    Gone(Index, SessionView),
     Session(Index, SessionView),
 }
 
@@ -239,10 +239,11 @@ impl Publisher {
                 }
                 withdraws
             }
-            Event::Gone(index) => {
+            Event::Gone(index, view) => {
                 let rank = self.neighbours[index.0].rank;
                 self.pending.retain(|(_, of), _| *of != rank);
                 self.gone.insert(index);
+                self.neighbours[index.0].session = view;
                 true
             }
             Event::Session(index, view) => {

@@ -28,6 +28,8 @@ fn change(third: u8, med: Option<u32>) -> Change {
     }
 }
 
+type Model = BTreeMap<(Prefix, &'static str), (Arc<Attributes>, Option<Filtered>)>;
+
 #[derive(Clone, Debug)]
 enum Step {
     Change(usize, u8, Option<u32>),
@@ -52,8 +54,7 @@ proptest! {
         let now = clock_for_tests();
         let mut publisher = publisher(now);
         let names = ["c", "a", "b"];
-        let mut model: BTreeMap<(Prefix, &str), (Arc<Attributes>, Option<Filtered>)> =
-            BTreeMap::new();
+        let mut model: Model = BTreeMap::new();
         let mut last = publisher.publish(now);
         for step in steps.into_iter().chain([Step::Publish]) {
             match step {
@@ -67,7 +68,7 @@ proptest! {
                 }
                 Step::Gone(of) => {
                     model.retain(|(_, name), _| *name != names[of]);
-                    publisher.apply(now, Event::Gone(Index(of)));
+                    publisher.apply(now, Event::Gone(Index(of), SessionView::default()));
                 }
                 Step::Publish => {
                     let snapshot = publisher.publish(now);
@@ -114,7 +115,10 @@ fn a_withdrawal_and_an_end_are_published_at_once_and_streams_are_gathered() {
     publisher.rest(start, start);
     assert_eq!(publisher.due, None);
     // Fresh after a snapshot, everything waits its turn.
-    publisher.apply(start + ms(10), Event::Gone(Index(0)));
+    publisher.apply(
+        start + ms(10),
+        Event::Gone(Index(0), SessionView::default()),
+    );
     assert_eq!(publisher.due, Some(start + ms(250)));
     // A merge that takes long earns a longer rest.
     publisher.publish(start + ms(250));

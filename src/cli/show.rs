@@ -9,18 +9,22 @@ use super::client::ClientError;
 use super::table;
 use super::table::Medium;
 use crate::help;
+use crate::prefix::Prefix;
 use crate::units::Bytes;
 use clap::Args;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io;
 use std::io::Write;
+use std::net::IpAddr;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// `status`, `catalogue [KEY]`, `disks`, `config`, …; an unambiguous beginning is enough.
+    /// `status`, `bgp`, `routes [PREFIX|IP]`, `catalogue [KEY]`, `disks`, …; an unambiguous
+    /// beginning is enough.
     what: String,
-    /// A key or the beginning of keys, for `catalogue`.
+    /// A key or the beginning of keys, for `catalogue`; a prefix with what it covers, or an address
+    /// with what covers it, for `routes`.
     argument: Option<String>,
     #[command(flatten)]
     socket: SocketArgs,
@@ -29,6 +33,8 @@ pub(super) struct ShowArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Topic {
     Status,
+    Bgp,
+    Routes,
     Catalogue,
     Disks,
     Connections,
@@ -37,8 +43,10 @@ enum Topic {
     Prefill,
 }
 
-const TOPICS: [(&str, Topic); 7] = [
+const TOPICS: [(&str, Topic); 9] = [
     ("status", Topic::Status),
+    ("bgp", Topic::Bgp),
+    ("routes", Topic::Routes),
     ("catalogue", Topic::Catalogue),
     ("disks", Topic::Disks),
     ("connections", Topic::Connections),
@@ -64,24 +72,19 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    if args.argument.is_some() && topic != Topic::Catalogue {
-        eprintln!("oca: only `oca show catalogue` takes a key");
-        return Ok(Exit::Usage);
-    }
+    let list = match list_for(topic, args.argument.as_deref()) {
+        Ok(list) => list,
+        Err(problem) => {
+            eprintln!("oca: {problem}");
+            return Ok(Exit::Usage);
+        }
+    };
     let client = Client::new(&args.socket.socket)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let medium = Medium::of_stdout();
-    let shown = match topic {
-        Topic::Catalogue => {
-            let prefix = args.argument.as_deref().unwrap_or_default();
-            catalogue(&client, prefix, args.socket.json, medium, &mut out)
-        }
-        Topic::Status
-        | Topic::Disks
-        | Topic::Connections
-        | Topic::Tls
-        | Topic::Config
-        | Topic::Prefill => whole(&client, topic, args.socket.json, medium, &mut out),
+    let shown = match list {
+        Some(list) => pages(&client, &list, args.socket.json, medium, &mut out),
+        None => whole(&client, topic, args.socket.json, medium, &mut out),
     };
     match shown.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => Ok(Exit::Ok),
@@ -131,6 +134,8 @@ fn topic(text: &str) -> Result<Topic, String> {
 fn path(topic: Topic) -> &'static str {
     match topic {
         Topic::Status => "/v1/status",
+        Topic::Bgp => "/v1/bgp",
+        Topic::Routes => "/v1/routes",
         Topic::Catalogue => "/v1/catalogue",
         Topic::Disks => "/v1/disks",
         Topic::Connections => "/v1/connections",
@@ -189,58 +194,151 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
             ],
         )),
         Topic::Config => Some(("settings", &["key", "value", "origin", "reload"])),
-        Topic::Status | Topic::Catalogue | Topic::Tls | Topic::Prefill => None,
+        Topic::Bgp => Some((
+            "bgp",
+            &[
+                "name",
+                "address",
+                "asn",
+                "class",
+                "state",
+                "routes",
+                "filtered",
+                "uptime_s",
+                "last_error",
+            ],
+        )),
+        Topic::Status | Topic::Catalogue | Topic::Routes | Topic::Tls | Topic::Prefill => None,
     }
 }
 
-/// Every row, a page at a time, so that millions of keys fit in little memory.
-fn catalogue(
+/// A list that comes in pages, so that millions of rows fit in little memory.
+struct List {
+    /// Ends in `?` or `&`.
+    question: String,
+    member: &'static str,
+    header: &'static [&'static str],
+    /// What to say if there is nothing at all.
+    nothing: Option<String>,
+}
+
+/// The pages of a topic, or that the topic has none; an argument that it cannot take is refused.
+fn list_for(topic: Topic, argument: Option<&str>) -> Result<Option<List>, String> {
+    let shown = |text: &str| help::printable(text.as_bytes(), 200);
+    match (topic, argument) {
+        (Topic::Catalogue, prefix) => Ok(Some(List {
+            question: format!(
+                "/v1/catalogue?prefix={}&",
+                encoded(prefix.unwrap_or_default())
+            ),
+            member: "catalogue",
+            header: &["key", "digest", "bytes", "disk", "rank"],
+            nothing: prefix.map(|prefix| {
+                let prefix = shown(prefix);
+                format!("no key begins with {prefix}; `oca show catalogue` lists all")
+            }),
+        })),
+        (Topic::Routes, argument) => Ok(Some(List {
+            question: routes_question(argument)?,
+            member: "routes",
+            header: &[
+                "prefix",
+                "neighbour",
+                "class",
+                "as_path",
+                "med",
+                "communities",
+                "next_hop",
+                "filtered",
+            ],
+            nothing: None,
+        })),
+        (_, None) => Ok(None),
+        (_, Some(_)) => Err(
+            "only `oca show catalogue` takes a key, and `oca show routes` a \
+             prefix or an address"
+                .to_owned(),
+        ),
+    }
+}
+
+fn routes_question(argument: Option<&str>) -> Result<String, String> {
+    let Some(text) = argument else {
+        return Ok("/v1/routes?".to_owned());
+    };
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(format!(
+            "/v1/routes?address={}&",
+            encoded(&address.to_string())
+        ));
+    }
+    match text.parse::<Prefix>() {
+        Ok(prefix) => Ok(format!(
+            "/v1/routes?prefix={}&",
+            encoded(&prefix.to_string())
+        )),
+        Err(error) => Err(format!("{error}, or an address such as `192.0.2.1`")),
+    }
+}
+
+/// Every row, a page at a time.
+fn pages(
     client: &Client,
-    prefix: &str,
+    list: &List,
     json: bool,
     medium: Medium,
     out: &mut impl Write,
 ) -> Result<(), ShowError> {
-    let header = ["key", "digest", "bytes", "disk", "rank"];
+    let (member, header) = (list.member, list.header);
     let (mut after, mut shown) = (None::<String>, 0_usize);
     loop {
-        let mut question = format!("{}?prefix={}", path(Topic::Catalogue), encoded(prefix));
+        let mut question = list.question.clone();
         if let Some(after) = &after {
-            let _ = write!(question, "&after={}", encoded(after));
+            let _ = write!(question, "after={}", encoded(after));
         }
         let page = client.get(&question)?;
-        let list = page.get("catalogue").and_then(Value::as_array);
-        let list = list.map_or(&[] as &[Value], Vec::as_slice);
-        if list.is_empty() && shown == 0 && !prefix.is_empty() {
-            let prefix = help::printable(prefix.as_bytes(), 200);
-            let message = format!("no key begins with {prefix}; `oca show catalogue` lists all");
-            return Err(ClientError::NotFound(message).into());
+        let found = page.get(member).and_then(Value::as_array);
+        let found = found.map_or(&[] as &[Value], Vec::as_slice);
+        if let Some(nothing) = list
+            .nothing
+            .as_ref()
+            .filter(|_| found.is_empty() && shown == 0)
+        {
+            return Err(ClientError::NotFound(nothing.clone()).into());
         }
         if json {
-            for row in list {
-                let before = if shown == 0 { r#"{"catalogue":["# } else { "," };
+            for row in found {
+                let before = if shown == 0 {
+                    format!(r#"{{"{member}":["#)
+                } else {
+                    ",".to_owned()
+                };
                 write!(out, "{before}{row}")?;
                 shown += 1;
             }
         } else {
-            let rows = rows(&page, "catalogue", &header, medium);
-            let text = table::table(medium, &header, &rows);
+            let rows = rows(&page, member, header, medium);
+            let text = table::table(medium, header, &rows);
             // A pipe gets one header; on a terminal each page is a table of its own.
             let skip = usize::from(shown > 0 && medium == Medium::Pipe);
             for line in text.lines().skip(skip) {
                 writeln!(out, "{line}")?;
             }
-            shown += list.len();
+            shown += found.len();
         }
         let next = page.get("next").and_then(Value::as_str).map(str::to_owned);
         // A `next` that does not move would ask for ever.
-        if next.is_none() || next == after || list.is_empty() {
+        if next.is_none() || next == after || found.is_empty() {
             break;
         }
         after = next;
     }
     if json {
-        let begun = if shown == 0 { r#"{"catalogue":["# } else { "" };
+        let begun = if shown == 0 {
+            format!(r#"{{"{member}":["#)
+        } else {
+            String::new()
+        };
         writeln!(out, r#"{begun}],"next":null,"v":1}}"#)?;
     }
     Ok(())
@@ -303,6 +401,28 @@ mod tests {
         let problem = topic("dsks").unwrap_err();
         assert!(problem.contains("Did you mean `disks`?"), "{problem}");
         assert!(topic("").is_err());
+    }
+
+    #[test]
+    fn routes_take_a_prefix_or_an_address_and_say_so() {
+        let question = |text| routes_question(Some(text));
+        assert_eq!(
+            question("192.0.2.7").unwrap(),
+            "/v1/routes?address=192.0.2.7&"
+        );
+        let prefix = question("2001:db8::/32").unwrap();
+        assert_eq!(prefix, "/v1/routes?prefix=2001%3Adb8%3A%3A/32&");
+        assert!(
+            question("192.0.2.1/24")
+                .unwrap_err()
+                .contains("192.0.2.0/24")
+        );
+        assert!(
+            question("film")
+                .unwrap_err()
+                .contains("such as `192.0.2.1`")
+        );
+        assert!(list_for(Topic::Bgp, Some("edge")).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use oca::admin;
 use oca::admin::Deps;
 use oca::admin::Views;
+use oca::bgp;
 use oca::cli::client::Client;
 use oca::clock;
 use oca::command::Command;
@@ -14,6 +15,11 @@ use oca::ids::Identity;
 use oca::ids::Profile;
 use oca::ids::SiteName;
 use oca::object::Digest;
+use oca::route::Asn;
+use oca::route::Attributes;
+use oca::route::Class;
+use oca::route::Filtered;
+use oca::route::Route;
 use oca::store;
 use oca::task::Heartbeat;
 use oca::telemetry;
@@ -124,6 +130,7 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
         drain: Arc::new(|| json!({"drained": false, "until": null})),
         store: Arc::new(|| Arc::new(store_view())),
         catalogue: Arc::new(catalogue),
+        bgp: Arc::new(|| Arc::new(bgp_snapshot())),
         serve: Arc::new(|| json!({"connections": {"open": 3}, "listeners": []})),
         viewers: Arc::new(|| json!([{"peer": "192.0.2.7:4711", "tls": true}])),
         tls: Arc::new(|| json!({"certificates": [{"names": ["box.example"]}]})),
@@ -138,6 +145,55 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
             || json!({"state": "outage", "summary": "the control plane is silent", "enabled": true}),
         ),
         prefill: Arc::new(|| panic!("a view that panics")),
+    }
+}
+
+/// Two neighbours; the second one's session is down. Nested prefixes, a default route, and many
+/// more than a page holds.
+pub(crate) fn bgp_snapshot() -> bgp::Snapshot {
+    let route = |prefix: &str, neighbour: &str, filtered| Route {
+        prefix: prefix.parse().unwrap(),
+        neighbour: neighbour.into(),
+        class: Class::Peering,
+        attributes: Arc::new(Attributes {
+            as_path: "64500 64501 {64502 64503}".parse().unwrap(),
+            med: Some(20),
+            communities: vec!["64500:1".parse().unwrap(), "64500:2".parse().unwrap()],
+            next_hop: "198.51.100.1".parse().unwrap(),
+        }),
+        filtered,
+    };
+    let mut routes = vec![
+        route("0.0.0.0/0", "edge-1", Some(Filtered::DefaultRoute)),
+        route("203.0.113.0/24", "edge-1", None),
+        route("203.0.113.0/24", "edge-2", None),
+        route("203.0.113.0/25", "edge-1", None),
+        route("203.0.113.128/25", "edge-1", None),
+        route("2001:db8::/32", "edge-1", None),
+    ];
+    let many = (0..2_500).map(|n| route(&format!("2001:db8:{n:x}::/48"), "edge-2", None));
+    routes.extend(many.skip(1));
+    routes.sort();
+    let neighbour = |name: &str, state, error: Option<&str>| bgp::NeighbourView {
+        name: name.to_owned(),
+        address: "192.0.2.1".parse().unwrap(),
+        asn: Asn(64500),
+        class: Class::Peering,
+        state,
+        routes: 5,
+        filtered: 1,
+        uptime_s: error.is_none().then_some(60),
+        last_error: error.map(str::to_owned),
+    };
+    bgp::Snapshot {
+        generation: 3,
+        steerable: routes.len() - 1,
+        routes: routes.into(),
+        neighbours: vec![
+            neighbour("edge-1", "established", None),
+            neighbour("edge-2", "active", Some("connect: refused")),
+        ],
+        ..bgp::Snapshot::default()
     }
 }
 

@@ -7,3 +7,4 @@ mod commands;
 mod host;
 mod hostile;
 mod questions;
+mod routing;

@@ -25,7 +25,8 @@ fn status_tells_what_checks_rely_on() {
     assert_eq!(status["control"]["summary"], "the control plane is silent");
     let catalogue = json!({"generation": 5, "objects": 7, "bytes": 1_500_000});
     assert_eq!(status["catalogue"], catalogue);
-    let bgp = json!({"neighbours": 0, "established": 0, "routes": 0});
+    let bgp = json!({"neighbours": 2, "established": 1, "routes": 2505, "steerable": 2504,
+        "generation": 3});
     assert_eq!(status["bgp"], bgp);
     let fill = json!({"window_open": false, "window_bytes": 0, "rate_bps": 0, "cap_bps": 0});
     assert_eq!(status["fill"], fill);

@@ -5,6 +5,7 @@
 use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
+use oca::clock;
 use oca::prefix::Family;
 use oca::prefix::Prefix;
 use oca::route::Asn;
@@ -23,7 +24,6 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
-use std::time::Instant;
 
 pub(crate) const BIRD_ASN: Asn = Asn(64500);
 pub(crate) const OUR_ASN: Asn = Asn(64510);
@@ -84,7 +84,7 @@ pub(crate) fn routes(ipv4: u32, ipv6: u32) -> Announced {
         communities.sort_unstable();
         Attributes {
             as_path: path.parse().unwrap(),
-            med: (n % 3 != 0).then_some(n % 50),
+            med: (!n.is_multiple_of(3)).then_some(n % 50),
             communities,
             next_hop,
         }
@@ -164,7 +164,7 @@ impl Bird {
             .spawn()
             .unwrap();
         let bird = Self { child, dir };
-        let begun = Instant::now();
+        let begun = clock::now();
         while !bird
             .ask_once("show status")
             .is_some_and(|text| text.contains("up and running"))
@@ -173,7 +173,7 @@ impl Bird {
                 begun.elapsed() < Duration::from_secs(20),
                 "BIRD does not come up"
             );
-            std::thread::sleep(Duration::from_millis(50));
+            clock::block_for(Duration::from_millis(50));
         }
         bird
     }

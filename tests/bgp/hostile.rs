@@ -13,12 +13,12 @@ use oca::bgp::Seams;
 use oca::bgp::wire;
 use oca::bgp::wire::Capability;
 use oca::bgp::wire::Open;
+use oca::clock;
 use oca::prefix::Family;
 use oca::route::Asn;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
-use std::time::Instant;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
@@ -34,7 +34,7 @@ async fn attack(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
+    let _ = clock::within(Duration::from_secs(1), read).await;
     answer
 }
 
@@ -52,7 +52,7 @@ async fn rubbish_from_one_neighbour_leaves_birds_session_alone() {
     });
     let handle = bgp::start(&config, Seams::real()).unwrap();
     let before = until(&handle, |snapshot| snapshot.routes.len() == 600).await;
-    let begun = Instant::now();
+    let begun = clock::now();
     let to = handle.addresses()[0];
     let hello = wire::open(&Open {
         asn: Asn(64501),

@@ -11,11 +11,11 @@ use oca::bgp;
 use oca::bgp::Handle;
 use oca::bgp::Seams;
 use oca::bgp::Snapshot;
+use oca::clock;
 use oca::route::Route;
 use oca::set_hash::SetHash;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 /// For a real router that retries once a second, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let mut snapshots = handle.subscribe();
     let found = snapshots.wait_for(|snapshot| wanted(snapshot));
-    match tokio::time::timeout(PATIENCE, found).await {
+    match clock::within(PATIENCE, found).await {
         Ok(found) => Arc::clone(&found.unwrap()),
         Err(_) => panic!(
             "never seen; the last was {:?}",
@@ -75,8 +75,8 @@ async fn learn_and_lose(active: Active) {
     announced.remove(&lost);
     announced.get_mut(&changed).unwrap().med = Some(4_000_000_000);
     bird.announce(&announced);
-    let begun = Instant::now();
-    let snapshot = until(&handle, |snapshot| {
+    let begun = clock::now();
+    until(&handle, |snapshot| {
         !snapshot.routes.iter().any(|route| route.prefix == lost)
     })
     .await;
@@ -85,31 +85,32 @@ async fn learn_and_lose(active: Active) {
         "{:?}",
         begun.elapsed()
     );
-    let snapshot = if learned(&snapshot) == announced {
-        snapshot
-    } else {
-        until(&handle, |snapshot| learned(snapshot) == announced).await
-    };
-    let generation = snapshot.generation;
+    until(&handle, |snapshot| learned(snapshot) == announced).await;
+    shut_down_and_come_back(&bird, &handle, &announced).await;
+    stop_with_words(&bird, &handle).await;
+}
 
-    // The session is shut down with words and comes back.
+async fn shut_down_and_come_back(bird: &Bird, handle: &Handle, announced: &Announced) {
+    let generation = handle.snapshot().generation;
     bird.ask("disable~to_oca~\"planned work\"");
-    let snapshot = until(&handle, |snapshot| snapshot.routes.is_empty()).await;
+    let snapshot = until(handle, |snapshot| snapshot.routes.is_empty()).await;
     assert!(snapshot.generation > generation);
     assert_eq!(snapshot.hash, SetHash::default());
     let error = snapshot.neighbours[0].last_error.clone().unwrap();
     assert!(error.contains("6/2 administrative shutdown"), "{error}");
     assert!(error.contains("planned work"), "{error}");
     bird.ask("enable~to_oca");
-    until(&handle, |snapshot| learned(snapshot) == announced).await;
+    until(handle, |snapshot| learned(snapshot) == *announced).await;
+}
 
+async fn stop_with_words(bird: &Bird, handle: &Handle) {
     handle.stop("drained for disk work").await;
     assert!(handle.snapshot().routes.is_empty());
     assert_eq!(handle.snapshot().neighbours[0].state, "idle");
-    let begun = Instant::now();
+    let begun = clock::now();
     while !bird.log().contains("drained for disk work") {
         assert!(begun.elapsed() < Duration::from_secs(10), "{}", bird.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock::sleep(Duration::from_millis(20)).await;
     }
     assert!(
         bird.log().contains("Received: Administrative shutdown"),

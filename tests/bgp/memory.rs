@@ -76,7 +76,7 @@ fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle {
 async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let mut snapshots = handle.subscribe();
     let found = snapshots.wait_for(|snapshot| wanted(snapshot));
-    let found = tokio::time::timeout(Duration::from_secs(600), found).await;
+    let found = oca::clock::within(Duration::from_secs(600), found).await;
     Arc::clone(&found.expect("never seen").unwrap())
 }
 
@@ -167,7 +167,9 @@ impl Router {
             match self.next().await? {
                 Message::Keepalive => {}
                 Message::Notification(notification) => return Some(notification),
-                other => panic!("{other:?}"),
+                other @ (Message::Open(_) | Message::Update(_) | Message::RouteRefresh { .. }) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }

@@ -152,3 +152,5 @@ pub fn decode(bytes: &[u8], session: Option<&Negotiated>) -> Result<Message, Not
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod update_tests;

@@ -53,6 +53,8 @@ pub(super) struct Staleness {
     share: u32,
     always: usize,
     last_step: Instant,
+    /// Signs of life must not put the next look off.
+    last_tick: Instant,
     /// Time in which this process was running.
     awake: Duration,
     /// Of it, time in which somebody was heard.
@@ -90,6 +92,7 @@ impl Staleness {
             share: config.share.min(100),
             always: usize::try_from(config.always).unwrap_or(usize::MAX),
             last_step: now,
+            last_tick: now,
             awake: Duration::ZERO,
             receiving: Duration::ZERO,
             anybody: None,
@@ -150,12 +153,13 @@ impl Staleness {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.last_step + TICK_EVERY
+        self.last_tick + TICK_EVERY
     }
 
     /// Decides who is lost; returns the boxes for which the answer of [`Staleness::lost`] changed.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<BoxId> {
         self.advance(now);
+        self.last_tick = now;
         let overdue: Vec<(BoxId, Lost)> = self
             .pulses
             .iter()

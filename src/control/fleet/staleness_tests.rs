@@ -57,7 +57,10 @@ impl Sky {
                     self.staleness.heard(self.now, &id(number), Sign::Report);
                 }
             }
-            self.staleness.tick(self.now);
+            // As the task does it: whatever signs of life come, the look is not put off.
+            if self.now >= self.staleness.deadline() {
+                self.staleness.tick(self.now);
+            }
         }
     }
 
