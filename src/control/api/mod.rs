@@ -1,3 +1,4 @@
-//! The control plane's doors: [`admin`] for its operator.
+//! The control plane's doors: [`link`] for boxes, [`admin`] for its operator.
 
 pub mod admin;
+pub mod link;

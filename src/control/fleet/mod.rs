@@ -1,15 +1,74 @@
 //! What the boxes say of themselves, in memory: reports and heartbeats in, one [`View`] out.
 //!
-//! `fleet` owns a record a box and takes reports and heartbeats with `now` (sans-IO); `staleness`
-//! decides who is silent, and distrusts itself before it distrusts many.
+//! `prepared` checks a report and does its heavy part before anybody waits for it → `machine` owns
+//! a `record` a box and takes reports and heartbeats with `now` (sans-IO) → `held` and `routes`
+//! apply the steps of both sets, all or nothing → `resync` bounds how many boxes send everything at
+//! once → `staleness` decides who is silent, and distrusts itself before it distrusts many.
+//! `task` runs the machine and publishes the [`View`].
+
+mod apply;
+mod counters;
+#[cfg(test)]
+mod fixtures;
+mod held;
+mod machine;
+mod metrics;
+mod prepared;
+mod record;
+mod resync;
+mod routes;
+mod sharing;
+mod staleness;
+mod task;
 
 use crate::ids::BoxId;
+use crate::link::message::Code;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
 use crate::route::Route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use counters::Counters;
+pub use machine::Action;
+pub use machine::Config;
+pub use machine::Fleet;
+pub use prepared::Prepared;
+pub use task::Deps;
+pub use task::Handle;
+pub use task::Inbox;
+pub use task::start;
+
+/// A report or a heartbeat that was not taken. The old state stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub code: Code,
+    /// A sentence: whose fault it is and what to do.
+    pub message: String,
+    /// When to come again, for [`Code::Busy`].
+    pub retry_after: Option<Duration>,
+}
+
+impl Refused {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    pub fn busy(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self {
+            code: Code::Busy,
+            message: message.into(),
+            retry_after: Some(retry_after),
+        }
+    }
+}
 
 /// The fleet at one moment: immutable, shared, swapped whole.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +127,16 @@ impl Bitmap {
             self.0.resize(word + 1, 0);
         }
         self.0[word] |= 1 << (number % 64);
+    }
+
+    /// Equal sets stay equal values: no empty words are left at the end.
+    pub fn remove(&mut self, number: u32) {
+        if let Some(word) = self.0.get_mut((number / 64) as usize) {
+            *word &= !(1 << (number % 64));
+        }
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
     }
 
     pub fn contains(&self, number: u32) -> bool {

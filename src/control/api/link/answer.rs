@@ -1,0 +1,80 @@
+//! What a box is told: JSON, a manifest, or a refusal with its code and a sentence.
+
+use crate::control::fleet::Refused;
+use crate::link::message;
+use crate::link::message::Code;
+use crate::link::message::Position;
+use crate::link::message::Problem;
+use crate::link::message::Refusal;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::header;
+use hyper::header::HeaderValue;
+use serde::Serialize;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+pub(super) fn json(body: &impl Serialize) -> Answer {
+    write(StatusCode::OK, body)
+}
+
+pub(super) fn refusal(refused: &Refused) -> Answer {
+    let body = Refusal {
+        v: message::VERSION,
+        error: Problem {
+            code: refused.code,
+            message: refused.message.clone(),
+        },
+    };
+    let mut answer = write(status(refused.code), &body);
+    if let Some(after) = refused.retry_after {
+        // At least 1: zero would mean at once.
+        let seconds = after.as_secs().max(1);
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+pub(super) fn manifest(position: Position, body: Bytes, has: Option<&HeaderValue>) -> Answer {
+    let tag = format!("\"{}.{}\"", position.epoch, position.generation);
+    let is_same = has.is_some_and(|has| has.as_bytes() == tag.as_bytes());
+    let mut answer = match is_same {
+        true => Response::default(),
+        false => Response::new(Full::new(body)),
+    };
+    if is_same {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = answer.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    let kind = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::BadRequest => StatusCode::BAD_REQUEST,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::WrongDigest | Code::WrongPosition => StatusCode::CONFLICT,
+        Code::Identity | Code::Token | Code::Quarantined => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn write(status: StatusCode, body: &impl Serialize) -> Answer {
+    let kind = HeaderValue::from_static("application/json");
+    // Our own types always serialise; an empty body is an answer that the box refuses.
+    let mut answer = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

@@ -1,0 +1,212 @@
+//! How much of everything: connections in all and by address, handshakes, heavy bodies, requests
+//! of one box. Never waits.
+
+use crate::clock::Instant;
+use crate::control::fleet::Refused;
+use crate::ids::BoxId;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The listener's bounds. The defaults suit 18,000 boxes; tests lower them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// 18,000 boxes, each with a connection that ends and one that begins.
+    pub connections: usize,
+    /// Boxes of one site may share an address; a /64 counts as one.
+    pub connections_per_address: usize,
+    /// At once. Each is a millisecond of one core.
+    pub handshakes: usize,
+    /// From the connection to the end of the handshake, its turn included.
+    pub handshake_time: Duration,
+    /// Without a request for so long a connection ends; heartbeats come every 10 s.
+    pub idle: Duration,
+    /// Large bodies at once; each may become half a gigabyte while it is read.
+    pub large_bodies: usize,
+    /// Enrolments at once: the only thing that strangers may ask.
+    pub enrolments: usize,
+    /// Reports of one box in a burst; one more every [`REPORT_EVERY`].
+    pub reports: u32,
+    /// Other requests of one box in a burst; one more every [`OTHER_EVERY`].
+    pub others: u32,
+}
+
+/// A box has a report to make every 5 min, and at once when something happens.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Heartbeats come every 10 s, renewals and manifests seldom.
+const OTHER_EVERY: Duration = Duration::from_secs(1);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 40_000,
+            connections_per_address: 2_048,
+            handshakes: 256,
+            handshake_time: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            large_bodies: 4,
+            enrolments: 8,
+            reports: 20,
+            others: 30,
+        }
+    }
+}
+
+/// Open connections. Leaving is dropping the [`Place`].
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Mutex<Census>);
+
+#[derive(Debug, Default)]
+struct Census {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Place {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+}
+
+/// What each box asked lately. Only boxes of the registry get here, so its size is theirs.
+#[derive(Debug, Default)]
+pub(super) struct Rates(Mutex<HashMap<(BoxId, Kind), Bucket>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Report,
+    Other,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    /// Everything before this is paid for.
+    paid_until: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Consistent between statements: a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// IPv4 in its own form; of IPv6 the /64 that one subscriber owns.
+fn group(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(four) => IpAddr::V4(four),
+        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from(u128::from(six) & (u128::MAX << 64))),
+    }
+}
+
+impl Crowd {
+    /// `None`: full, in all or for this address.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
+        let address = group(address);
+        let mut census = lock(&self.0);
+        let here = census.by_address.get(&address).copied().unwrap_or(0);
+        if census.total >= limits.connections || here >= limits.connections_per_address {
+            return None;
+        }
+        census.total += 1;
+        census.by_address.insert(address, here + 1);
+        Some(Place {
+            crowd: Arc::clone(self),
+            address,
+        })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).total
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut census = lock(&self.crowd.0);
+        census.total = census.total.saturating_sub(1);
+        let left = census.by_address.get(&self.address).copied().unwrap_or(0);
+        if left > 1 {
+            census.by_address.insert(self.address, left - 1);
+        } else {
+            census.by_address.remove(&self.address);
+        }
+    }
+}
+
+impl Rates {
+    /// Counts a request, or says when the next one is welcome.
+    pub(super) fn admit(
+        &self,
+        now: Instant,
+        id: &BoxId,
+        kind: Kind,
+        limits: &Limits,
+    ) -> Result<(), Refused> {
+        let (every, burst) = match kind {
+            Kind::Report => (REPORT_EVERY, limits.reports),
+            Kind::Other => (OTHER_EVERY, limits.others),
+        };
+        let mut buckets = lock(&self.0);
+        let bucket = buckets
+            .entry((id.clone(), kind))
+            .or_insert(Bucket { paid_until: now });
+        let start = bucket.paid_until.max(now);
+        let ahead = start.saturating_duration_since(now);
+        if ahead + every > every * burst {
+            let message = format!("{id} asks too often");
+            return Err(Refused::busy(message, every));
+        }
+        bucket.paid_until = start + every;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn places_are_counted_by_address_and_given_back() {
+        let crowd = Arc::<Crowd>::default();
+        let limits = Limits {
+            connections: 3,
+            connections_per_address: 2,
+            ..Limits::default()
+        };
+        let enter = |text: &str| crowd.enter(text.parse().unwrap(), &limits);
+        let first = enter("2001:db8::1");
+        let second = enter("2001:db8::2");
+        assert!(first.is_some() && second.is_some());
+        assert!(enter("2001:db8::3").is_none(), "a /64 is one address");
+        let third = enter("192.0.2.1");
+        assert!(third.is_some() && enter("192.0.2.2").is_none(), "full");
+        drop((first, second));
+        assert_eq!(crowd.count(), 1);
+        assert!(enter("2001:db8::3").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_has_a_burst_and_then_its_rate() {
+        let (rates, limits) = (Rates::default(), Limits::default());
+        let id = BoxId::parse("c001-tls001-isp").unwrap();
+        let now = clock::now();
+        for _ in 0..limits.reports {
+            assert!(rates.admit(now, &id, Kind::Report, &limits).is_ok());
+        }
+        let refused = rates.admit(now, &id, Kind::Report, &limits).unwrap_err();
+        assert_eq!(refused.retry_after, Some(REPORT_EVERY));
+        assert!(
+            rates.admit(now, &id, Kind::Other, &limits).is_ok(),
+            "its own bucket"
+        );
+        let later = now + REPORT_EVERY;
+        assert!(rates.admit(later, &id, Kind::Report, &limits).is_ok());
+        assert!(rates.admit(later, &id, Kind::Report, &limits).is_err());
+    }
+}

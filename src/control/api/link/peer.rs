@@ -1,0 +1,88 @@
+//! Who is at the other end: read from the certificate that the handshake verified, from nothing
+//! else (SAFETY: identity is the certificate's URI SAN).
+
+use super::tls::RENEWABLE;
+use crate::clock::Wall;
+use crate::control::fleet::Refused;
+use crate::control::model::Registry;
+use crate::ids::BoxId;
+use crate::link::identity;
+use crate::link::message::Code;
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
+
+/// A box that showed its certificate.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) id: BoxId,
+    pub(super) certificate: CertificateDer<'static>,
+    ends: Wall,
+}
+
+impl Peer {
+    /// Of the chain that was verified, leaf first.
+    pub(super) fn of(chain: &[CertificateDer<'_>]) -> Result<Option<Self>, Refused> {
+        let Some(leaf) = chain.first() else {
+            return Ok(None);
+        };
+        let id = identity::box_of(leaf)
+            .map_err(|error| Refused::new(Code::Identity, error.to_string()))?;
+        Ok(Some(Self {
+            id,
+            ends: ends(leaf)?,
+            certificate: leaf.clone().into_owned(),
+        }))
+    }
+
+    /// Does the registry still want to hear of it?
+    pub(super) fn must_be_known(&self, registry: &Registry) -> Result<(), Refused> {
+        let id = &self.id;
+        let message = match registry.appliances.get(id) {
+            Some(appliance) if appliance.revoked => format!(
+                "{id} is revoked; `oca control appliance replace {id}` gives it a token to enrol \
+                 again"
+            ),
+            None => format!("{id} is not in the registry; an operator has to add it"),
+            Some(_) => return Ok(()),
+        };
+        Err(Refused::new(Code::Identity, message))
+    }
+
+    /// Is the certificate good for anything but its own renewal?
+    pub(super) fn must_be_valid(&self, now: Wall) -> Result<(), Refused> {
+        if now <= self.ends {
+            return Ok(());
+        }
+        let message = format!(
+            "the certificate of {} ended at {}; renew it, or check the box's clock",
+            self.id, self.ends
+        );
+        Err(Refused::new(Code::Identity, message))
+    }
+
+    /// May the certificate be renewed? A connection can outlive the time that the handshake saw.
+    pub(super) fn must_be_renewable(&self, now: Wall) -> Result<(), Refused> {
+        let last = self.ends.checked_add(RENEWABLE).unwrap_or(self.ends);
+        if now <= last {
+            return Ok(());
+        }
+        let message = format!(
+            "the certificate of {} ended at {}, too long ago to renew it; enrol with a new token",
+            self.id, self.ends
+        );
+        Err(Refused::new(Code::Identity, message))
+    }
+}
+
+/// The last second of a certificate.
+pub(super) fn ends(certificate: &CertificateDer<'_>) -> Result<Wall, Refused> {
+    let refused = |problem: &str| {
+        let message = format!("the certificate cannot be read: {problem}");
+        Refused::new(Code::Identity, message)
+    };
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| refused(&error.to_string()))?;
+    let seconds = parsed.validity().not_after.timestamp();
+    Wall::from_second(seconds).map_err(|error| refused(&error.to_string()))
+}
