@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Result<Value, Refusal>>;
+
 /// One request with the place for its answer.
 #[derive(Debug)]
 pub struct Request {
     pub command: Command,
-    pub reply: oneshot::Sender<Result<Value, Refusal>>,
+    pub reply: Reply,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

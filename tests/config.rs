@@ -27,6 +27,9 @@ key = "/etc/oca/tls/key.pem"
 [[disk]]
 path = "/srv/oca/disk1"
 class = "nvme"
+
+[gate]
+require = []
 "#;
 
 fn check(main: &Path, more: &[&str]) -> Output {
@@ -128,7 +131,7 @@ fn a_right_file_is_summed_up_and_the_exit_code_is_0() {
     let (_dir, main) = valid();
     let output = check(&main, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
-    let summary = "c009-tls001-example-isp: 1 HTTPS address, 1 plain address, 1 disk, 11 keys \
+    let summary = "c009-tls001-example-isp: 1 HTTPS address, 1 plain address, 1 disk, 12 keys \
                    written, no problems\n";
     let read = format!("read {}\n", main.display());
     assert_eq!(text(&output.stdout), read + summary);
@@ -152,6 +155,61 @@ fn a_certificate_file_that_is_not_there_is_told_at_the_key_that_names_it() {
     );
     assert!(told.ends_with("\n1 problem\n"), "{told}");
     assert!(config::load(&main).is_ok());
+}
+
+/// The smallest control plane, with a mistake where `names` is given one.
+fn control_plane(names: &str) -> String {
+    format!(
+        "[control]\ndomain = \"oca.example.net\"\n\n[link]\nnames = {names}\n\n\
+         [public]\nlisten = [\"192.0.2.1:443\"]\n\n\
+         [[public.certificate]]\nchain = \"/nonexistent/chain.pem\"\nkey = \"/dev/null\"\n"
+    )
+}
+
+#[test]
+fn a_control_planes_file_is_checked_by_its_own_table_and_with_its_own_drop_ins() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("control.toml");
+    std::fs::write(&main, control_plane("\"control.example.net\"")).unwrap();
+    for (folder, text) in [("conf.d", "not read"), ("control.d", "[serve]\n")] {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+        std::fs::write(dir.path().join(folder).join("1.toml"), text).unwrap();
+    }
+    let output = check(&main, &["--control"]);
+    assert_eq!(output.status.code(), Some(78));
+    let told = text(&output.stdout);
+    let starts: Vec<&str> = told.lines().filter(|line| line.starts_with('/')).collect();
+    let at = dir.path().display();
+    assert_eq!(
+        starts,
+        [
+            format!(
+                "{at}/control.toml:5:9: link.names: must be a list of host names in quotes, not \
+                 the text `control.example.net`"
+            ),
+            format!("{at}/control.d/1.toml:1:2: serve: is not a known section"),
+        ]
+    );
+
+    std::fs::write(&main, control_plane("[\"control.example.net\"]")).unwrap();
+    std::fs::remove_file(dir.path().join("control.d/1.toml")).unwrap();
+    let told = text(&check(&main, &["--control"]).stdout);
+    assert!(told.contains(":11:9: public.certificate.chain: "), "{told}");
+    assert!(told.contains(":12:7: public.certificate.key: "), "{told}");
+    let plain = control_plane("[\"control.example.net\"]");
+    let plain = plain.split("[public]").next().unwrap();
+    std::fs::write(&main, plain).unwrap();
+    let output = check(&main, &["--control"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let summary = "control plane of oca.example.net: 1 link address, 1 public address, \
+                   2 keys written, no problems\n";
+    assert!(
+        text(&output.stdout).ends_with(summary),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = check(&main, &[]);
+    assert_eq!(output.status.code(), Some(78), "a box knows no such file");
 }
 
 #[test]

@@ -48,7 +48,9 @@ async fn hup_switches_to_a_good_configuration_and_ignores_a_bad_one() {
     let good = fs::read_to_string(&file).unwrap();
     assert!(good.contains("require = []"), "{good}");
 
-    let closed = good.replace("require = []", "require = [\"bgp\"]");
+    let closed = good.replace("require = []", "require = [\"bgp\"]")
+        + "\n[bgp]\nasn = 64500\nrouter_id = \"192.0.2.9\"\n[[bgp.neighbour]]\n\
+           name = \"edge-1\"\naddress = \"192.0.2.1\"\nasn = 64501\nclass = \"embedded\"\n";
     fs::write(&file, &closed).unwrap();
     signal(&lab, Signal::SIGHUP);
     until(&lab, "/v1/status", |status| {

@@ -25,52 +25,66 @@ fn words(out: &Output) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Each unit with the beginning of its command.
+const UNITS: &[(&str, &str)] = &[
+    ("oca.service", "oca run --config /etc/oca/oca.toml"),
+    (
+        "oca-control.service",
+        "oca control run --config /etc/oca/control.toml",
+    ),
+];
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(repository().join("systemd").join(name)).unwrap()
+}
+
 /// The unit with the binary that was built, as `verify` insists that it exists.
-fn rendered(dir: &Path, change: impl Fn(String) -> String) -> PathBuf {
-    let unit = std::fs::read_to_string(repository().join("systemd/oca.service")).unwrap();
-    assert!(unit.contains("ExecStart=/usr/bin/oca run "));
+fn rendered(dir: &Path, name: &str, change: impl Fn(String) -> String) -> PathBuf {
+    let unit = unit(name);
     let unit = unit.replace("/usr/bin/oca ", &format!("{} ", env!("CARGO_BIN_EXE_oca")));
-    let path = dir.join("oca.service");
+    let path = dir.join(name);
     std::fs::write(&path, change(unit)).unwrap();
     path
 }
 
 #[test]
-fn the_unit_is_accepted_without_a_word() {
+fn the_units_are_accepted_without_a_word() {
     let dir = tempfile::tempdir().unwrap();
-    let out = run(
-        "systemd-analyze",
-        &["verify"],
-        &rendered(dir.path(), |unit| unit),
-    );
-    assert!(out.status.success(), "{}", words(&out));
-    // Unknown keys are only warned about, with exit code 0.
-    assert_eq!(words(&out), "");
+    for (name, command) in UNITS {
+        assert!(unit(name).contains(&format!("\nExecStart=/usr/bin/{command}\n")));
+        let file = rendered(dir.path(), name, |unit| unit);
+        let out = run("systemd-analyze", &["verify"], &file);
+        assert!(out.status.success(), "{name}: {}", words(&out));
+        // Unknown keys are only warned about, with exit code 0.
+        assert_eq!(words(&out), "", "{name}");
+    }
 }
 
 #[test]
 fn an_unknown_key_would_be_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let misspelt = |unit: String| unit.replace("WatchdogSec=", "WatchdogSecs=");
-    let out = run(
-        "systemd-analyze",
-        &["verify"],
-        &rendered(dir.path(), misspelt),
-    );
-    assert!(words(&out).contains("WatchdogSecs"), "{}", words(&out));
+    let misspelt = |unit: String| unit.replace("TimeoutStopSec=", "TimeoutStopSecs=");
+    for (name, _) in UNITS {
+        let file = rendered(dir.path(), name, misspelt);
+        let out = run("systemd-analyze", &["verify"], &file);
+        assert!(words(&out).contains("TimeoutStopSecs"), "{}", words(&out));
+    }
 }
 
 #[test]
-fn the_unit_is_hardened() {
+fn the_units_are_hardened() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["security", "--offline=true", "--no-pager", "--threshold=40"];
-    let out = run("systemd-analyze", &args, &rendered(dir.path(), |unit| unit));
-    assert!(out.status.success(), "{}", words(&out));
+    for (name, _) in UNITS {
+        let file = rendered(dir.path(), name, |unit| unit);
+        let out = run("systemd-analyze", &args, &file);
+        assert!(out.status.success(), "{name}: {}", words(&out));
+    }
 }
 
 #[test]
 fn what_the_daemon_relies_on_stands_in_the_unit() {
-    let unit = std::fs::read_to_string(repository().join("systemd/oca.service")).unwrap();
+    let unit = unit("oca.service");
     for line in [
         "Type=notify",
         "ExecReload=/bin/kill -HUP $MAINPID",
@@ -83,6 +97,24 @@ fn what_the_daemon_relies_on_stands_in_the_unit() {
         "User=oca",
         "RuntimeDirectory=oca",
         "StateDirectory=oca",
+    ] {
+        assert!(unit.lines().any(|have| have == line), "{line} is missing");
+    }
+}
+
+#[test]
+fn what_the_control_plane_relies_on_stands_in_its_unit() {
+    let unit = unit("oca-control.service");
+    for line in [
+        "Type=notify",
+        "RestartPreventExitStatus=78",
+        "LimitCORE=0",
+        "LimitNOFILE=1048576",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "User=oca-control",
+        "RuntimeDirectory=oca-control",
+        "StateDirectory=oca-control",
+        "StateDirectoryMode=0700",
     ] {
         assert!(unit.lines().any(|have| have == line), "{line} is missing");
     }
@@ -109,12 +141,14 @@ fn the_user_and_the_directories_can_be_made() {
         assert!(out.status.success(), "{tool}: {}", words(&out));
         if part == "sysusers.d" {
             let passwd = std::fs::read_to_string(root.path().join("etc/passwd")).unwrap();
-            assert!(
-                passwd.lines().any(|line| line.starts_with("oca:")),
-                "{passwd}"
-            );
+            for user in ["oca:", "oca-control:"] {
+                assert!(
+                    passwd.lines().any(|line| line.starts_with(user)),
+                    "{passwd}"
+                );
+            }
         } else {
-            for made in ["srv/oca", "var/lib/oca"] {
+            for made in ["srv/oca", "var/lib/oca", "var/lib/oca-control"] {
                 assert!(root.path().join(made).is_dir(), "{made}");
             }
         }

@@ -103,9 +103,12 @@ async fn a_bad_reload_changes_nothing_and_a_good_one_counts() {
         200
     );
 
-    box_.write_config("require = [\"control\"]");
+    let nobody = "[control]\nurl = \"https://control.example.net\"\nca = \"sha256:".to_owned();
+    let nobody = nobody + &"0".repeat(64) + "\"\n";
+    box_.write_config(&format!("require = [\"control\"]\n{nobody}"));
     let answer = box_.ask(Command::Reload).await.unwrap();
     assert_eq!(answer["changed"], json!(["gate.require"]));
+    assert_eq!(answer["restart_needed"], json!(["control"]));
     let refused = Viewer::plain(&box_.net, BERT).await.get(&key).await;
     assert_eq!(refused.status, 503);
     assert!(refused.text().contains("not-enabled"), "{}", refused.text());

@@ -98,6 +98,7 @@ impl Servers {
             workers: 1,
             disks: 1,
             access_log: false,
+            role: oca::demo::Role::Alone,
         };
         let program = pinned(scratch.path())?;
         let mut oca = Appliance::new(&program, scratch.path(), settings)?;

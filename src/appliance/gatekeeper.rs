@@ -1,7 +1,9 @@
 //! Gathers the facts, asks `health` for the decision, publishes it.
 //!
-//! I/O: keeps the drain record on disk, asks the kernel whether the clock is synchronised.
+//! I/O: reads the drain record at start, asks the kernel whether the clock is synchronised.
 
+use super::drain_saver::DrainSaver;
+use super::drain_saver::Saving;
 use crate::clock;
 use crate::clock::Instant;
 use crate::gate::Gate;
@@ -24,7 +26,7 @@ pub(super) struct Gatekeeper {
     drain: health::Drain,
     /// What `admin` shows of the drain.
     shown: Arc<Mutex<drain::Record>>,
-    state_dir: PathBuf,
+    saver: DrainSaver,
     stopping: bool,
 }
 
@@ -37,7 +39,7 @@ impl Gatekeeper {
             require: config.require.clone(),
             shown: Arc::new(Mutex::new(record.clone())),
             drain: health::Drain::new(record),
-            state_dir,
+            saver: DrainSaver::start(state_dir),
             stopping: false,
         };
         keeper.sender.send_replace(keeper.decide(view));
@@ -62,16 +64,22 @@ impl Gatekeeper {
     }
 
     pub(super) fn tick(&mut self) {
-        if let Err(error) = self.step(drain::Input::Tick) {
-            tracing::error!(%error, "the end of the drain could not be saved");
+        if let Some(saving) = self.step(drain::Input::Tick) {
+            tokio::spawn(async move {
+                if let Err(error) = saving.done().await {
+                    tracing::error!(error, "the end of the drain could not be saved");
+                }
+            });
         }
     }
 
-    pub(super) fn drain(&mut self, time: Option<Duration>) -> Result<(), drain_file::SaveError> {
+    /// Counts at once; `None` when there is nothing to save.
+    pub(super) fn drain(&mut self, time: Option<Duration>) -> Option<Saving> {
         self.step(drain::Input::Drain { time })
     }
 
-    pub(super) fn undrain(&mut self) -> Result<(), drain_file::SaveError> {
+    /// As [`Self::drain`].
+    pub(super) fn undrain(&mut self) -> Option<Saving> {
         self.step(drain::Input::Undrain)
     }
 
@@ -98,16 +106,13 @@ impl Gatekeeper {
         })
     }
 
-    fn step(&mut self, input: drain::Input) -> Result<(), drain_file::SaveError> {
-        let Some(drain::Action::Save(record)) = self.drain.step(clock::now(), clock::wall(), input)
-        else {
-            return Ok(());
-        };
+    fn step(&mut self, input: drain::Input) -> Option<Saving> {
+        let drain::Action::Save(record) = self.drain.step(clock::now(), clock::wall(), input)?;
         if let Ok(mut shown) = self.shown.lock() {
             shown.clone_from(&record);
         }
         // The wish holds in this life even where it cannot be kept for the next.
-        drain_file::save(&self.state_dir, &record)
+        Some(self.saver.save(record))
     }
 
     fn decide(&self, view: &store::View) -> Gate {

@@ -10,6 +10,7 @@
 //!
 //! I/O: waits for signals, commands, deadlines and the news of other rooms.
 
+mod drain_saver;
 mod gatekeeper;
 mod operator;
 mod prefill_job;
@@ -100,6 +101,8 @@ struct Appliance {
     admin: Option<admin::Handle>,
     gatekeeper: Gatekeeper,
     prefill: PrefillJob,
+    /// A reload under way.
+    reloading: Option<JoinHandle<reload::Outcome>>,
     phase: PhaseTx,
     watchdog: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
@@ -144,7 +147,7 @@ impl Appliance {
                 .map_or(look_again, |at| at.min(look_again));
             tokio::select! {
                 signal = controls.signals.recv() => match signal {
-                    Some(Signal::Reload) => { let _ = self.reload(); }
+                    Some(Signal::Reload) => self.begin_reload(None),
                     Some(Signal::Terminate) | None => return Ok(()),
                 },
                 Some(request) = controls.commands.recv() => self.carry_out(request),
@@ -156,6 +159,10 @@ impl Appliance {
                     }
                     self.gatekeeper.tick();
                     self.refresh();
+                }
+                outcome = reloaded(&mut self.reloading) => {
+                    self.reloading = None;
+                    self.finish_reload(outcome);
                 }
                 () = self.serve.worker_ended() => return Err(ApplianceError::Worker),
             }
@@ -226,6 +233,16 @@ impl Appliance {
     fn stop_time(&self) -> Duration {
         start::effective(&self.effective).config.stop_time
     }
+}
+
+/// The end of the reload under way; never, when there is none.
+async fn reloaded(reloading: &mut Option<JoinHandle<reload::Outcome>>) -> reload::Outcome {
+    if let Some(task) = reloading
+        && let Ok(outcome) = task.await
+    {
+        return outcome;
+    }
+    std::future::pending().await
 }
 
 /// The heartbeat of this room's own scheduler.

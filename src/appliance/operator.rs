@@ -1,8 +1,10 @@
 //! Commands of operators, carried out.
 
 use super::Appliance;
+use super::drain_saver::Saving;
 use crate::command::Command;
 use crate::command::Refusal;
+use crate::command::Reply;
 use crate::command::Request;
 use crate::units;
 use serde_json::Value;
@@ -10,12 +12,12 @@ use serde_json::json;
 use std::time::Duration;
 
 impl Appliance {
-    /// Does one command and answers it. Never waits: what takes long is begun.
+    /// Does one command. Never waits: what takes long is begun, and answered when it has ended.
     pub(super) fn carry_out(&mut self, request: Request) {
         let answer = match request.command {
-            Command::Drain { time } => self.drain(time),
-            Command::Undrain => self.undrain(),
-            Command::Reload => self.reload(),
+            Command::Drain { time } => return self.drain(time, request.reply),
+            Command::Undrain => return self.undrain(request.reply),
+            Command::Reload => return self.begin_reload(Some(request.reply)),
             Command::LogLevel { filter } => self.log_level(&filter),
             Command::Prefill { dir } => self.prefill.begin(&self.store, dir),
             Command::PrefillStop => {
@@ -27,25 +29,29 @@ impl Appliance {
         let _ = request.reply.send(answer);
     }
 
-    fn drain(&mut self, time: Option<Duration>) -> Result<Value, Refusal> {
-        let saved = self.gatekeeper.drain(time);
+    fn drain(&mut self, time: Option<Duration>, reply: Reply) {
+        let saving = self.gatekeeper.drain(time);
         self.refresh();
         let until = time.map(units::show_duration);
-        saved.map_err(|error| {
-            Refusal::Failed(format!("drained, but a restart would forget it: {error}"))
-        })?;
-        Ok(json!({ "drained": true, "for": until, "gate": self.gate_words() }))
+        let answer = json!({ "drained": true, "for": until, "gate": self.gate_words() });
+        answer_saved(
+            saving,
+            answer,
+            "drained, but a restart would forget it",
+            reply,
+        );
     }
 
-    fn undrain(&mut self) -> Result<Value, Refusal> {
-        let saved = self.gatekeeper.undrain();
+    fn undrain(&mut self, reply: Reply) {
+        let saving = self.gatekeeper.undrain();
         self.refresh();
-        saved.map_err(|error| {
-            Refusal::Failed(format!(
-                "undrained, but a restart would drain again: {error}"
-            ))
-        })?;
-        Ok(json!({ "drained": false, "gate": self.gate_words() }))
+        let answer = json!({ "drained": false, "gate": self.gate_words() });
+        answer_saved(
+            saving,
+            answer,
+            "undrained, but a restart would drain again",
+            reply,
+        );
     }
 
     fn log_level(&mut self, filter: &str) -> Result<Value, Refusal> {
@@ -64,4 +70,18 @@ impl Appliance {
     pub(super) fn gate_words(&self) -> String {
         self.gatekeeper.subscribe().borrow().to_string()
     }
+}
+
+/// Answers once the record is durable; `otherwise` begins the sentence when it is not.
+fn answer_saved(saving: Option<Saving>, answer: Value, otherwise: &'static str, reply: Reply) {
+    tokio::spawn(async move {
+        let saved = match saving {
+            Some(saving) => saving.done().await,
+            None => Ok(()),
+        };
+        let told = saved.map(|()| answer);
+        let told = told.map_err(|error| Refusal::Failed(format!("{otherwise}: {error}")));
+        // Whoever asked may have gone; the command was carried out all the same.
+        let _ = reply.send(told);
+    });
 }

@@ -1,8 +1,11 @@
 //! Reload: everything that can fail is prepared first, then everything is switched at once.
+//!
+//! I/O: reads files and binds sockets, on a blocking task.
 
 use super::Appliance;
 use super::start;
 use crate::command::Refusal;
+use crate::command::Reply;
 use crate::config;
 use crate::config::Change;
 use crate::config::Loaded;
@@ -11,37 +14,56 @@ use crate::serve;
 use crate::telemetry;
 use serde_json::Value;
 use serde_json::json;
+use std::path::Path;
+
+/// What was read and prepared off the control runtime, and whom it is for.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    prepared: Result<(Box<Loaded>, serve::Prepared), Refusal>,
+    reply: Option<Reply>,
+}
 
 impl Appliance {
-    /// Reads the configuration again. On any problem nothing changes and the answer says why.
-    pub(super) fn reload(&mut self) -> Result<Value, Refusal> {
+    /// Reads the configuration again, off this runtime; [`Appliance::finish_reload`] switches.
+    pub(super) fn begin_reload(&mut self, reply: Option<Reply>) {
+        if self.reloading.is_some() {
+            tracing::warn!("a reload is under way; this one is refused");
+            if let Some(reply) = reply {
+                let text = "a reload is under way; give the command again when it has ended";
+                let _ = reply.send(Err(Refusal::State(text.to_owned())));
+            }
+            return;
+        }
         self.notifier.reloading();
-        let outcome = self.try_reload();
-        match &outcome {
+        let (main_file, serve) = (self.main_file.clone(), self.serve.clone());
+        self.reloading = Some(tokio::spawn(async move {
+            let work = tokio::task::spawn_blocking(move || prepare(&main_file, &serve));
+            let prepared = work.await.unwrap_or_else(|error| {
+                Err(Refusal::Failed(format!("the reload failed: {error}")))
+            });
+            Outcome { prepared, reply }
+        }));
+    }
+
+    /// On any problem nothing changes and the answer says why.
+    pub(super) fn finish_reload(&mut self, outcome: Outcome) {
+        let switched = outcome
+            .prepared
+            .and_then(|(loaded, serve)| self.switch(*loaded, serve));
+        match &switched {
             Ok(answer) => tracing::info!(%answer, "configuration reloaded"),
             Err(error) => tracing::error!(%error, "reload refused; the old configuration goes on"),
         }
         self.refresh();
         self.notifier.ready(&self.gate_words());
-        outcome
+        if let Some(reply) = outcome.reply {
+            let _ = reply.send(switched);
+        }
     }
 
-    fn try_reload(&mut self) -> Result<Value, Refusal> {
-        let refused = |error: &dyn std::fmt::Display| Refusal::BadRequest(error.to_string());
-        // Opening a pipe would wait for its writer, and with it every command and signal.
-        if std::fs::metadata(&self.main_file).is_ok_and(|about| !about.is_file()) {
-            let file = self.main_file.display();
-            return Err(refused(&format!(
-                "{file} is not a file; put the configuration there"
-            )));
-        }
-        let loaded = config::load(&self.main_file).map_err(|problems| refused(&problems))?;
+    fn switch(&mut self, loaded: Loaded, serve: serve::Prepared) -> Result<Value, Refusal> {
         let old = start::effective(&self.effective).config.clone();
         let changes = config::changes(&old, &loaded.config);
-        let serve = self
-            .serve
-            .prepare(&loaded.config.serve)
-            .map_err(|error| refused(&error))?;
         // A filter is the last thing that can be refused, and switching it is its own check.
         let level = &loaded.config.telemetry.log_level;
         if let Some(logs) = self
@@ -81,6 +103,27 @@ impl Appliance {
         let kept = std::mem::take(&mut effective.settings);
         effective.settings = in_effect(kept, loaded.settings);
     }
+}
+
+/// Everything that reads files or binds sockets, and so may wait or fail.
+fn prepare(
+    main_file: &Path,
+    serve: &serve::Handle,
+) -> Result<(Box<Loaded>, serve::Prepared), Refusal> {
+    // Opening a pipe would wait for its writer.
+    if std::fs::metadata(main_file).is_ok_and(|about| !about.is_file()) {
+        let file = main_file.display();
+        return Err(refused(&format!(
+            "{file} is not a file; put the configuration there"
+        )));
+    }
+    let loaded = config::load(main_file).map_err(|problems| refused(&problems))?;
+    let prepared = serve.prepare(&loaded.config.serve);
+    Ok((Box::new(loaded), prepared.map_err(|error| refused(&error))?))
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::BadRequest(error.to_string())
 }
 
 /// Reloadable keys as the new file has them, the others as the running process has them.

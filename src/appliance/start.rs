@@ -90,6 +90,7 @@ pub(super) fn start(
         admin,
         gatekeeper,
         prefill,
+        reloading: None,
         phase: phase_owner,
     };
     appliance.announce();

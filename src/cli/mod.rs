@@ -46,13 +46,7 @@ enum Command {
     /// Run the appliance.
     Run(ConfigArgs),
     /// Check the configuration and print every problem at once.
-    Check {
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// Print one JSON array instead of text.
-        #[arg(short, long)]
-        json: bool,
-    },
+    Check(check::CheckArgs),
     /// Show what a running box is and does.
     Show(show::ShowArgs),
     /// Take no new viewers; those being served finish.
@@ -86,6 +80,9 @@ enum Command {
     Control(control::ControlArgs),
     /// Run the whole system on loopback and prove what it does.
     Demo(crate::demo::DemoArgs),
+    /// A router of the demo, started by it.
+    #[command(hide = true)]
+    DemoRouter { script: PathBuf },
     /// Print shell completions.
     Completions { shell: clap_complete::Shell },
     /// Write manual pages into a directory.
@@ -127,7 +124,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check { config, json } => check::check(&config, json),
+        Command::Check(args) => check::check(&args),
         Command::Show(args) => show::show(&args),
         Command::Drain { time, socket } => act::drain(time.as_deref(), &socket),
         Command::Undrain { socket } => act::undrain(&socket),
@@ -136,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Prefill(args) => prefill::prefill(&args),
         Command::Control(args) => control::control(args),
         Command::Demo(args) => crate::demo::run(&args),
+        Command::DemoRouter { script } => crate::demo::run_router(&script).map(|()| Exit::Ok),
         Command::Completions { shell } => extras::completions(shell),
         Command::Man { dir } => extras::man(&dir),
     };

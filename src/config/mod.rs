@@ -1,9 +1,9 @@
 //! TOML to each module's `Config`, or every problem at once.
 //!
 //! `source` reads the main file and its drop-ins → `walk` holds each file against a schema (of
-//! `keys`: [`APPLIANCE`] or [`CONTROL_PLANE`]) → `value` and `network` read each value by its kind →
-//! `settings` merges, with the place of every value → `cross` checks what must be written, and the
-//! schema's rules what values mean together → the schema's builder makes the configuration.
+//! `keys`: [`APPLIANCE`] or [`CONTROL_PLANE`]) → `value` and `network` read each value by its kind
+//! → `settings` merges, with the place of every value → `cross` checks what must be written, and
+//! the schema's rules what values mean together → the schema's builder makes the configuration.
 //! `render` goes the way back: TOML, settings with their origin, changes of a reload. `files` asks
 //! the machine whether what is named can be read.
 //!

@@ -1,8 +1,8 @@
 //! What the files said, merged, each value with its place; and what holds where they said nothing.
 //!
 //! [`super::walk`] puts one file's records in; [`super::cross`], the rules and the builders take
-//! typed values out. Merging: sections merge, repeated sections append, values override. A value that is
-//! wrong was reported when it was read and yields `None` here.
+//! typed values out. Merging: sections merge, repeated sections append, values override. A value
+//! that is wrong was reported when it was read and yields `None` here.
 
 use super::keys::Fallback;
 use super::keys::Schema;

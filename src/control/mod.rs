@@ -5,6 +5,7 @@
 //! it → boxes report to `fleet` over `api::link` → `steer` answers viewers over `api::public` from
 //! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
 
+pub mod allocate;
 pub mod api;
 pub mod authority;
 pub mod books;
@@ -13,7 +14,9 @@ pub mod iata;
 pub mod import;
 pub mod model;
 pub mod popularity;
+pub mod publish;
 mod run;
+pub mod steer;
 pub mod store;
 
 use serde::Serialize;

@@ -7,19 +7,18 @@
 //! I/O: writes files, starts processes, asks the admin socket.
 
 use super::authority::Authority;
-use crate::cli::client::Client;
-use crate::clock;
+use super::child;
+use super::child::Daemon;
 use anyhow::Context as _;
 use serde_json::Value;
 use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::process::Output;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Child;
 use tokio::process::Command;
 
 /// A box with a few files on a busy machine is ready long before.
@@ -28,18 +27,35 @@ pub(super) const READY_WITHIN: Duration = Duration::from_secs(20);
 /// `[appliance] stop_time` of the demo's box.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// How much of the child's log an error message carries.
-const LOG_TAIL_BYTES: usize = 2_000;
-
-/// How often a starting box is asked.
-const ASK_EVERY: Duration = Duration::from_millis(20);
-
 /// What differs between the demo, a test and a bench.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     pub workers: usize,
     pub disks: usize,
     pub access_log: bool,
+    pub role: Role,
+}
+
+/// A box alone, or one of a fleet.
+#[derive(Clone, Debug, Default)]
+pub enum Role {
+    /// Serves viewers without a control plane or routes.
+    #[default]
+    Alone,
+    Member(Member),
+}
+
+/// What a box of a fleet is told.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// `c001-tls001-example-isp`.
+    pub id: String,
+    /// `TLS001.example.isp`.
+    pub site: String,
+    /// Where it listens; an address of its own on loopback.
+    pub https: SocketAddr,
+    /// The sections `[gate]`, `[control]`, `[bgp]` and `[[bgp.neighbour]]`, as text.
+    pub sections: String,
 }
 
 /// A box below one directory.
@@ -49,7 +65,7 @@ pub struct Appliance {
     dir: PathBuf,
     settings: Settings,
     authority: Authority,
-    child: Option<Child>,
+    daemon: Daemon,
     addresses: Option<Addresses>,
 }
 
@@ -63,7 +79,16 @@ pub struct Addresses {
 impl Appliance {
     /// Makes certificate, disks and configuration of a box below `dir`. `program` is `oca`.
     pub fn new(program: &Path, dir: &Path, settings: Settings) -> anyhow::Result<Self> {
-        let authority = Authority::make(dir)?;
+        Self::certified(program, dir, settings, Authority::make(dir)?)
+    }
+
+    /// As [`Appliance::new`], with a certificate that is there.
+    pub fn certified(
+        program: &Path,
+        dir: &Path,
+        settings: Settings,
+        authority: Authority,
+    ) -> anyhow::Result<Self> {
         for disk in 1..=settings.disks {
             let path = dir.join(format!("disk{disk}"));
             fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -73,7 +98,15 @@ impl Appliance {
             dir: dir.to_owned(),
             settings,
             authority,
-            child: None,
+            daemon: Daemon::new(
+                program,
+                [
+                    "run".as_ref(),
+                    "--config".as_ref(),
+                    dir.join("oca.toml").as_os_str(),
+                ],
+                dir.join("oca.log"),
+            ),
             addresses: None,
         };
         made.write_config()?;
@@ -102,7 +135,7 @@ impl Appliance {
     }
 
     pub fn process(&self) -> Option<u32> {
-        self.child.as_ref().and_then(Child::id)
+        self.daemon.process()
     }
 
     /// `oca prefill DIR --json`; returns the object it prints at the end.
@@ -123,63 +156,21 @@ impl Appliance {
         let (name, rest) = arguments.split_first().context("no command")?;
         let mut command = self.command(name);
         command.args(rest).arg("--socket").arg(self.socket());
-        let output = finished(&mut command, &format!("oca {name}")).await?;
+        let output = child::finished(&mut command, &format!("oca {name}")).await?;
         Ok(output.stdout)
     }
 
-    /// Starts the box and waits until it serves everything it holds. Returns how long it took.
+    /// Starts the box and waits until it is ready: alone, until it serves everything it holds; as
+    /// a member, until every disk has been scanned. Returns how long it took.
     pub async fn start(&mut self) -> anyhow::Result<Duration> {
-        anyhow::ensure!(self.child.is_none(), "the box runs already");
-        let begun = clock::now();
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .with_context(|| format!("cannot write {}", self.log().display()))?;
-        let mut command = self.command("run");
-        command
-            .arg("--config")
-            .arg(self.config())
-            .stdout(log.try_clone().context("the log file")?)
-            .stderr(log)
-            // Ctrl-C in a terminal goes to the whole group; the demo ends its box in its own way.
-            .process_group(0);
-        let child = command.spawn().context("cannot start oca run")?;
-        self.child = Some(child);
-        clock::within(READY_WITHIN, self.ready())
-            .await
-            .with_context(|| {
-                let seconds = READY_WITHIN.as_secs();
-                format!("not ready after {seconds} s; its log ends: {}", self.tail())
-            })??;
+        let (socket, alone) = (self.socket(), matches!(self.settings.role, Role::Alone));
+        let is_ready = || async { is_ready(&socket, alone).await.unwrap_or(false) };
+        let took = self.daemon.start(READY_WITHIN, is_ready).await?;
         if self.addresses.is_none() {
             self.addresses = Some(self.listeners().await?);
             self.write_config()?;
         }
-        Ok(clock::now() - begun)
-    }
-
-    async fn ready(&mut self) -> anyhow::Result<()> {
-        loop {
-            let child = self.child.as_mut().context("the box does not run")?;
-            if let Some(status) = child.try_wait().context("cannot watch the box")? {
-                self.child = None;
-                anyhow::bail!("oca run ended with {status}; its log ends: {}", self.tail());
-            }
-            if self.is_ready().await.unwrap_or(false) {
-                return Ok(());
-            }
-            clock::sleep(ASK_EVERY).await;
-        }
-    }
-
-    /// Open to viewers, and every disk has been scanned.
-    async fn is_ready(&self) -> anyhow::Result<bool> {
-        let status = self.ask("/v1/status").await?;
-        let disks = self.ask("/v1/disks").await?;
-        let disks = disks["disks"].as_array().context("no list of disks")?;
-        let scanning = disks.iter().any(|disk| disk["state"] == "scanning");
-        Ok(status["gate"]["state"] == "serving" && !scanning)
+        Ok(took)
     }
 
     async fn listeners(&self) -> anyhow::Result<Addresses> {
@@ -199,65 +190,30 @@ impl Appliance {
         })
     }
 
-    /// A question to the admin socket. The client blocks, so it asks from a thread of its own.
+    /// A question to the admin socket.
     pub async fn ask(&self, path: &str) -> anyhow::Result<Value> {
-        let (socket, path) = (self.socket(), path.to_owned());
-        tokio::task::spawn_blocking(move || Ok(Client::new(&socket)?.get(&path)?))
-            .await
-            .context("the question panicked")?
+        child::ask(&self.socket(), path).await
     }
 
     /// SIGKILL: what a power button does to a process.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            end(&mut child);
-        }
+        self.daemon.kill();
     }
 
     /// SIGTERM; waits at most `within` for the end.
     pub async fn terminate(&mut self, within: Duration) -> anyhow::Result<(ExitStatus, Duration)> {
-        let mut child = self.child.take().context("the box does not run")?;
-        let begun = clock::now();
-        let id = child.id().context("the box has ended already")?;
-        let id = i32::try_from(id).context("a process id")?;
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(id),
-            nix::sys::signal::Signal::SIGTERM,
-        )
-        .context("cannot send SIGTERM")?;
-        let ended = clock::within(within, child.wait()).await;
-        let took = clock::now() - begun;
-        match ended {
-            Ok(status) => Ok((status.context("cannot watch the box")?, took)),
-            Err(_) => {
-                end(&mut child);
-                anyhow::bail!("still running {} s after SIGTERM", within.as_secs())
-            }
-        }
+        self.daemon.terminate(within).await
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .arg(name)
-            // Variables of the caller must not lead to another box or change the log.
-            .env_remove("OCA_SOCKET")
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+        let mut command = child::command(&self.program);
+        command.arg(name);
         command
     }
 
-    fn log(&self) -> PathBuf {
-        self.dir.join("oca.log")
-    }
-
-    /// The end of the child's log, for an error message.
+    /// The end of the box's log, for an error message.
     pub fn tail(&self) -> String {
-        let bytes = fs::read(self.log()).unwrap_or_default();
-        let from = bytes.len().saturating_sub(LOG_TAIL_BYTES);
-        String::from_utf8_lossy(&bytes[from..]).into_owned()
+        self.daemon.tail()
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
@@ -269,14 +225,30 @@ impl Appliance {
     fn config_text(&self) -> String {
         let quoted = |path: &Path| toml::Value::from(path.to_string_lossy().as_ref()).to_string();
         let below = |name: &str| quoted(&self.dir.join(name));
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let (id, site, any, rest) = match &self.settings.role {
+            Role::Alone => (
+                "c001-tls001-example-isp",
+                "TLS001.example.isp",
+                loopback,
+                "\n[gate]\nrequire = []\n",
+            ),
+            Role::Member(member) => (
+                member.id.as_str(),
+                member.site.as_str(),
+                member.https,
+                member.sections.as_str(),
+            ),
+        };
         let (https, plain) = self
             .addresses
-            .map_or((any, any), |known| (known.https, known.plain));
+            .map_or((any, SocketAddr::new(any.ip(), 0)), |known| {
+                (known.https, known.plain)
+            });
         let mut text = format!(
             "[appliance]\n\
-             id = \"c001-tls001-example-isp\"\n\
-             site = \"TLS001.example.isp\"\n\
+             id = \"{id}\"\n\
+             site = \"{site}\"\n\
              profile = \"storage\"\n\
              timezone = \"Europe/Paris\"\n\
              state_dir = {state}\n\
@@ -303,9 +275,9 @@ impl Appliance {
                 below(&format!("disk{disk}"))
             );
         }
+        text += rest;
         text += &format!(
-            "\n[gate]\nrequire = []\n\
-             \n[admin]\nsocket = {}\nread_only_socket = {}\n",
+            "\n[admin]\nsocket = {}\nread_only_socket = {}\n",
             quoted(&self.socket()),
             below("oca-ro.sock"),
         );
@@ -313,36 +285,13 @@ impl Appliance {
     }
 }
 
-impl Drop for Appliance {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Kills a child and waits until the kernel has taken it down, so that its files stand still.
-fn end(child: &mut Child) {
-    // An error means that it has ended already.
-    let _ = child.start_kill();
-    for _ in 0..500 {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
-        clock::block_for(Duration::from_millis(10));
-    }
-}
-
-async fn finished(command: &mut Command, name: &str) -> anyhow::Result<Output> {
-    let output = command
-        .output()
-        .await
-        .with_context(|| format!("cannot run {name}"))?;
-    anyhow::ensure!(
-        output.status.success(),
-        "{name} ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(output)
+/// Every disk has been scanned; and where no control plane decides it, viewers may come.
+async fn is_ready(socket: &Path, alone: bool) -> anyhow::Result<bool> {
+    let status = child::ask(socket, "/v1/status").await?;
+    let disks = child::ask(socket, "/v1/disks").await?;
+    let disks = disks["disks"].as_array().context("no list of disks")?;
+    let scanning = disks.iter().any(|disk| disk["state"] == "scanning");
+    Ok((!alone || status["gate"]["state"] == "serving") && !scanning)
 }
 
 #[cfg(test)]
@@ -357,6 +306,7 @@ mod tests {
             workers: 2,
             disks: 3,
             access_log: true,
+            role: Role::Alone,
         };
         let program = Path::new("/nonexistent/oca");
         let appliance = Appliance::new(program, scratch.path(), settings).unwrap();
@@ -376,6 +326,7 @@ mod tests {
             workers: 1,
             disks: 1,
             access_log: false,
+            role: Role::Alone,
         };
         let program = Path::new("/nonexistent/oca");
         let mut appliance = Appliance::new(program, scratch.path(), settings).unwrap();

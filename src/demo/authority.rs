@@ -1,4 +1,4 @@
-//! A private certificate authority of one demo, and the box's certificate below it.
+//! A private certificate authority of one demo, and the boxes' certificates below it.
 //!
 //! The key never leaves the scratch directory; both certificates end with the demo.
 //!
@@ -42,23 +42,37 @@ pub struct Authority {
     pub public_key_info: Vec<u8>,
 }
 
-impl Authority {
-    /// Makes keys and certificates and writes them below `dir`.
-    pub fn make(dir: &Path) -> anyhow::Result<Self> {
-        let issuer = issuer().context("cannot make the private CA")?;
+/// What certificates of several boxes are made with.
+#[derive(Debug)]
+pub struct Issuer(CertifiedIssuer<'static, KeyPair>);
+
+impl Issuer {
+    pub fn make() -> anyhow::Result<Self> {
+        issuer().map(Self).context("cannot make the private CA")
+    }
+
+    /// Makes a key and a certificate for `names` and writes them, with the CA, below `dir`.
+    pub fn certify(&self, dir: &Path, names: &[&str]) -> anyhow::Result<Authority> {
         let key = KeyPair::generate().context("cannot make the box's key")?;
-        let leaf = leaf(&key, &issuer).context("cannot make the box's certificate")?;
-        let made = Self {
+        let leaf = leaf(&key, &self.0, names).context("cannot make the box's certificate")?;
+        let made = Authority {
             ca: dir.join("ca.pem"),
             chain: dir.join("chain.pem"),
             key: dir.join("key.pem"),
-            root: issuer.der().clone(),
+            root: self.0.der().clone(),
             public_key_info: key.subject_public_key_info(),
         };
-        write(&made.ca, 0o644, &issuer.pem())?;
+        write(&made.ca, 0o644, &self.0.pem())?;
         write(&made.chain, 0o644, &leaf.pem())?;
         write(&made.key, 0o600, &key.serialize_pem())?;
         Ok(made)
+    }
+}
+
+impl Authority {
+    /// A CA for one box on this machine.
+    pub fn make(dir: &Path) -> anyhow::Result<Self> {
+        Issuer::make()?.certify(dir, &NAMES)
     }
 }
 
@@ -93,8 +107,9 @@ fn issuer() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
 fn leaf(
     key: &KeyPair,
     issuer: &CertifiedIssuer<'static, KeyPair>,
+    names: &[&str],
 ) -> Result<rcgen::Certificate, rcgen::Error> {
-    let mut params = parameters(&NAMES, "oca demo box")?;
+    let mut params = parameters(names, "oca demo box")?;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

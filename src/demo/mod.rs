@@ -3,7 +3,9 @@
 //! [`title`] is the built-in film → [`content`] what is to be played, with its digests →
 //! [`authority`] makes a private CA → [`appliance`] runs boxes as child processes in a [`scratch`]
 //! directory → [`viewer`], [`playlist`] and [`play`] fetch as a player does, [`edge`] asks what
-//! players seldom ask → [`proof`] goes through the steps → [`report`] shows them.
+//! players seldom ask → [`proof`] goes through the steps of one box.
+//! [`system`] is the whole: a control plane ([`plane`]), boxes, and a [`router`] a site (a
+//! [`speaker`], or BIRD) → [`steering`] and [`outage`] go through its steps. [`report`] shows all.
 //!
 //! [`Appliance`], [`Authority`] and [`Scratch`] are also the fixture of the tests with real peers
 //! and of the benches. Nothing here runs in a daemon.
@@ -12,21 +14,35 @@
 
 mod appliance;
 mod authority;
+mod child;
 mod content;
 mod edge;
+mod outage;
+mod plane;
 mod play;
 mod playlist;
 mod proof;
 mod report;
+mod router;
 mod scratch;
+mod speaker;
+mod steering;
+mod system;
 mod title;
 mod viewer;
 
 pub use appliance::Addresses;
 pub use appliance::Appliance;
+pub use appliance::Member;
+pub use appliance::Role;
 pub use appliance::Settings;
 pub use authority::Authority;
+pub use authority::Issuer;
+pub use plane::Pace;
+pub use plane::Plane;
+pub use router::RouterKind;
 pub use scratch::Scratch;
+pub use speaker::run as run_router;
 pub use title::TITLE;
 
 use crate::cli::Exit;
@@ -37,6 +53,7 @@ use proof::Proof;
 use report::Report;
 use std::path::Path;
 use std::path::PathBuf;
+use system::System;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -52,6 +69,12 @@ pub struct DemoArgs {
     /// One JSON line a step: {"step","ok","measured","expected"}.
     #[arg(long)]
     pub json: bool,
+    /// Who plays the sites' routers: the demo's own speaker, or a real BIRD.
+    #[arg(long, value_enum, default_value_t)]
+    pub router: RouterKind,
+    /// Heartbeats, leases and their like at a tenth of their times: for tests.
+    #[arg(long, hide = true)]
+    pub brisk: bool,
 }
 
 /// Runs the demo. Whatever ends it (a failed step, a signal, a panic), dropping the proof kills
@@ -67,12 +90,12 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
             proof = prove(args) => proof?,
             name = signals.next() => anyhow::bail!("stopped by {name} before the end"),
         };
-        let Some(mut proof) = proof else {
+        let Some((mut proof, system)) = proof else {
             return Ok(Exit::Failed);
         };
         if !args.check {
             proof.start().await?;
-            report::invite(&proof.places()?, args.json)?;
+            report::invite(&proof.places(&system)?, args.json)?;
             signals.next().await;
             proof.terminate().await?;
         }
@@ -84,7 +107,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 }
 
 /// The proof from end to end; `None` when a step failed.
-async fn prove(args: &DemoArgs) -> anyhow::Result<Option<Proof>> {
+async fn prove(args: &DemoArgs) -> anyhow::Result<Option<(Proof, System)>> {
     let scratch = Scratch::new("oca-demo")?;
     let media = match &args.content {
         Some(dir) => absolute(dir)?,
@@ -94,15 +117,21 @@ async fn prove(args: &DemoArgs) -> anyhow::Result<Option<Proof>> {
         .await
         .context("the media could not be hashed")??;
     let mut report = Report::new(args.json);
-    let proof = match proof::prepare(&mut report, scratch, content)? {
-        Some(mut proof) => {
-            proof.run(&mut report).await?;
-            Some(proof)
-        }
-        None => None,
-    };
+    let mut both = None;
+    if let Some(mut proof) = proof::prepare(&mut report, scratch, content)? {
+        proof.run(&mut report).await?;
+        let stage = steering::Stage {
+            program: std::env::current_exe().context("cannot find this program's own file")?,
+            dir: proof.dir().join("system"),
+            content: proof.content(),
+            routers: args.router,
+            pace: if args.brisk { Pace::BRISK } else { Pace::LIFE },
+        };
+        let system = steering::run(&mut report, stage).await?;
+        both = system.map(|system| (proof, system));
+    }
     report.finish()?;
-    Ok(proof.filter(|_| report.all_ok()))
+    Ok(both.filter(|_| report.all_ok()))
 }
 
 fn absolute(dir: &Path) -> anyhow::Result<PathBuf> {

@@ -8,6 +8,7 @@
 
 use super::appliance::Appliance;
 use super::appliance::READY_WITHIN;
+use super::appliance::Role;
 use super::appliance::STOP_TIME;
 use super::appliance::Settings;
 use super::content::Content;
@@ -19,6 +20,7 @@ use super::report::Outcome;
 use super::report::Places;
 use super::report::Report;
 use super::scratch::Scratch;
+use super::system::System;
 use super::viewer;
 use super::viewer::Viewer;
 use crate::clock;
@@ -33,6 +35,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -57,7 +60,7 @@ const SECOND_VIEWER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 pub(super) struct Proof {
     appliance: Appliance,
     content: Arc<Content>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Makes certificate, configuration and disks. `None` (and a failed step) if that cannot be done.
@@ -70,6 +73,7 @@ pub(super) fn prepare(
         workers: WORKERS,
         disks: DISKS,
         access_log: true,
+        role: Role::Alone,
     };
     let program = std::env::current_exe().context("cannot find this program's own file");
     let made = program.and_then(|program| Appliance::new(&program, scratch.path(), settings));
@@ -84,7 +88,7 @@ pub(super) fn prepare(
     Ok(appliance.map(|appliance| Proof {
         appliance,
         content: Arc::new(content),
-        _scratch: scratch,
+        scratch,
     }))
 }
 
@@ -371,7 +375,15 @@ impl Proof {
         Ok((true, format!("200 for {SECOND_VIEWER} after {took:.3} s")))
     }
 
-    pub(super) fn places(&self) -> anyhow::Result<Places> {
+    pub(super) fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub(super) fn content(&self) -> Arc<Content> {
+        Arc::clone(&self.content)
+    }
+
+    pub(super) fn places(&self, system: &System) -> anyhow::Result<Places> {
         let addresses = self.appliance.addresses()?;
         let begin = self.content.playlists.first();
         let begin = begin.or_else(|| self.content.files.keys().next());
@@ -382,6 +394,8 @@ impl Proof {
             config: self.appliance.config(),
             socket: self.appliance.socket(),
             access_log: self.appliance.access_log(),
+            control_socket: system.plane.socket(),
+            steer: format!("http://{}/v1/steer", system.plane.public),
             key: begin.cloned().unwrap_or_default(),
         })
     }

@@ -43,6 +43,9 @@ pub(super) struct Places {
     pub config: PathBuf,
     pub socket: PathBuf,
     pub access_log: PathBuf,
+    pub control_socket: PathBuf,
+    /// URL of the steering of the whole system.
+    pub steer: String,
     /// The key to try first.
     pub key: String,
 }
@@ -125,9 +128,11 @@ fn invitation(places: &Places) -> String {
         config,
         socket,
         access_log,
+        control_socket,
+        steer,
         key,
     } = places;
-    let (ca, socket) = (ca.display(), socket.display());
+    let (ca, socket, control) = (ca.display(), socket.display(), control_socket.display());
     format!(
         "\nThe box goes on serving until Ctrl-C.\n\
          \n  {https}/{key}\n  {plain}/{key}\n\
@@ -138,6 +143,11 @@ fn invitation(places: &Places) -> String {
          \n  oca show catalogue --socket {socket}\
          \n  oca show disks --socket {socket}\
          \n  oca drain --socket {socket}      then   oca undrain --socket {socket}\
+         \n\nAnd of the whole system, four boxes at three sites:\n\
+         \n  curl '{steer}?client=192.0.2.10&key={key}'\
+         \n  oca control boxes --socket {control}\
+         \n  oca control routes --socket {control}\
+         \n  oca control explain 192.0.2.10 {key} --socket {control}\
          \n\nConfiguration {}, access log {}, CA {ca}; all of it goes with the demo.",
         config.display(),
         access_log.display(),

@@ -40,6 +40,8 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Viewer {
     server: SocketAddr,
+    /// As in the URL and in the server's certificate.
+    name: String,
     from: IpAddr,
     tls: Arc<ClientConfig>,
     sender: Option<SendRequest<Empty<Bytes>>>,
@@ -76,8 +78,19 @@ pub(super) fn trust(
 
 impl Viewer {
     pub(super) fn new(server: SocketAddr, from: IpAddr, tls: Arc<ClientConfig>) -> Self {
+        Self::named("localhost", server, from, tls)
+    }
+
+    /// A viewer whom somebody else told the name and the address of the box.
+    pub(super) fn named(
+        name: &str,
+        server: SocketAddr,
+        from: IpAddr,
+        tls: Arc<ClientConfig>,
+    ) -> Self {
         Self {
             server,
+            name: name.to_owned(),
             from,
             tls,
             sender: None,
@@ -132,7 +145,7 @@ impl Viewer {
         headers: &[(&str, &str)],
     ) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::get(format!("/{key}"))
-            .header("Host", format!("localhost:{}", self.server.port()))
+            .header("Host", format!("{}:{}", self.name, self.server.port()))
             .header("User-Agent", "oca-demo");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -168,7 +181,7 @@ impl Viewer {
             .connect(self.server)
             .await
             .with_context(|| format!("cannot connect to {}", self.server))?;
-        let name = ServerName::try_from("localhost").context("the server's name")?;
+        let name = ServerName::try_from(self.name.clone()).context("the server's name")?;
         let stream = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, stream)
             .await

@@ -1,7 +1,7 @@
 //! The drain record on the OS disk: a drained box stays drained over a restart.
 //!
-//! Two lines: the record as JSON, and the BLAKE3 of that line. Called by `appliance` on its
-//! own runtime, which waits for the system disk meanwhile.
+//! Two lines: the record as JSON, and the BLAKE3 of that line. `appliance` loads it at its start
+//! and saves it on a blocking task.
 //!
 //! A file that is there but cannot be believed counts as *drained for good*, with the reason in
 //! the record's note: somebody who drained a box may have their hands in it, and an operator ends

@@ -15,6 +15,7 @@ mod hex;
 pub mod identity;
 pub mod manifest;
 pub mod message;
+pub mod seal;
 pub mod steps;
 pub mod timing;
 mod trust;

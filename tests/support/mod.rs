@@ -33,6 +33,7 @@ impl Lab {
             workers: 2,
             disks: 2,
             access_log: true,
+            role: oca::demo::Role::Alone,
         };
         let mut appliance = Appliance::new(Path::new(OCA), scratch.path(), settings).unwrap();
         appliance.prefill(&title()).await.unwrap();

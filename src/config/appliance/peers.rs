@@ -102,7 +102,7 @@ pub(super) const NEIGHBOUR: &[Key] = &[
     key(
         "hold_time",
         time(3_000, 65_535),
-        Default(r#""1m30s""#),
+        Default(r#""90s""#),
         false,
         "/hold_time",
         "the silence after which the router is gone",

@@ -1,7 +1,7 @@
 //! What the values of `control.toml` must mean together.
 //!
-//! [`super::super::cross`] calls [`check`] when what must be written has been asked for. A rule that
-//! needs a value which is wrong by itself says nothing. Never looks at the machine.
+//! [`super::super::cross`] calls [`check`] when what must be written has been asked for. A rule
+//! that needs a value which is wrong by itself says nothing. Never looks at the machine.
 
 use super::super::cross;
 use super::super::problem::Report;

@@ -1,9 +1,7 @@
-//! `config/oca.toml` and the code must say the same: every key, default, range and reload.
+//! The files in `config/` and the code must say the same: every key, default, range and reload.
 
 use super::*;
 use crate::units;
-
-const EXAMPLE: &str = include_str!("../../../config/oca.toml");
 
 /// A key line of the example with the comment above it.
 struct Entry {
@@ -15,10 +13,10 @@ struct Entry {
 }
 
 /// Reads the example as an operator does: headers, comments, key lines.
-fn entries() -> Vec<Entry> {
+fn entries(example: &str) -> Vec<Entry> {
     let (mut section, mut comment) = (String::new(), String::new());
     let mut entries = Vec::new();
-    for line in EXAMPLE.lines() {
+    for line in example.lines() {
         let off = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
         if let Some((name, literal)) = off.unwrap_or(line).split_once(" = ")
             && !line.starts_with("# ")
@@ -43,16 +41,29 @@ fn entries() -> Vec<Entry> {
 
 #[test]
 fn the_example_names_every_key_in_the_order_of_the_table_and_no_other() {
-    let named: Vec<String> = entries().into_iter().map(|entry| entry.name).collect();
+    names::<Config>();
+    names::<control::Config>();
+}
+
+fn names<C: Sort>() {
+    let named: Vec<String> = entries(C::EXAMPLE)
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
     let keys = |section: &'static Section| section.keys.iter().map(|key| section.dotted(key.name));
-    let known: Vec<String> = SECTIONS.iter().flat_map(keys).collect();
+    let known: Vec<String> = C::SCHEMA.sections.iter().flat_map(keys).collect();
     assert_eq!(named, known);
 }
 
 #[test]
 fn the_example_gives_each_key_its_literal_and_its_comment_tells_need_range_and_reload() {
-    let all = entries();
-    let keys = SECTIONS.iter().flat_map(|section| section.keys);
+    comments::<Config>();
+    comments::<control::Config>();
+}
+
+fn comments<C: Sort>() {
+    let all = entries(C::EXAMPLE);
+    let keys = C::SCHEMA.sections.iter().flat_map(|section| section.keys);
     for (entry, key) in all.iter().zip(keys) {
         let name = &entry.name;
         let (literal, is_required, is_off) = match key.fallback {
@@ -95,6 +106,7 @@ fn the_example_gives_each_key_its_literal_and_its_comment_tells_need_range_and_r
                 }
                 continue;
             }
+            Kind::Asn => "One plain number.".to_owned(),
             _ => continue,
         };
         assert!(entry.comment.contains(&range), "{name}: {range}");
@@ -103,24 +115,34 @@ fn the_example_gives_each_key_its_literal_and_its_comment_tells_need_range_and_r
 
 #[test]
 fn the_example_loads_as_it_is_and_says_nothing_but_the_defaults() {
-    let loaded = load_text(EXAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
-    let smallest = load_text(&file_with(&[])).unwrap();
+    example_is_default::<Config>();
+    example_is_default::<control::Config>();
+}
+
+fn example_is_default<C: Sort>() {
+    let loaded = C::load_text(C::EXAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
+    let smallest = C::load_text(&C::with(&[])).unwrap();
     assert_eq!(loaded.config, smallest.config);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/oca.toml");
-    assert_eq!(load(&file).unwrap().config, loaded.config);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(C::SCHEMA.example);
+    assert_eq!(C::load_file(&file).unwrap().config, loaded.config);
 }
 
 #[test]
 fn the_example_loads_with_its_optional_keys_turned_on() {
-    let turned_on: String = EXAMPLE
+    turned_on::<Config>();
+    turned_on::<control::Config>();
+}
+
+fn turned_on<C: Sort>() {
+    let turned_on: String = C::EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if rest.contains(" = ") && !rest.starts_with(' ') => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
-    let config = load_text(&turned_on).unwrap().config;
-    assert!(config.serve.access_log.is_some() && config.admin.metrics_listen.is_some());
+    let settings = C::load_text(&turned_on).unwrap().settings;
+    assert!(settings.iter().all(|one| one.value != "none"));
 }
 
 #[test]
@@ -160,4 +182,47 @@ fn the_defaults_are_those_that_the_modules_document() {
     );
     assert_eq!(config.health.require.len(), 3);
     assert_eq!(config.telemetry.log_level, "info");
+    let bgp = config.bgp.unwrap();
+    assert_eq!(bgp.listen, ["[::]:179".parse().unwrap()]);
+    let neighbour = &bgp.neighbours[0];
+    assert_eq!((neighbour.port, neighbour.max_prefixes), (179, 1_500_000));
+    assert!(!neighbour.passive && neighbour.local_address.is_none());
+    assert_eq!(neighbour.hold_time, Duration::from_secs(90));
+    assert_eq!(neighbour.connect_retry, Duration::from_secs(30));
+    assert_eq!(neighbour.bogons, bgp::Bogons::Default);
+    let control = config.control.unwrap();
+    assert_eq!(control.identity, Path::new("/var/lib/oca/identity"));
+    assert_eq!(control.report_every, Duration::from_secs(300));
+    assert_eq!(control.heartbeat_every, Duration::from_secs(10));
+}
+
+#[test]
+fn the_defaults_of_the_control_plane_are_those_that_it_documents() {
+    let config = load_plane(&written(&CONTROL_PLANE, &[])).unwrap().config;
+    assert_eq!(config.state_dir, Path::new("/var/lib/oca-control"));
+    let times = [config.lease, config.report_every, config.manifest_validity];
+    assert_eq!(times.map(|time| time.as_secs()), [1_800, 300, 30 * 86_400]);
+    assert_eq!(config.link.listen, ["[::]:8443".parse().unwrap()]);
+    assert_eq!(
+        (config.link.body, config.link.body_decompressed),
+        (64 << 20, 512 << 20)
+    );
+    assert!(config.public.listen.is_empty());
+    assert_eq!(
+        config.public.plain_listen,
+        ["127.0.0.1:8080".parse().unwrap()]
+    );
+    assert_eq!(config.public.answers, 3);
+    assert_eq!(
+        config.admin.socket,
+        Path::new("/run/oca-control/control.sock")
+    );
+    let staleness = &config.staleness;
+    assert_eq!(staleness.heartbeat, Duration::from_secs(25));
+    assert_eq!(
+        (staleness.reports, staleness.share, staleness.always),
+        (3, 30, 3)
+    );
+    assert_eq!(config.import.region, "us-east-1");
+    assert!(config.import.endpoint.is_none() && config.import.credentials_file.is_none());
 }

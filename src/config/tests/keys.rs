@@ -1,11 +1,10 @@
-//! Tests over every key of the table: defaults, ranges, words, reload, the way to `Config`.
+//! Tests over every key of both schemas: defaults, ranges, words, reload, the way to `Config`.
 
 use super::*;
 use crate::units;
 use std::collections::BTreeSet;
 
-/// For every key a value that is neither its default nor its example.
-const OTHERWISE: &[(&str, &str)] = &[
+pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("appliance.id", r#""c010-tls001-example-isp""#),
     ("appliance.site", r#""tls001.example.isp""#),
     ("appliance.profile", r#""flash""#),
@@ -34,6 +33,29 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("disk.class", r#""hdd""#),
     ("disk.plain_directory", "true"),
     ("store.deadline", r#""18s""#),
+    ("bgp.asn", "64502"),
+    ("bgp.router_id", r#""192.0.2.10""#),
+    ("bgp.listen", r#"["192.0.2.1:179"]"#),
+    ("bgp.neighbour.name", r#""route-server.2""#),
+    ("bgp.neighbour.address", r#""192.0.2.2""#),
+    ("bgp.neighbour.port", "1179"),
+    ("bgp.neighbour.asn", "4_200_000_000"),
+    ("bgp.neighbour.class", r#""transit""#),
+    ("bgp.neighbour.local_address", r#""192.0.2.10""#),
+    ("bgp.neighbour.passive", "true"),
+    ("bgp.neighbour.hold_time", r#""3s""#),
+    ("bgp.neighbour.connect_retry", r#""500ms""#),
+    ("bgp.neighbour.max_prefixes", "7"),
+    ("bgp.neighbour.bogons", r#""none""#),
+    ("control.url", r#""https://[2001:db8::1]""#),
+    (
+        "control.ca",
+        r#""sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff""#,
+    ),
+    ("control.token_file", r#""/t""#),
+    ("control.identity", r#""/i""#),
+    ("control.report_every", r#""19s""#),
+    ("control.heartbeat_every", r#""1500ms""#),
     ("gate.require", r#"["clock"]"#),
     ("admin.socket", r#""/s""#),
     ("admin.read_only_socket", r#""/r""#),
@@ -42,17 +64,44 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("telemetry.log_format", r#""json""#),
 ];
 
-fn every_key() -> impl Iterator<Item = (&'static Section, &'static Key)> {
-    let keys = |section: &'static Section| section.keys.iter().map(move |key| (section, key));
-    SECTIONS.iter().flat_map(keys)
-}
+pub(super) const PLANE_OTHERWISE: &[(&str, &str)] = &[
+    ("control.state_dir", r#""/state""#),
+    ("control.domain", r#""cache.example.net""#),
+    ("control.lease", r#""1m""#),
+    ("control.report_every", r#""2m""#),
+    ("control.manifest_validity", r#""3d""#),
+    ("link.listen", r#"["192.0.2.1:8443"]"#),
+    ("link.names", r#"["192.0.2.1", "a.example.net"]"#),
+    ("link.body", r#""1 MiB""#),
+    ("link.body_decompressed", r#""2 GiB""#),
+    ("public.listen", r#"["192.0.2.1:443"]"#),
+    ("public.plain_listen", r#"["192.0.2.1:80"]"#),
+    ("public.answers", "4"),
+    ("public.certificate.chain", r#""/c.pem""#),
+    ("public.certificate.key", r#""/k.pem""#),
+    ("admin.socket", r#""/s""#),
+    ("staleness.heartbeat", r#""5s""#),
+    ("staleness.reports", "5"),
+    ("staleness.share", "6"),
+    ("staleness.always", "7"),
+    ("import.endpoint", r#""http://127.0.0.1:8333""#),
+    ("import.region", r#""eu-west-3""#),
+    ("import.credentials_file", r#""/key""#),
+    ("telemetry.log_level", r#""info,oca::control=debug""#),
+    ("telemetry.log_format", r#""json""#),
+];
 
 #[test]
 fn every_key_reaches_the_configuration_and_its_change_is_told_with_its_reload() {
-    let base = load_text(&file_with(&[])).unwrap().config;
+    changes_of_keys::<Config>();
+    changes_of_keys::<control::Config>();
+}
+
+fn changes_of_keys<C: Sort>() {
+    let base = C::load_text(&C::with(&[])).unwrap().config;
     let mut tried = BTreeSet::new();
-    for (name, value) in OTHERWISE {
-        let loaded = load_text(&file_with(&[(name, value)])).unwrap_or_else(|e| panic!("{e}"));
+    for (name, value) in C::OTHERWISE {
+        let loaded = C::load_text(&C::with(&[(name, value)])).unwrap_or_else(|e| panic!("{e}"));
         let changes = changes(&base, &loaded.config);
         assert_eq!(changes.len(), 1, "{name}: {changes:?}");
         assert_eq!(changes[0].key.replace("[0]", ""), *name);
@@ -60,31 +109,30 @@ fn every_key_reaches_the_configuration_and_its_change_is_told_with_its_reload() 
             changes[0].new,
             value.replace('_', "").replace("NewYork", "New_York")
         );
-        let (_, key) = every_key()
+        let (_, key) = C::keys()
             .find(|(section, key)| section.dotted(key.name) == *name)
             .unwrap();
         assert_eq!(changes[0].reloadable, key.reload, "{name}");
         tried.insert((*name).to_owned());
     }
-    let known: BTreeSet<String> = every_key().map(|(s, key)| s.dotted(key.name)).collect();
+    let known: BTreeSet<String> = C::keys().map(|(s, key)| s.dotted(key.name)).collect();
     assert_eq!(tried, known);
 }
 
 #[test]
 fn every_field_of_the_configuration_has_its_key() {
-    let full = load_text(&file_with(OTHERWISE)).unwrap().config;
+    fields_without_key::<Config>();
+    fields_without_key::<control::Config>();
+}
+
+fn fields_without_key<C: Sort>() {
+    let full = C::load_text(&C::with(C::OTHERWISE)).unwrap().config;
     let mut json = serde_json::to_value(&full).unwrap();
-    for section in SECTIONS {
-        if section.repeated {
-            for index in 0..json
-                .pointer(section.pointer)
-                .unwrap()
-                .as_array()
-                .unwrap()
-                .len()
-            {
+    for section in C::SCHEMA.sections {
+        if let Shape::Repeated(pointer) = section.shape {
+            for index in 0..json.pointer(pointer).unwrap().as_array().unwrap().len() {
                 for key in section.keys {
-                    let pointer = format!("{}/{index}{}", section.pointer, key.pointer);
+                    let pointer = format!("{pointer}/{index}{}", key.pointer);
                     *json.pointer_mut(&pointer).unwrap() = serde_json::json!([]);
                 }
             }
@@ -102,14 +150,19 @@ fn every_field_of_the_configuration_has_its_key() {
 
 #[test]
 fn every_default_and_every_example_is_a_value_of_its_key() {
-    for (section, key) in every_key() {
+    literals::<Config>();
+    literals::<control::Config>();
+}
+
+fn literals<C: Sort>() {
+    for (section, key) in C::keys() {
         let name = section.dotted(key.name);
         let literal = match key.fallback {
             Fallback::Required(literal)
             | Fallback::Default(literal)
             | Fallback::Absent(literal) => literal,
         };
-        let loaded = load_text(&file_with(&[(&name, literal)]));
+        let loaded = C::load_text(&C::with(&[(&name, literal)]));
         let setting = loaded.unwrap().settings.into_iter();
         let setting = setting.map(|one| (one.key.replace("[0]", ""), one.value));
         let shown: BTreeMap<String, String> = setting.collect();
@@ -119,7 +172,12 @@ fn every_default_and_every_example_is_a_value_of_its_key() {
 
 #[test]
 fn every_range_takes_its_ends_and_refuses_what_lies_beyond_naming_both() {
-    for (section, key) in every_key() {
+    ranges::<Config>();
+    ranges::<control::Config>();
+}
+
+fn ranges<C: Sort>() {
+    for (section, key) in C::keys() {
         let name = section.dotted(key.name);
         let (ends, beyond, low, high) = match key.kind {
             Kind::Integer { min, max } => {
@@ -146,16 +204,28 @@ fn every_range_takes_its_ends_and_refuses_what_lies_beyond_naming_both() {
                 let ends = [shown(min_ms), shown(max_ms)];
                 (ends, [below, shown(max_ms + 1)], low, high)
             }
+            Kind::Asn => {
+                let ends = ["1".to_owned(), u32::MAX.to_string()];
+                let beyond = ["0".to_owned(), "4294967296".to_owned()];
+                let [low, high] = ends.clone();
+                (ends, beyond, low, high)
+            }
             _ => continue,
         };
         for end in ends {
+            // What a key may be at most, or at least, may ask something of another.
+            let company = match name.as_str() {
+                "link.body" => ("link.body_decompressed", "\"4 GiB\""),
+                "link.body_decompressed" => ("link.body", "\"64 KiB\""),
+                _ => (name.as_str(), end.as_str()),
+            };
             assert!(
-                load_text(&file_with(&[(&name, &end)])).is_ok(),
+                C::load_text(&C::with(&[company, (&name, &end)])).is_ok(),
                 "{name} = {end}"
             );
         }
         for beyond in beyond {
-            let problems = load_text(&file_with(&[(&name, &beyond)])).unwrap_err().0;
+            let problems = C::load_text(&C::with(&[(&name, &beyond)])).unwrap_err().0;
             assert_eq!(problems.len(), 1, "{name} = {beyond}");
             assert_eq!(problems[0].key, name);
             let range = format!("from {low} to {high}");
@@ -166,14 +236,19 @@ fn every_range_takes_its_ends_and_refuses_what_lies_beyond_naming_both() {
 
 #[test]
 fn every_word_of_every_list_of_words_is_taken() {
-    for (section, key) in every_key() {
+    words::<Config>();
+    words::<control::Config>();
+}
+
+fn words<C: Sort>() {
+    for (section, key) in C::keys() {
         let name = section.dotted(key.name);
         match key.kind {
             Kind::Word(words) => {
                 for word in words {
                     let literal = format!("\"{word}\"");
                     assert!(
-                        load_text(&file_with(&[(&name, &literal)])).is_ok(),
+                        C::load_text(&C::with(&[(&name, &literal)])).is_ok(),
                         "{word}"
                     );
                 }
@@ -182,7 +257,7 @@ fn every_word_of_every_list_of_words_is_taken() {
                 for word in words {
                     let literal = format!("[\"{word}\"]");
                     assert!(
-                        load_text(&file_with(&[(&name, &literal)])).is_ok(),
+                        C::load_text(&C::with(&[(&name, &literal)])).is_ok(),
                         "{word}"
                     );
                 }
@@ -194,10 +269,15 @@ fn every_word_of_every_list_of_words_is_taken() {
 
 #[test]
 fn every_key_refuses_a_value_of_another_kind_with_its_example() {
-    for (section, key) in every_key() {
+    other_kinds::<Config>();
+    other_kinds::<control::Config>();
+}
+
+fn other_kinds<C: Sort>() {
+    for (section, key) in C::keys() {
         let name = section.dotted(key.name);
-        for wrong in ["1979-05-27", "{ a = 1 }", "12.5", "[[]]", "[true]"] {
-            let problems = load_text(&file_with(&[(&name, wrong)])).unwrap_err().0;
+        for wrong in ["1979-05-27", "{ a = 1 }", "1e3", "[[]]", "[true]"] {
+            let problems = C::load_text(&C::with(&[(&name, wrong)])).unwrap_err().0;
             assert_eq!(problems.len(), 1, "{name} = {wrong}: {problems:?}");
             assert_eq!(problems[0].key, name);
             assert!(

@@ -1,12 +1,16 @@
 //! Properties: what is written is what is read, however it is spread over files; no text panics.
 
+use super::any;
+use super::any::certificate;
+use super::any::numbered;
+use super::any::path;
+use super::any::time;
 use super::*;
 use crate::health::Requirement;
 use crate::ids::BoxId;
 use crate::ids::Profile;
 use crate::ids::SiteName;
 use crate::store::DiskClass;
-use crate::telemetry::LogFormat;
 use crate::tls;
 use proptest::collection::vec;
 use proptest::option;
@@ -16,15 +20,6 @@ use proptest::sample::select;
 use proptest::sample::subsequence;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-
-fn time(min_ms: u64, max_s: u64) -> impl Strategy<Value = Duration> {
-    (min_ms..=max_s * 1_000).prop_map(Duration::from_millis)
-}
-
-/// Any path without control characters, quotes and backslashes included.
-fn path() -> impl Strategy<Value = PathBuf> {
-    "/[^\\pC]{1,20}".prop_map(PathBuf::from)
-}
 
 fn identity() -> impl Strategy<Value = Identity> {
     let site = "[A-Z]{3}[0-9]{3}(\\.[a-z0-9]{1,10})?\\.(isp|IX)";
@@ -80,21 +75,8 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
     })
 }
 
-fn certificate() -> impl Strategy<Value = tls::CertificateConfig> {
-    (path(), path()).prop_map(|(chain, key)| tls::CertificateConfig { chain, key })
-}
-
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let numbered = |from: u16| {
-        vec(any::<IpAddr>(), 1..4).prop_map(move |addresses| {
-            let ports = from..;
-            let numbered = addresses.into_iter().zip(ports);
-            numbered
-                .map(|(ip, port)| SocketAddr::new(ip, port))
-                .collect::<Vec<_>>()
-        })
-    };
     let more = (0_usize..=1_024, option::of(path()), limits());
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
         |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
@@ -111,7 +93,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
 /// Disks under names that cannot overlap.
 fn store() -> impl Strategy<Value = store::Config> {
     let classes = vec![DiskClass::Nvme, DiskClass::Ssd, DiskClass::Hdd];
-    let disks = vec((path(), select(classes), any::<bool>()), 1..5);
+    let disks = vec((path(), select(classes), proptest::bool::ANY), 1..5);
     (disks, path(), time(100, 300)).prop_map(|(disks, state_dir, deadline)| {
         let disk = |(index, (path, class, plain_directory)): (usize, (PathBuf, _, _))| {
             let path = format!("/disk{index}{}", path.display());
@@ -132,33 +114,34 @@ fn store() -> impl Strategy<Value = store::Config> {
 fn config() -> impl Strategy<Value = Config> {
     let requirements = vec![Requirement::Control, Requirement::Bgp, Requirement::Clock];
     let health = subsequence(requirements, 0..=3).prop_shuffle();
-    let formats = vec![
-        LogFormat::Auto,
-        LogFormat::Json,
-        LogFormat::Text,
-        LogFormat::Journald,
-    ];
-    let admin = (path(), option::of(any::<IpAddr>()));
-    let levels = select(vec!["info", "off", "WARN", "oca::store=trace,error"]);
-    let rest = (health, admin, (levels, select(formats)));
+    let admin = (path(), option::of(proptest::arbitrary::any::<IpAddr>()));
+    // What the gate waits for must be configured.
+    let peers = (any::bgp(), any::control(), vec(proptest::bool::ANY, 2));
+    let peers = (health, peers).prop_map(|(require, (bgp, control, wished))| {
+        let needs = |what| require.contains(&what);
+        let bgp = (wished[0] || needs(Requirement::Bgp)).then_some(bgp);
+        let control = (wished[1] || needs(Requirement::Control)).then_some(control);
+        (health::Config { require }, bgp, control)
+    });
+    let rest = (peers, admin, any::telemetry());
     (identity(), time(0, 600), serving(), store(), rest).prop_map(
-        |(appliance, stop_time, serve, store, (require, (socket, metrics), (level, format)))| {
+        |(appliance, stop_time, serve, store, (peers, (socket, metrics), telemetry))| {
             let read_only = format!("{}.ro", socket.display());
+            let (health, bgp, control) = peers;
             Config {
                 appliance,
                 stop_time,
                 serve,
                 store,
-                health: health::Config { require },
+                health,
+                bgp,
+                control,
                 admin: admin::Config {
                     socket,
                     read_only_socket: PathBuf::from(read_only),
                     metrics_listen: metrics.map(|ip| SocketAddr::new(ip, 0)),
                 },
-                telemetry: telemetry::Config {
-                    log_level: level.to_owned(),
-                    log_format: format,
-                },
+                telemetry,
             }
         },
     )
@@ -176,6 +159,16 @@ fn well_placed(problems: &Problems, texts: &[(&str, &str)]) -> bool {
                 && !problem.problem.is_empty()
                 && !problem.remedy.is_empty()
         })
+}
+
+/// `noise` instead of some characters of `text`.
+fn damaged(text: &str, at: Index, length: usize, noise: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let start = at.index(chars.len());
+    let end = (start + length).min(chars.len());
+    let before: String = chars[..start].iter().collect();
+    let after: String = chars[end..].iter().collect();
+    format!("{before}{noise}{after}")
 }
 
 proptest! {
@@ -204,20 +197,27 @@ proptest! {
     }
 
     #[test]
+    fn what_is_written_for_a_control_plane_is_what_is_read(config in any::plane()) {
+        let text = to_toml(&config);
+        let loaded = load_plane(&text).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
+        prop_assert_eq!(&loaded.config, &config);
+        prop_assert!(changes(&loaded.config, &config).is_empty());
+    }
+
+    #[test]
     fn no_damage_to_a_file_panics_and_every_problem_lies_in_it(
-        at in any::<Index>(),
+        at in proptest::arbitrary::any::<Index>(),
         length in 0_usize..40,
         noise in "[\\[\\]{}=\"'.,#\\n a-z0-9_\u{7}é-]{0,12}",
     ) {
-        let text = include_str!("../../../config/oca.toml");
-        let chars: Vec<char> = text.chars().collect();
-        let start = at.index(chars.len());
-        let end = (start + length).min(chars.len());
-        let before: String = chars[..start].iter().collect();
-        let after: String = chars[end..].iter().collect();
-        let text = format!("{before}{noise}{after}");
+        let text = damaged(Config::EXAMPLE, at, length, &noise);
         if let Err(problems) = load_text(&text) {
             prop_assert!(well_placed(&problems, &[("oca.toml", &text)]), "{problems:?}\n{text}");
+        }
+        let text = damaged(control::Config::EXAMPLE, at, length, &noise);
+        if let Err(problems) = load_plane(&text) {
+            let texts = [("control.toml", text.as_str())];
+            prop_assert!(well_placed(&problems, &texts), "{problems:?}\n{text}");
         }
     }
 
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
+    fn no_bytes_panic(bytes in vec(proptest::num::u8::ANY, 0..300)) {
         let dir = tempfile::tempdir().unwrap();
         let main = dir.path().join("oca.toml");
         std::fs::write(&main, bytes).unwrap();

@@ -1,4 +1,6 @@
-//! The control plane's doors: [`link`] for boxes, [`admin`] for its operator.
+//! The control plane's doors: [`link`] for boxes, [`public`] for viewers, [`admin`] for its
+//! operator.
 
 pub mod admin;
 pub mod link;
+pub mod public;

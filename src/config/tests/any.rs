@@ -1,0 +1,225 @@
+//! Any valid `[bgp]`, `[control]` and control plane, for the properties.
+
+use super::*;
+use crate::bgp::Bogons;
+use crate::bgp::NeighbourConfig;
+use crate::prefix::Family;
+use crate::route::Asn;
+use crate::route::Class;
+use crate::telemetry::LogFormat;
+use crate::tls;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+pub(super) fn time(min_ms: u64, max_s: u64) -> impl Strategy<Value = Duration> {
+    (min_ms..=max_s * 1_000).prop_map(Duration::from_millis)
+}
+
+/// Any path without control characters, quotes and backslashes included.
+pub(super) fn path() -> impl Strategy<Value = PathBuf> {
+    "/[^\\pC]{1,20}".prop_map(PathBuf::from)
+}
+
+pub(super) fn certificate() -> impl Strategy<Value = tls::CertificateConfig> {
+    (path(), path()).prop_map(|(chain, key)| tls::CertificateConfig { chain, key })
+}
+
+/// Distinct ports, counted up from `from`.
+pub(super) fn numbered(from: u16) -> impl Strategy<Value = Vec<SocketAddr>> {
+    vec(any::<IpAddr>(), 1..4).prop_map(move |addresses| {
+        let numbered = addresses.into_iter().zip(from..);
+        numbered
+            .map(|(ip, port)| SocketAddr::new(ip, port))
+            .collect()
+    })
+}
+
+fn asn() -> impl Strategy<Value = Asn> {
+    (1_u32..)
+        .prop_filter("AS_TRANS", |asn| *asn != 23_456)
+        .prop_map(Asn)
+}
+
+fn machine() -> impl Strategy<Value = IpAddr> {
+    any::<IpAddr>().prop_filter("of one machine", |ip| {
+        let odd = match ip {
+            IpAddr::V4(v4) => v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+        };
+        !odd && !ip.is_unspecified() && !ip.is_multicast()
+    })
+}
+
+fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
+    let classes = vec![Class::Embedded, Class::Peering, Class::Transit];
+    let who = (
+        machine(),
+        option::of(machine()),
+        1_u16..,
+        asn(),
+        "[A-Za-z0-9._-]{1,20}",
+    );
+    let how = (
+        any::<bool>(),
+        3_u64..=65_535,
+        time(100, 3_600),
+        1_u32..=10_000_000,
+        select(vec![Bogons::Default, Bogons::None]),
+    );
+    (who, select(classes), how).prop_map(|((address, local, port, asn, name), class, how)| {
+        let same = |ip: &IpAddr| Family::of(*ip) == Family::of(address);
+        NeighbourConfig {
+            name,
+            address,
+            port,
+            asn,
+            class,
+            local_address: local.filter(same),
+            passive: how.0,
+            hold_time: Duration::from_secs(how.1),
+            connect_retry: how.2,
+            max_prefixes: how.3,
+            bogons: how.4,
+        }
+    })
+}
+
+/// Neighbours whose names and ports differ, listening on ports from 2,001.
+pub(super) fn bgp() -> impl Strategy<Value = bgp::Config> {
+    let router_id = (1_u32..).prop_map(Ipv4Addr::from);
+    (asn(), router_id, numbered(2_001), vec(neighbour(), 1..4)).prop_map(
+        |(asn, router_id, listen, mut neighbours)| {
+            for (one, port) in neighbours.iter_mut().zip(1..) {
+                one.name = format!("{}-{port}", one.name);
+                one.port = port;
+            }
+            bgp::Config {
+                asn,
+                router_id,
+                listen,
+                neighbours,
+            }
+        },
+    )
+}
+
+pub(super) fn control() -> impl Strategy<Value = link::Config> {
+    (
+        "https://[a-z]{1,9}(\\.[a-z0-9]{1,9}x){0,3}(:[1-9][0-9]{0,3})?",
+        "sha256:[0-9a-f]{64}",
+        option::of(path()),
+        path(),
+        time(1_000, 3_600),
+        time(100, 60),
+    )
+        .prop_map(
+            |(url, ca, token_file, identity, report, heartbeat)| link::Config {
+                url,
+                ca,
+                token_file,
+                identity,
+                report_every: report,
+                heartbeat_every: heartbeat,
+            },
+        )
+}
+
+pub(super) fn telemetry() -> impl Strategy<Value = telemetry::Config> {
+    let formats = vec![
+        LogFormat::Auto,
+        LogFormat::Json,
+        LogFormat::Text,
+        LogFormat::Journald,
+    ];
+    let levels = select(vec!["info", "off", "WARN", "oca::store=trace,error"]);
+    (levels, select(formats)).prop_map(|(level, log_format)| telemetry::Config {
+        log_level: level.to_owned(),
+        log_format,
+    })
+}
+
+/// The box's side of the control plane, on ports of its own.
+fn doors() -> impl Strategy<Value = (control::LinkConfig, control::PublicConfig)> {
+    let names = vec("[a-z]{1,9}(\\.[a-z0-9]{1,9}x){0,3}", 1..3).prop_map(|mut names| {
+        names.dedup();
+        names
+    });
+    let bodies = (65_536_u64..=1 << 30, 0_u64..=3 << 30);
+    let link = (numbered(1), names, bodies).prop_map(|(listen, names, (body, more))| {
+        control::LinkConfig {
+            listen,
+            names,
+            body,
+            body_decompressed: body + more,
+        }
+    });
+    let public = (
+        numbered(1_001),
+        numbered(2_001),
+        vec(certificate(), 1..4),
+        1_usize..=16,
+    );
+    let public =
+        public.prop_map(
+            |(listen, plain_listen, certificates, answers)| control::PublicConfig {
+                listen,
+                plain_listen,
+                tls: tls::Config { certificates },
+                answers,
+            },
+        );
+    (link, public)
+}
+
+pub(super) fn plane() -> impl Strategy<Value = control::Config> {
+    let times = (
+        time(1_000, 7 * 86_400),
+        time(1_000, 3_600),
+        time(3_600_000, 365 * 86_400),
+    );
+    let staleness = (
+        time(1_000, 600),
+        1_u32..=100,
+        1_u32..=100,
+        0_u32..=1_000_000,
+    )
+        .prop_map(
+            |(heartbeat, reports, share, always)| control::StalenessConfig {
+                heartbeat,
+                reports,
+                share,
+                always,
+            },
+        );
+    let endpoint = option::of("https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?");
+    let import = (endpoint, "[a-z0-9-]{1,20}", option::of(path())).prop_map(
+        |(endpoint, region, credentials_file)| control::ImportConfig {
+            endpoint,
+            region,
+            credentials_file,
+        },
+    );
+    let names = (path(), "[a-z]{1,9}(\\.[a-z0-9]{1,9}x){1,3}", path());
+    (names, times, doors(), staleness, import, telemetry()).prop_map(
+        |((state_dir, domain, socket), times, (link, public), staleness, import, telemetry)| {
+            control::Config {
+                state_dir,
+                domain,
+                lease: times.0,
+                report_every: times.1,
+                manifest_validity: times.2,
+                link,
+                public,
+                admin: control::AdminConfig { socket },
+                staleness,
+                import,
+                telemetry,
+            }
+        },
+    )
+}

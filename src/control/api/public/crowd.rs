@@ -1,0 +1,104 @@
+//! Open connections, in all and by address. Never waits.
+
+use super::Limits;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Mutex<Census>);
+
+#[derive(Debug, Default)]
+struct Census {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place; leaving is dropping it.
+#[derive(Debug)]
+pub(super) struct Place {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+}
+
+impl Crowd {
+    /// `None`: there is no room for this address.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
+        let address = household(peer);
+        let mut census = self.census();
+        if census.total >= limits.connections {
+            return None;
+        }
+        let here = census.by_address.entry(address).or_default();
+        if *here >= limits.connections_per_address {
+            return None;
+        }
+        *here += 1;
+        census.total += 1;
+        Some(Place {
+            crowd: self.clone(),
+            address,
+        })
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.census().total
+    }
+
+    fn census(&self) -> MutexGuard<'_, Census> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut census = self.crowd.census();
+        census.total = census.total.saturating_sub(1);
+        if let Some(here) = census.by_address.get_mut(&self.address) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                census.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// One IPv6 home has a /64 of addresses to come from.
+fn household(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let bits = u128::from(address) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(bits))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_up_to_both_limits_and_again_after_leaving() {
+        let limits = Limits {
+            connections: 3,
+            connections_per_address: 2,
+            ..Limits::default()
+        };
+        let crowd = Arc::new(Crowd::default());
+        let enter = |peer: &str| crowd.enter(peer.parse().unwrap(), &limits);
+        let first = enter("2001:db8::1").unwrap();
+        let _second = enter("2001:db8::2").unwrap();
+        assert!(enter("2001:db8::3").is_none());
+        let _third = enter("192.0.2.1").unwrap();
+        assert!(enter("198.51.100.1").is_none());
+        drop(first);
+        let _again = enter("::ffff:192.0.2.1").unwrap();
+        assert!(enter("192.0.2.1").is_none());
+        assert_eq!(crowd.total(), 3);
+    }
+}
