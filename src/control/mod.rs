@@ -9,7 +9,6 @@ pub mod allocate;
 pub mod api;
 pub mod authority;
 pub mod books;
-mod certificate;
 pub mod fleet;
 pub mod iata;
 pub mod import;

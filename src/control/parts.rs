@@ -14,8 +14,8 @@ use super::api::link;
 use super::api::public;
 use super::authority::Authority;
 use super::authority::Enrolment;
+use super::authority::LinkCertificate;
 use super::books::Books;
-use super::certificate::LinkCertificate;
 use super::fleet;
 use super::publish::Publisher;
 use super::run::ControlError;
@@ -23,16 +23,10 @@ use super::steer;
 use super::steer::Steering;
 use crate::clock;
 use crate::clock::Instant;
-use crate::clock::Wall;
 use crate::ids::BoxId;
 use crate::link::body;
-use crate::link::identity;
-use crate::link::message::Code;
-use crate::link::message::Enrol;
 use crate::link::message::Position;
-use crate::link::message::Renew;
 use crate::telemetry;
-use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,15 +128,15 @@ fn start_link(
         authority,
         metrics,
     } = *ground;
-    let names = config.link.names.clone();
-    let (certificate, renew_at) = LinkCertificate::make(authority, &names)?;
-    let keeping = Arc::clone(&certificate).keep(Arc::clone(authority), names, renew_at);
+    let names = &config.link.names;
+    let certificate = LinkCertificate::new(Arc::clone(authority), names, clock::wall())?;
+    let keeping = certificate.clone();
     tasks.spawn(async move {
-        keeping.await;
+        keeping.run().await;
         "the renewal of the link's certificate"
     });
     let deps = link::Deps {
-        tls: link::server_config(&[authority.certificate().clone()], certificate)?,
+        tls: link::server_config(&[authority.certificate().clone()], Arc::new(certificate))?,
         fleet: fleet.inbox(),
         registry: books.watch_registry(),
         library: books.watch_library(),
@@ -250,29 +244,5 @@ async fn follow(
             Ok(()) = view.changed() => {}
             else => return "the fleet",
         }
-    }
-}
-
-/// The authority as the link listener asks it.
-#[derive(Debug)]
-struct Issuer(Enrolment);
-
-impl link::Enrolment for Issuer {
-    fn enrol(&self, now: Wall, enrol: Enrol) -> link::Issuing<'_> {
-        Box::pin(async move { self.0.enrol(now, &enrol).await })
-    }
-
-    fn renew(
-        &self,
-        now: Wall,
-        id: BoxId,
-        certificate: CertificateDer<'static>,
-        renew: Renew,
-    ) -> link::Issuing<'_> {
-        Box::pin(async move {
-            let key = identity::key_fingerprint_of_certificate(&certificate)
-                .map_err(|error| (Code::Identity, error.to_string()))?;
-            self.0.renew(now, &id, &key, &renew).await
-        })
     }
 }

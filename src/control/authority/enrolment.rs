@@ -1,7 +1,7 @@
 //! A token becomes an identity, and an identity a later one.
 //!
-//! Called by the link listener, which has read the body and knows the peer's certificate. Refusals
-//! carry the code that the box acts on; each is logged here, because an operator looks for a box
+//! [`link::Enrolment`] of the link listener, which has read the body and verified the peer's
+//! certificate. Refusals carry the code that the box acts on; each is logged here, because an operator looks for a box
 //! that does not come up on both sides.
 //!
 //! I/O: waits for the store.
@@ -13,15 +13,18 @@ use super::RENEWABLE_AFTER;
 use super::issue;
 use super::token;
 use crate::clock::Wall;
+use crate::control::api::link;
 use crate::control::books::Books;
 use crate::control::store::ControlStoreError;
 use crate::control::store::Issued;
 use crate::ids::BoxId;
+use crate::link::identity;
 use crate::link::message::Code;
 use crate::link::message::Enrol;
 use crate::link::message::Enrolled;
 use crate::link::message::Renew;
 use crate::link::message::VERSION;
+use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 
 /// Enrols and renews. Clones share everything.
@@ -32,7 +35,7 @@ pub struct Enrolment {
 }
 
 /// The code for the box and the sentence for people.
-pub type Refused = (Code, String);
+type Refused = (Code, String);
 
 impl Enrolment {
     pub fn new(books: Books, authority: Arc<Authority>) -> Self {
@@ -40,7 +43,7 @@ impl Enrolment {
     }
 
     /// `POST /v1/enrol`. The same key may ask again until the token ends: replies get lost.
-    pub async fn enrol(&self, now: Wall, enrol: &Enrol) -> Result<Enrolled, Refused> {
+    async fn enrolled(&self, now: Wall, enrol: &Enrol) -> Result<Enrolled, Refused> {
         let outcome = self.try_enrol(now, enrol).await;
         match &outcome {
             Ok(enrolled) => tracing::info!(id = enrolled.id, "box enrolled"),
@@ -49,17 +52,19 @@ impl Enrolment {
         outcome
     }
 
-    /// `POST /v1/renew` by the box whose certificate has `key_fingerprint` in it. The listener has
-    /// verified that certificate, but for an end that has passed by at most
-    /// [`RENEWABLE_AFTER`].
-    pub async fn renew(
+    /// `POST /v1/renew` by the box of `certificate`. The listener has verified it, but for an end
+    /// that has passed by at most [`RENEWABLE_AFTER`].
+    async fn renewed(
         &self,
         now: Wall,
         id: &BoxId,
-        key_fingerprint: &str,
+        certificate: &CertificateDer<'_>,
         renew: &Renew,
     ) -> Result<Enrolled, Refused> {
-        let outcome = self.try_renew(now, id, key_fingerprint, renew).await;
+        let outcome = match identity::key_fingerprint_of_certificate(certificate) {
+            Ok(key) => self.try_renew(now, id, &key, renew).await,
+            Err(error) => Err((Code::Identity, error.to_string())),
+        };
         match &outcome {
             Ok(_) => tracing::info!(%id, "certificate renewed"),
             Err((code, problem)) => tracing::warn!(%id, ?code, problem, "renewal refused"),
@@ -159,6 +164,22 @@ impl Enrolment {
     }
 }
 
+impl link::Enrolment for Enrolment {
+    fn enrol(&self, now: Wall, enrol: Enrol) -> link::Issuing<'_> {
+        Box::pin(async move { self.enrolled(now, &enrol).await })
+    }
+
+    fn renew(
+        &self,
+        now: Wall,
+        id: BoxId,
+        certificate: CertificateDer<'static>,
+        renew: Renew,
+    ) -> link::Issuing<'_> {
+        Box::pin(async move { self.renewed(now, &id, &certificate, &renew).await })
+    }
+}
+
 fn same_version(version: u64) -> Result<(), Refused> {
     if version == VERSION {
         return Ok(());
@@ -170,7 +191,7 @@ fn same_version(version: u64) -> Result<(), Refused> {
 fn refused_request(error: AuthorityError) -> Refused {
     match error {
         AuthorityError::Request(_) => (Code::BadRequest, error.to_string()),
-        AuthorityError::File { .. } | AuthorityError::Library(_) | AuthorityError::Tls(_) => {
+        AuthorityError::File { .. } | AuthorityError::Listener(_) | AuthorityError::Library(_) => {
             (Code::Internal, error.to_string())
         }
     }

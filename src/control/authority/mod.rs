@@ -3,12 +3,14 @@
 //! `files` keeps the keys below `state_dir`, made at the first start → `issue` makes certificates:
 //! the link listener's own, and one for each box's key → `token` makes the one-time secrets of
 //! provisioning → `enrolment` turns a token into an identity, and an identity into a later one.
+//! `listener` keeps the link listener's certificate fresh.
 //!
 //! A box's name is in its certificate's URI SAN and comes from the registry, never from a request.
 
 mod enrolment;
 mod files;
 mod issue;
+mod listener;
 pub mod token;
 
 use crate::clock::Wall;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use enrolment::Enrolment;
-pub use enrolment::Refused;
+pub use listener::LinkCertificate;
 
 /// Of a box's certificate. Two weeks: a stolen one is useless soon, and a box that renews at a
 /// third of it survives nine days without its control plane.
@@ -76,10 +78,10 @@ pub enum AuthorityError {
     /// The asker's fault.
     #[error("the request for a certificate is refused: {0}")]
     Request(String),
+    #[error("the link listener's certificate cannot be used: {0}")]
+    Listener(String),
     #[error("a certificate cannot be made: {0}")]
     Library(#[from] rcgen::Error),
-    #[error("the TLS library refuses the certificate: {0}")]
-    Tls(#[from] rustls::Error),
 }
 
 impl std::fmt::Debug for Authority {
