@@ -84,12 +84,14 @@ pub(super) fn provision(
     let (mut tokens, mut ca) = (BTreeMap::new(), String::new());
     for number in 0..options.boxes {
         let id = box_id(number)?;
+        // Documentation has IPv4 addresses for some of the boxes only.
+        let ipv4 = (number < 254).then(|| format!("203.0.113.{}", number + 1));
         let appliance = json!({
             "id": id,
             "cluster": cluster_name(number / CLUSTER_BOXES),
             "profile": "storage",
-            "ipv4": "203.0.113.9",
-            "ipv6": "2001:db8:ffff::9",
+            "ipv4": ipv4,
+            "ipv6": format!("2001:db8:ffff::{:x}", number + 1),
             "capacity": "1 TB",
             "enabled": true,
         });
