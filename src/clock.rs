@@ -53,9 +53,11 @@ pub fn wall() -> Wall {
 }
 
 /// From here on the calendar of this thread starts at `wall` and follows the monotonic clock: in
-/// the world test a night passes in both. The daemon never calls it.
+/// the world test a night passes in both, and in the boot-time clock too. The daemon never calls
+/// it.
 pub fn pin_wall(wall: Wall) {
     PINNED.set(Some((wall, now())));
+    pin_boot(boot());
 }
 
 /// Boot-time now (`CLOCK_BOOTTIME`). The clock exists since Linux 2.6.39; if it cannot be read all

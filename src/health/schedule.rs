@@ -133,6 +133,8 @@ pub struct Schedule {
     changed_meanwhile: bool,
     /// Something grew while a report was under way: when to tell.
     grown: Option<Instant>,
+    /// A report was out of step, and none was taken since.
+    out_of_step: bool,
     enrol: Lane,
     renew: Lane,
     report: Lane,
@@ -164,6 +166,7 @@ impl Schedule {
             held: None,
             changed_meanwhile: false,
             grown: None,
+            out_of_step: false,
             enrol: Lane::default(),
             renew: Lane::default(),
             report: Lane::default(),
@@ -281,6 +284,7 @@ impl Schedule {
         let every = next.clamp(REPORT_EVERY_MIN, REPORT_EVERY_MAX);
         let delay = timing::report_delay(every, self.random.f64());
         self.report.succeeded();
+        self.out_of_step = false;
         self.report.due = Some(now + delay);
         if let Some(at) = self.grown.take() {
             self.report_by(at.max(now));
@@ -302,6 +306,8 @@ impl Schedule {
             self.changed_meanwhile = false;
             self.grown = None;
         }
+        let was_out_of_step = self.out_of_step;
+        self.out_of_step |= fault == Fault::OutOfStep;
         let lane = self.lane_mut(call);
         lane.busy = false;
         lane.failures = lane.failures.saturating_add(1);
@@ -311,7 +317,7 @@ impl Schedule {
         let delay = match fault {
             Fault::Passing { .. } => retry,
             // Everything was sent, and it does not fit either: that is no matter of steps.
-            Fault::OutOfStep if lane.failures > 1 => retry,
+            Fault::OutOfStep if was_out_of_step => retry,
             Fault::OutOfStep => Duration::ZERO,
             Fault::Refused { .. } => {
                 let doubled = REFUSED_FIRST.saturating_mul(1 << lane.failures.min(8)) / 2;

@@ -202,6 +202,24 @@ fn a_report_out_of_step_is_followed_by_a_whole_one_at_once_and_never_by_a_loop()
 }
 
 #[test]
+fn after_a_long_outage_a_report_out_of_step_is_still_followed_at_once() {
+    let now = clock::now();
+    let mut schedule = begun(14, now);
+    schedule.step(now, Input::Failed(Call::Report, PASSING));
+    let mut at = now;
+    for _ in 0..20 {
+        at += seconds(300);
+        assert!(schedule.step(at, Input::Tick).contains(&Call::Report));
+        schedule.step(at, Input::Failed(Call::Report, PASSING));
+    }
+    at += seconds(300);
+    assert!(schedule.step(at, Input::Tick).contains(&Call::Report));
+    let failed = Input::Failed(Call::Report, Fault::OutOfStep);
+    assert_eq!(schedule.step(at, failed), [Call::Report]);
+    assert_eq!(schedule.step(at, failed), []);
+}
+
+#[test]
 fn retry_after_is_honoured_whatever_changes_or_is_wished() {
     let now = clock::now();
     let mut schedule = begun(6, now);

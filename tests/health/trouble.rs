@@ -1,0 +1,170 @@
+//! A control plane that refuses, is overloaded or is not ours; a box that is not ready for it.
+
+use crate::lab::BOX;
+use crate::plane::Plane;
+use crate::plane::TOKEN;
+use crate::world;
+use crate::world::seconds;
+use oca::clock;
+use oca::health::LinkState;
+use oca::link::message::Code;
+use oca::link::message::Position;
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantined_box_says_so_asks_seldom_and_is_back_by_itself() {
+    let plane = Plane::new();
+    let own = world::start(&plane, |_| {});
+    own.until("contact", |view| view.last_report.is_some())
+        .await;
+    plane.mind().refuses = Some((Code::Quarantined, None));
+    own.until("refusal", |view| view.state == LinkState::Refused)
+        .await;
+    let error = own.view().last_error.clone().unwrap();
+    assert!(error.contains("quarantined"), "{error}");
+    let before = plane.asked();
+    clock::sleep(seconds(3_600)).await;
+    let after = plane.asked();
+    let tries = after.0 + after.1 - before.0 - before.1;
+    assert!((10..60).contains(&tries), "{tries} in an hour");
+    assert!(!own.view().lease_fresh);
+    plane.mind().refuses = None;
+    let mended = clock::now();
+    own.until("back", |view| {
+        view.state == LinkState::Connected && view.lease_fresh
+    })
+    .await;
+    assert!(clock::now() - mended <= seconds(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_control_plane_is_left_alone_for_as_long_as_it_asks() {
+    let plane = Plane::new();
+    plane.mind().refuses = Some((Code::Busy, Some(120)));
+    let own = world::start(&plane, |_| {});
+    own.until("refusal", |view| view.last_error.is_some()).await;
+    clock::sleep(seconds(600)).await;
+    let reports = plane.mind().reports.len();
+    assert!((4..=6).contains(&reports), "{reports} in ten minutes");
+    assert_ne!(
+        own.view().state,
+        LinkState::Refused,
+        "that is no operator's matter"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_token_is_told_with_its_path_and_taken_when_it_comes() {
+    let plane = Plane::new();
+    let mut path = None;
+    let own = world::start(&plane, |config| {
+        let missing = config.identity.with_file_name("later");
+        path = Some(missing.clone());
+        config.token_file = Some(missing);
+    });
+    let path = path.unwrap();
+    own.until("complaint", |view| view.last_error.is_some())
+        .await;
+    let error = own.view().last_error.clone().unwrap();
+    assert!(error.contains(path.to_str().unwrap()), "{error}");
+    assert_eq!(own.view().state, LinkState::Unenrolled);
+    clock::sleep(seconds(3_600)).await;
+    assert_eq!(
+        plane.mind().enrolments,
+        0,
+        "nothing was sent without a token"
+    );
+    std::fs::write(&path, TOKEN).unwrap();
+    own.until("contact", |view| view.state == LinkState::Connected)
+        .await;
+    assert_eq!(own.view().last_error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_token_is_refused_in_words_and_not_tried_in_a_loop() {
+    let plane = Plane::new();
+    let own = world::start(&plane, |config| {
+        std::fs::write(config.token_file.as_ref().unwrap(), "another").unwrap();
+    });
+    own.until("refusal", |view| view.state == LinkState::Refused)
+        .await;
+    clock::sleep(seconds(3_600)).await;
+    let tries = plane.mind().enrolments;
+    assert!((10..60).contains(&tries), "{tries} in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_another_box_is_not_used() {
+    let plane = Plane::new();
+    let own = world::start_as(&plane, "c010-tls001-example-isp", |_| {});
+    own.until("refusal", |view| view.state == LinkState::Refused)
+        .await;
+    let error = own.view().last_error.clone().unwrap();
+    assert!(error.contains(BOX) && error.contains("c010"), "{error}");
+    clock::sleep(seconds(3_600)).await;
+    let mind = plane.mind();
+    assert_eq!(
+        (mind.reports.len(), mind.beats.len(), mind.enrolments),
+        (0, 0, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_is_not_the_pinned_one_gets_nothing() {
+    let (plane, other) = (Plane::new(), Plane::new());
+    let own = world::start(&plane, |config| config.ca.clone_from(&other.pin));
+    own.until("complaint", |view| view.last_error.is_some())
+        .await;
+    clock::sleep(seconds(3_600)).await;
+    let error = own.view().last_error.clone().unwrap();
+    assert!(error.contains(&other.pin), "{error}");
+    assert_eq!(plane.mind().enrolments, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_manifest_is_fetched_seldom_and_never_adopted() {
+    let plane = Plane::new();
+    let place = |generation| Position {
+        epoch: 1,
+        generation,
+    };
+    plane.mind().manifest = Some((place(5), Vec::new()));
+    let own = world::start(&plane, |_| {});
+    own.until("manifest", |view| view.manifest_held == Some(place(5)))
+        .await;
+    // It announces the next one and delivers an old one.
+    plane.mind().manifest = Some((place(6), Vec::new()));
+    plane.mind().delivers = Some(place(4));
+    own.until("refusal", |view| view.last_error.is_some()).await;
+    let error = own.view().last_error.clone().unwrap();
+    assert!(error.contains("older"), "{error}");
+    clock::sleep(seconds(3_600)).await;
+    assert_eq!(own.adopted.lock().unwrap().len(), 1);
+    let fetches = plane.mind().fetches;
+    assert!((5..60).contains(&fetches), "{fetches} in an hour");
+    assert_eq!(own.view().state, LinkState::Connected);
+    plane.mind().delivers = None;
+    own.until("manifest", |view| view.manifest_held == Some(place(6)))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_cannot_be_opened_is_told_and_tried_again() {
+    let plane = Plane::new();
+    let mut blocked = None;
+    let own = world::start(&plane, |config| {
+        std::fs::write(&config.identity, "a file where a directory belongs").unwrap();
+        blocked = Some(config.identity.clone());
+    });
+    own.until("complaint", |view| view.last_error.is_some())
+        .await;
+    assert!(
+        own.view()
+            .last_error
+            .as_ref()
+            .unwrap()
+            .starts_with("identity")
+    );
+    std::fs::remove_file(blocked.unwrap()).unwrap();
+    own.until("contact", |view| view.state == LinkState::Connected)
+        .await;
+}

@@ -1,0 +1,175 @@
+//! One box without disks or sockets: everything `health::start` asks for, in the test's hands.
+
+use crate::lab;
+use crate::lab::BOX;
+use crate::plane::Plane;
+use crate::plane::TOKEN;
+use oca::bgp;
+use oca::clock;
+use oca::gate::Gate;
+use oca::health;
+use oca::health::ControlView;
+use oca::health::SignedManifest;
+use oca::ids::BoxId;
+use oca::object::Digest;
+use oca::route::Attributes;
+use oca::route::Class;
+use oca::route::Route;
+use oca::serve;
+use oca::set_hash::SetHash;
+use oca::store;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+pub(crate) struct Box {
+    pub control: health::Handle,
+    pub gate: watch::Sender<Gate>,
+    pub store: Arc<watch::Sender<Arc<store::View>>>,
+    pub bgp: watch::Sender<Arc<bgp::Snapshot>>,
+    pub adopted: Arc<Mutex<Vec<SignedManifest>>>,
+    pub dir: TempDir,
+}
+
+pub(crate) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) fn digests() -> Vec<Digest> {
+    (0..5_u8).map(|number| Digest::of(&[number])).collect()
+}
+
+/// Whoever calls it: with a token file or not, then `change` on the configuration.
+pub(crate) fn start(plane: &Arc<Plane>, change: impl FnOnce(&mut oca::link::Config)) -> Box {
+    start_as(plane, BOX, change)
+}
+
+pub(crate) fn start_as(
+    plane: &Arc<Plane>,
+    id: &str,
+    change: impl FnOnce(&mut oca::link::Config),
+) -> Box {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    let mut config = lab::config(&plane.pin);
+    config.identity = dir.path().join("identity");
+    config.token_file = Some(dir.path().join("token"));
+    change(&mut config);
+    let (gate, _) = watch::channel(Gate::Serving);
+    let first = store::View {
+        generation: 1,
+        ..store::View::default()
+    };
+    let store = Arc::new(watch::Sender::new(Arc::new(first)));
+    let bgp = watch::Sender::new(Arc::new(snapshot(1, &["192.0.2.0/24", "198.51.100.0/24"])));
+    let adopted = Arc::new(Mutex::new(Vec::new()));
+    let (kept, shown) = (Arc::clone(&adopted), Arc::clone(&store));
+    let deps = health::Deps {
+        id: BoxId::parse(id).unwrap(),
+        gate: gate.subscribe(),
+        store: store.subscribe(),
+        held: Arc::new(|| store::Held {
+            generation: 1,
+            digests: digests(),
+        }),
+        adopt: Arc::new(move |manifest: SignedManifest| {
+            let position = manifest.position;
+            shown.send_modify(|view| {
+                let mut next = store::View::clone(view);
+                next.manifest = Some(store::ManifestView {
+                    epoch: position.epoch,
+                    generation: position.generation,
+                    keys: manifest.rows.len() as u64,
+                    missing: 0,
+                });
+                *view = Arc::new(next);
+            });
+            kept.lock().unwrap().push(manifest);
+            Ok(store::Adopted {
+                epoch: position.epoch,
+                generation: position.generation,
+                ..store::Adopted::default()
+            })
+        }),
+        bgp: Some(bgp.subscribe()),
+        serve: Arc::new(serve::View::default),
+        interfaces: Arc::new(|| vec!["203.0.113.0/24".parse().unwrap()]),
+        dial: Arc::clone(plane) as _,
+        seed: 7,
+    };
+    let control = health::start(&config, deps);
+    Box {
+        control,
+        gate,
+        store,
+        bgp,
+        adopted,
+        dir,
+    }
+}
+
+pub(crate) fn snapshot(generation: u64, prefixes: &[&str]) -> bgp::Snapshot {
+    let route = |prefix: &&str| Route {
+        prefix: prefix.parse().unwrap(),
+        neighbour: "edge-1".into(),
+        class: Class::Embedded,
+        attributes: Arc::new(Attributes {
+            as_path: "64500".parse().unwrap(),
+            med: None,
+            communities: Vec::new(),
+            next_hop: "198.51.100.1".parse().unwrap(),
+        }),
+        filtered: None,
+    };
+    let routes: Vec<Route> = prefixes.iter().map(route).collect();
+    bgp::Snapshot {
+        generation,
+        hash: SetHash::of(routes.iter().map(Route::canonical)),
+        steerable: routes.len(),
+        routes: routes.into(),
+        neighbours: Vec::new(),
+    }
+}
+
+impl Box {
+    /// The store's next view, with one disk in this state.
+    pub(crate) fn disk(&self, state: &'static str) {
+        self.store.send_modify(|view| {
+            let disk = store::DiskView {
+                path: "/srv/oca/disk1".into(),
+                uuid: None,
+                class: store::DiskClass::Ssd,
+                state,
+                reason: None,
+                since: String::new(),
+                objects: 5,
+                bytes: 5,
+                free: 0,
+                quarantined: 0,
+            };
+            let next = store::View {
+                generation: view.generation + 1,
+                disks: vec![disk],
+                ..store::View::clone(view)
+            };
+            *view = Arc::new(next);
+        });
+    }
+
+    pub(crate) fn view(&self) -> Arc<ControlView> {
+        self.control.view()
+    }
+
+    /// Until the view is as wanted; at most two hours of the paused clock.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&ControlView) -> bool) {
+        let mut views = self.control.subscribe();
+        let seen = clock::within(seconds(7_200), views.wait_for(|view| wanted(view))).await;
+        if let Ok(seen) = seen {
+            seen.unwrap();
+        } else {
+            panic!("waited in vain: {what}; {:?}", self.view());
+        }
+    }
+}
