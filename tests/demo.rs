@@ -17,7 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Steps that the documentation promises.
-const PROMISED: [&str; 18] = [
+const PROMISED: [&str; 35] = [
     "certificate",
     "prefill",
     "prefill again",
@@ -36,13 +36,30 @@ const PROMISED: [&str; 18] = [
     "drain lets finish",
     "undrain",
     "stop",
+    "control plane",
+    "import",
+    "registry",
+    "enrol",
+    "routes",
+    "steer by prefix length",
+    "steer by AS path",
+    "steer by MED",
+    "steer by distance",
+    "unapproved partner",
+    "play where steered",
+    "withdrawal",
+    "box killed",
+    "box back",
+    "control plane away",
+    "lease end lets finish",
+    "control plane back",
 ];
 
 /// The demo with its temporary directory below `scratch`, where it must leave nothing.
 fn demo(scratch: &Scratch) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oca"));
     command
-        .arg("demo")
+        .args(["demo", "--brisk"])
         .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -108,6 +125,18 @@ fn the_proof_holds_prints_one_json_line_a_step_and_leaves_nothing() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    nothing_is_left(&scratch);
+}
+
+#[test]
+fn a_real_bird_plays_the_routers() {
+    let scratch = Scratch::new("t-demo").unwrap();
+    let arguments = ["--check", "--json", "--router", "bird"];
+    let output = demo(&scratch).args(arguments).output().unwrap();
+    for step in &steps(&output) {
+        assert_eq!(step["ok"], true, "{step}");
+    }
+    assert!(output.status.success());
     nothing_is_left(&scratch);
 }
 

@@ -1,10 +1,10 @@
 //! What BGP learned: neighbours and routes, a page at a time. Nothing here waits.
 
-use super::answer;
-use super::answer::Failure;
 use super::routes::Shared;
 use crate::bgp::Snapshot;
 use crate::help;
+use crate::local;
+use crate::local::Failure;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
 use crate::route::Route;
@@ -34,7 +34,7 @@ struct RoutesQuery {
 }
 
 pub(super) async fn bgp(State(shared): State<Shared>) -> Response {
-    answer::ok(json!({"bgp": (shared.views.bgp)().neighbours}))
+    local::ok(json!({"bgp": (shared.views.bgp)().neighbours}))
 }
 
 /// The counts that status carries.
@@ -72,12 +72,12 @@ pub(super) async fn routes(State(shared): State<Shared>, uri: Uri) -> Result<Res
         let missing = match (query.address, query.prefix) {
             (Some(address), _) => format!("no route covers {address}"),
             (None, Some(prefix)) => format!("no route for {prefix}, nor for a part of it"),
-            (None, None) => return Ok(answer::ok(json!({"routes": [], "next": null}))),
+            (None, None) => return Ok(local::ok(json!({"routes": [], "next": null}))),
         };
         return Err(Failure::new(StatusCode::NOT_FOUND, missing));
     }
     let rows: Vec<Value> = rows.into_iter().map(row).collect();
-    Ok(answer::ok(json!({"routes": rows, "next": next})))
+    Ok(local::ok(json!({"routes": rows, "next": next})))
 }
 
 fn bad(message: impl Into<String>) -> Failure {

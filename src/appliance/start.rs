@@ -11,9 +11,9 @@ use crate::admin;
 use crate::bgp;
 use crate::clock;
 use crate::command;
-use crate::config::Config;
 use crate::config::Loaded;
 use crate::health;
+use crate::ids::BoxId;
 use crate::link;
 use crate::link::dial::Dial;
 use crate::link::message::Position;
@@ -64,19 +64,22 @@ pub(super) fn start(
     )?;
     serve.register(&registry);
     let bgp = start_bgp(config.bgp.as_ref(), seams.bgp, &registry, &mut gatekeeper)?;
+    let rooms = Rooms {
+        store: &store,
+        serve: &serve,
+        bgp: bgp.as_ref(),
+        control: None,
+    };
     let control = config.control.as_ref().map(|link| {
-        let control = start_control(
-            link,
-            &config,
-            &store,
-            &serve,
-            bgp.as_ref(),
-            &gatekeeper,
-            seams.dial,
-        );
+        let id = config.appliance.id.clone();
+        let control = start_control(link, id, &rooms, &gatekeeper, seams.dial);
         gatekeeper.listen_to_control(control.subscribe());
         control
     });
+    let rooms = Rooms {
+        control: control.as_ref(),
+        ..rooms
+    };
     let effective = Arc::new(Mutex::new(Effective {
         config: loaded.config,
         settings: loaded.settings,
@@ -86,7 +89,7 @@ pub(super) fn start(
     heartbeats.push(own.clone());
     let prefill = PrefillJob::default();
     let admin = if seams.admin_sockets {
-        let views = views(&gatekeeper, &store, &serve, &effective, &prefill);
+        let views = views(&gatekeeper, &rooms, &effective, &prefill);
         let deps = admin::Deps {
             commands: sender.clone(),
             views,
@@ -135,26 +138,34 @@ fn start_bgp(
     Ok(Some(bgp))
 }
 
+/// What several builders need of those that are there.
+#[derive(Clone, Copy)]
+struct Rooms<'a> {
+    store: &'a store::Handle,
+    serve: &'a serve::Handle,
+    bgp: Option<&'a bgp::Handle>,
+    control: Option<&'a health::Handle>,
+}
+
 fn start_control(
     link: &link::Config,
-    config: &Config,
-    store: &store::Handle,
-    serve: &serve::Handle,
-    bgp: Option<&bgp::Handle>,
+    id: BoxId,
+    rooms: &Rooms<'_>,
     gatekeeper: &Gatekeeper,
     dial: Arc<dyn Dial>,
 ) -> health::Handle {
-    let (held, adopting, serving) = (store.clone(), store.clone(), serve.clone());
+    let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
+    let serving = rooms.serve.clone();
     let deps = health::Deps {
-        id: config.appliance.id.clone(),
+        id,
         gate: gatekeeper.subscribe(),
-        store: store.subscribe(),
+        store: rooms.store.subscribe(),
         held: Arc::new(move || held.held()),
         adopt: Arc::new(move |signed: health::SignedManifest| {
             let Position { epoch, generation } = signed.position;
             adopting.adopt(epoch, generation, signed.rows)
         }),
-        bgp: bgp.map(bgp::Handle::subscribe),
+        bgp: rooms.bgp.map(bgp::Handle::subscribe),
         serve: Arc::new(move || serving.view()),
         interfaces: Arc::new(interfaces),
         dial,
@@ -205,15 +216,17 @@ fn watch(notifier: &notify::Notifier, heartbeats: Vec<Heartbeat>) -> JoinHandle<
 
 fn views(
     gatekeeper: &Gatekeeper,
-    store: &store::Handle,
-    serve: &serve::Handle,
+    rooms: &Rooms<'_>,
     effective: &Arc<Mutex<Effective>>,
     prefill: &PrefillJob,
 ) -> admin::Views {
     let identity = self::effective(effective).config.appliance.clone();
     let (drain, prefill) = (gatekeeper.shown_drain(), prefill.clone());
-    let (of_store, rows) = (store.clone(), store.clone());
+    let (of_store, rows) = (rooms.store.clone(), rooms.store.clone());
+    let serve = rooms.serve;
     let (of_serve, of_tls, viewers) = (serve.clone(), serve.clone(), serve.clone());
+    let bgp = rooms.bgp.cloned();
+    let control = rooms.control.map(health::Handle::subscribe);
     let effective = Arc::clone(effective);
     admin::Views {
         identity,
@@ -226,12 +239,15 @@ fn views(
         }),
         store: Arc::new(move || of_store.view()),
         catalogue: Arc::new(move |prefix, after, most| rows.catalogue(prefix, after, most)),
-        bgp: Arc::new(Arc::default),
+        bgp: Arc::new(move || bgp.as_ref().map(bgp::Handle::snapshot).unwrap_or_default()),
         serve: Arc::new(move || json!(of_serve.view())),
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),
         config: Arc::new(move || shown_config(&effective)),
-        control: Arc::new(|| Value::Null),
+        control: Arc::new(move || match &control {
+            Some(view) => view.borrow().value(clock::boot()),
+            None => Value::Null,
+        }),
         prefill: Arc::new(move || prefill.view()),
     }
 }

@@ -259,6 +259,7 @@ impl Act {
                 .collect();
             expected.sort();
             let unit = &self.system.boxes[index];
+            self.until_reported(&unit.id, expected.len()).await?;
             let told = unit.appliance.ask("/v1/routes").await?;
             let rows = told["routes"].as_array().context("no list of routes")?;
             let text = |row: &Value| row["prefix"].as_str().map(ToOwned::to_owned);
@@ -268,6 +269,24 @@ impl Act {
             parts.push(format!("{} {}", unit.place.cluster, found.len()));
         }
         Ok((true, parts.join(", ")))
+    }
+
+    /// Until the control plane has that many routes of the box.
+    async fn until_reported(&self, id: &str, routes: usize) -> anyhow::Result<()> {
+        let until = clock::now() + OPEN_WITHIN;
+        loop {
+            let told = self.system.plane.control(&["boxes"]).await?;
+            let rows = told["boxes"].as_array().context("no list of boxes")?;
+            let row = rows.iter().find(|row| row["id"] == id);
+            if row.is_some_and(|row| row["routes"] == routes) {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                clock::now() < until,
+                "{id} did not report {routes} routes: {told}"
+            );
+            clock::sleep(LOOK_EVERY).await;
+        }
     }
 
     pub(super) async fn steer(
