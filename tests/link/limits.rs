@@ -14,7 +14,6 @@ use oca::link::message::Position;
 use oca::link::message::Report;
 use oca::object::Digest;
 use std::time::Duration;
-use std::time::Instant;
 
 /// The control plane's defaults.
 const LIMITS: Limits = Limits {
@@ -35,7 +34,7 @@ fn bomb(head: &[u8], byte: u8) -> Vec<u8> {
     frame.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 10 << 3]);
     let blocks = (10_u64 << 30) / (128 * 1024);
     for block in 1..=blocks {
-        let header = 128 * 1024 << 3 | 1 << 1 | u32::from(block == blocks);
+        let header = (128 * 1024) << 3 | 1 << 1 | u32::from(block == blocks);
         frame.extend_from_slice(&header.to_le_bytes()[..3]);
         frame.push(byte);
     }
@@ -53,7 +52,7 @@ fn peak_kb() -> u64 {
 }
 
 fn cheap<T>(work: impl FnOnce() -> T) -> T {
-    let (peak, begun) = (peak_kb(), Instant::now());
+    let (peak, begun) = (peak_kb(), oca::clock::now());
     let result = work();
     let grown = peak_kb() - peak;
     assert!(grown < GROWTH_KB_MAX, "{grown} kB");
