@@ -227,10 +227,11 @@ async fn follow(
 ) -> &'static str {
     let (mut registry, mut library) = (books.watch_registry(), books.watch_library());
     loop {
+        let seen = view.borrow_and_update().clone();
         let inputs = steer::Inputs {
             registry: registry.borrow_and_update().clone(),
             library: library.borrow_and_update().clone(),
-            view: view.borrow_and_update().clone(),
+            view: Arc::clone(&seen),
             ..steer::Inputs::default()
         };
         let steering = Arc::clone(&steering);
@@ -241,8 +242,13 @@ async fn follow(
         tokio::select! {
             Ok(()) = registry.changed() => {}
             Ok(()) = library.changed() => {}
-            Ok(()) = view.changed() => {}
+            Ok(_) = view.wait_for(|now| is_news(now, &seen)) => {}
             else => return "the fleet",
         }
     }
+}
+
+/// Fresh times and loads alone are for people.
+fn is_news(now: &fleet::View, seen: &fleet::View) -> bool {
+    now.generation != seen.generation || now.frozen != seen.frozen
 }

@@ -2,9 +2,9 @@
 //!
 //! `appliance` collects [`Facts`], asks [`decide`] and publishes the answer in its `watch`; nothing
 //! else may open or close a box. [`drain`] is the operator's wish, [`drain_file`] keeps it over a
-//! restart. The control plane's part: [`start`] (`handle`) runs `task`, which makes the `calls` that
-//! `schedule` decides on, holds the `lease`, composes each `report`, hears `news` of the other rooms
-//! and shows it all in a `view`.
+//! restart. The control plane's part: [`start`] (`handle`) runs `task`, which makes the `calls`
+//! that `schedule` decides on, holds the `lease`, composes each `report`, hears `news` of the other
+//! rooms, keeps its `complaints` and shows it all in a `view`.
 
 mod calls;
 mod complaints;

@@ -1,8 +1,8 @@
 //! What the box says to its control plane, and when.
 //!
-//! Sans-IO: `task` tells what happened, makes the calls that [`Schedule::step`] answers, and sleeps
-//! until [`Schedule::deadline`]. Each kind of call is a lane of its own: one at a time, with its own
-//! back-off, so that a refused report never holds up a heartbeat.
+//! Sans-IO: `task` tells what happened, makes the calls that [`Schedule::step`] answers, and
+//! sleeps until [`Schedule::deadline`]. Each kind of call is a lane of its own: one at a time, with
+//! its own back-off, so that a refused report never holds up a heartbeat.
 //!
 //! ```text
 //! missing ── enrol ──→ fine ── report, heartbeat, manifest ──→ renewal due: the same, and renew
@@ -328,8 +328,8 @@ impl Schedule {
         lane.due = Some(now + delay);
     }
 
-    /// A report at `at`, or as soon after it as spacing and `Retry-After` allow; sooner if it is due
-    /// anyway.
+    /// A report at `at`, or as soon after it as spacing and `Retry-After` allow; sooner if it is
+    /// due anyway.
     fn report_by(&mut self, at: Instant) {
         let spaced = self.report.begun.map(|begun| begun + REPORT_SPACING);
         let soonest = spaced.max(self.report.not_before);

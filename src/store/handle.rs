@@ -216,9 +216,9 @@ impl Handle {
             .collect()
     }
 
-    /// Adds keys to the manifest and makes it durable. Without a control plane the generation grows
-    /// if a key is new; one that a control plane signed stays, for only it may raise it. Returns the
-    /// generation in force. Blocks: for threads outside runtimes.
+    /// Adds keys to the manifest and makes it durable. Without a control plane the generation
+    /// grows if a key is new; one that a control plane signed stays, for only it may raise it.
+    /// Returns the generation in force. Blocks: for threads outside runtimes.
     pub fn bind(&self, rows: &BTreeMap<Key, Binding>) -> Result<u64, BindError> {
         let shared = self.shared();
         let lock = &shared.manifest_writer;

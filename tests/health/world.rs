@@ -75,18 +75,19 @@ pub(crate) fn start_as(
             digests: digests(),
         }),
         adopt: Arc::new(move |manifest: SignedManifest| {
-            let position = manifest.position;
+            let (position, keys) = (manifest.position, manifest.rows.len() as u64);
+            // Before the view: whoever sees it may look here.
+            kept.lock().unwrap().push(manifest);
             shown.send_modify(|view| {
                 let mut next = store::View::clone(view);
                 next.manifest = Some(store::ManifestView {
                     epoch: position.epoch,
                     generation: position.generation,
-                    keys: manifest.rows.len() as u64,
+                    keys,
                     missing: 0,
                 });
                 *view = Arc::new(next);
             });
-            kept.lock().unwrap().push(manifest);
             Ok(store::Adopted {
                 epoch: position.epoch,
                 generation: position.generation,
