@@ -34,8 +34,11 @@ const SPACING: Duration = Duration::from_millis(250);
 /// A first announcement rarely comes alone.
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// Share of time that merging a great table may take: one fifth.
+/// Share of time that merging announcements into a great table may take: one fifth.
 const COST_FACTOR: u32 = 4;
+
+/// However great the table, announcements wait no longer.
+const SPACING_MAX: Duration = Duration::from_secs(2);
 
 /// Above this many routes a merge takes milliseconds and leaves the runtime's thread.
 const LARGE: usize = 20_000;
@@ -86,8 +89,9 @@ pub(super) struct Publisher {
     generation: u64,
     lines: Lines,
     due: Option<Instant>,
-    /// No snapshot before then.
+    /// No snapshot before then: for announcements, and for what is urgent.
     rest_until: Instant,
+    urgent_from: Instant,
 }
 
 type Pending = Option<(Arc<Attributes>, Option<Filtered>)>;
@@ -225,6 +229,7 @@ impl Publisher {
             lines: Lines::default(),
             due: None,
             rest_until: now,
+            urgent_from: now,
         }
     }
 
@@ -251,14 +256,19 @@ impl Publisher {
                 true
             }
         };
-        let earliest = if is_urgent { now } else { now + GATHERING };
-        let due = earliest.max(self.rest_until);
+        let due = if is_urgent {
+            now.max(self.urgent_from)
+        } else {
+            self.rest_until.max(now + GATHERING)
+        };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
     fn rest(&mut self, begun: Instant, now: Instant) {
         let cost = now.saturating_duration_since(begun);
-        self.rest_until = now + SPACING.max(cost.saturating_mul(COST_FACTOR));
+        let rest = cost.saturating_mul(COST_FACTOR);
+        self.rest_until = now + rest.clamp(SPACING, SPACING_MAX);
+        self.urgent_from = now + SPACING;
     }
 
     /// Everything that was applied, as one snapshot. Unchanged routes keep their generation.

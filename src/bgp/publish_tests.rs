@@ -120,11 +120,13 @@ fn a_withdrawal_and_an_end_are_published_at_once_and_streams_are_gathered() {
         Event::Gone(Index(0), SessionView::default()),
     );
     assert_eq!(publisher.due, Some(start + ms(250)));
-    // A merge that takes long earns a longer rest.
+    // A merge that takes long earns announcements a longer rest, a withdrawal none.
     publisher.publish(start + ms(250));
     publisher.rest(start + ms(250), start + ms(350));
-    publisher.apply(start + ms(360), routes(2, None));
+    publisher.apply(start + ms(360), routes(2, Some(1)));
     assert_eq!(publisher.due, Some(start + ms(750)));
+    publisher.apply(start + ms(370), routes(3, None));
+    assert_eq!(publisher.due, Some(start + ms(600)));
 }
 
 #[tokio::test(start_paused = true)]

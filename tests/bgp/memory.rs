@@ -2,6 +2,7 @@
 
 use super::corpus;
 use super::corpus::Fate;
+use futures_util::future::BoxFuture;
 use oca::bgp;
 use oca::bgp::Bogons;
 use oca::bgp::Config;
@@ -22,6 +23,7 @@ use oca::route::Asn;
 use oca::route::Attributes;
 use oca::route::Class;
 use oca::telemetry;
+use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -60,17 +62,17 @@ fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
 }
 
 fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle {
+    start_on(Arc::new(net.clone()), neighbours)
+}
+
+fn start_on(net: Arc<dyn Net>, neighbours: Vec<NeighbourConfig>) -> Handle {
     let config = Config {
         asn: Asn(64510),
         router_id: Ipv4Addr::new(192, 0, 2, 9),
         listen: vec![OURS.parse().unwrap()],
         neighbours,
     };
-    let seams = Seams {
-        net: Arc::new(net.clone()),
-        seed: 1,
-    };
-    bgp::start(&config, seams).unwrap()
+    bgp::start(&config, Seams { net, seed: 1 }).unwrap()
 }
 
 async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
@@ -222,6 +224,50 @@ async fn a_hostile_neighbour_gets_its_answer_and_disturbs_nobody() {
         );
     }
     assert_eq!(good.link.remote, OURS.parse::<SocketAddr>().unwrap());
+}
+
+/// Panics on the way to one neighbour, as a bug of ours would.
+#[derive(Debug)]
+struct Trap(MemoryNet);
+
+impl Net for Trap {
+    fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn bgp::Listener>> {
+        self.0.listen(address)
+    }
+
+    fn connect(
+        &self,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> BoxFuture<'static, io::Result<bgp::Link>> {
+        assert_ne!(remote.ip().to_string(), BAD, "as a bug would");
+        self.0.connect(local, remote)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_over_one_neighbour_is_told_and_leaves_the_others_alone() {
+    let net = MemoryNet::default();
+    let bad = NeighbourConfig {
+        passive: false,
+        ..neighbour("bad", BAD, 64501)
+    };
+    let neighbours = vec![neighbour("good", GOOD, 64500), bad];
+    let handle = start_on(Arc::new(Trap(net.clone())), neighbours);
+    let mut good = Router::up(&net, GOOD, 64500, true).await;
+    good.announce("64500", &["203.0.113.0/24"]).await;
+    for _ in 0..20 {
+        oca::clock::sleep(Duration::from_secs(9)).await;
+        good.send(&wire::keepalive()).await;
+    }
+    let snapshot = handle.snapshot();
+    assert_eq!(snapshot.neighbours[0].uptime_s, Some(180));
+    assert_eq!(
+        (snapshot.routes.len(), snapshot.neighbours[1].state),
+        (1, "idle")
+    );
+    let error = snapshot.neighbours[1].last_error.as_deref().unwrap();
+    assert!(error.contains("internal error"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
