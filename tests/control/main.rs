@@ -7,5 +7,6 @@
 
 mod authority;
 mod books;
+mod cli;
 mod registry;
 mod values;
