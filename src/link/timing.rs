@@ -30,3 +30,30 @@ pub fn retry_delay(
     let jittered = doubled.min(every).mul_f64(drawn.clamp(0.0, 1.0));
     retry_after.unwrap_or_default() + jittered
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn reports_spread_over_a_whole_interval_and_heartbeats_never_come_late() {
+        let every = 300 * SECOND;
+        assert_eq!(report_delay(every, 0.0), 150 * SECOND);
+        assert_eq!(report_delay(every, 0.5), every);
+        assert_eq!(report_delay(every, 1.0), 450 * SECOND);
+        assert_eq!(heartbeat_delay(10 * SECOND, 0.0), 10 * SECOND);
+        assert_eq!(heartbeat_delay(10 * SECOND, 1.0), 8 * SECOND);
+    }
+
+    #[test]
+    fn failures_double_the_wait_up_to_the_interval_and_not_before_it_is_allowed() {
+        let longest = |failures, after| retry_delay(300 * SECOND, failures, after, 1.0);
+        let seconds: Vec<u64> = (0..10).map(|n| longest(n, None).as_secs()).collect();
+        assert_eq!(seconds, [2, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(longest(u32::MAX, None), 300 * SECOND);
+        assert_eq!(retry_delay(300 * SECOND, 5, None, 0.0), Duration::ZERO);
+        assert_eq!(longest(2, Some(7 * SECOND)), 11 * SECOND);
+    }
+}
