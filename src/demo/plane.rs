@@ -122,13 +122,20 @@ impl Plane {
             .arg("--socket")
             .arg(self.socket());
         let name = format!("oca control {}", arguments.join(" "));
-        let output = child::finished(&mut command, &name).await?;
+        let output = command
+            .output()
+            .await
+            .with_context(|| format!("cannot run {name}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // Long work prints a line of progress at a time; the last one is the outcome.
-        let last = text.trim().lines().last().unwrap_or("null");
+        // Long work prints a line of progress at a time; the last one is the outcome. A directory
+        // with files that are refused is no success, but what was told counts.
+        let last = text.trim().lines().last().unwrap_or_default();
         serde_json::from_str(text.trim())
             .or_else(|_| serde_json::from_str(last))
-            .with_context(|| format!("{name} printed no JSON: {text}"))
+            .with_context(|| {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                format!("{name} ended with {}: {}", output.status, said.trim())
+            })
     }
 
     /// The end of its log, for an error message.
