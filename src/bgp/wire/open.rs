@@ -49,8 +49,8 @@ impl Open {
             | Capability::Other { .. } => None,
         });
         let asn = long_asn.unwrap_or(Asn(short_asn.into()));
-        // A number that fits is written in both places (RFC 6793 section 4.1).
-        let agree = short_asn == short(asn) && short_asn != 0;
+        // RFC 6793 section 4.1: a number that fits is in both places; AS_TRANS goes with any.
+        let agree = short_asn == short(asn) || short_asn == short(AS_TRANS);
         if asn.0 == 0 || !agree {
             return Err(Fault::BAD_PEER_AS.into());
         }
