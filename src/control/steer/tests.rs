@@ -77,6 +77,12 @@ fn the_longer_prefix_wins_against_the_shorter_as_path() {
     let words = "192.0.2.0/25 is longer than 192.0.2.0/24 of c001-lhr001-isp";
     assert_eq!(reason["words"], words);
     assert_eq!(answer["boxes"][2]["reason"]["decided_by"], "last");
+    // The same is said when the box it won against has no place in the answer.
+    let mut one = question("192.0.2.1");
+    one.n = Some("1".to_owned());
+    let answer = ask(&world, &one);
+    assert_eq!(names(&answer), (vec![order[0]], Some("prefix-length")));
+    assert_eq!(answer["boxes"][0]["reason"]["words"], words);
 }
 
 #[test]
