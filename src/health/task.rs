@@ -172,7 +172,7 @@ impl Task {
     fn wake(&self) -> Instant {
         let now = clock::now();
         let lease = self.lease.deadline();
-        let left = lease.map(|ends| now + ends.saturating_since(clock::boot()).min(LOOK_EVERY));
+        let left = lease.map(|ends| now + ends.saturating_since(clock::boot()));
         // One that has ended is news only once.
         let left = left.filter(|_| self.view.lease_fresh);
         [self.schedule.deadline(), left, self.open_at]
