@@ -11,10 +11,9 @@ use crate::admin;
 use crate::bgp;
 use crate::clock;
 use crate::command;
+use crate::config::Config;
 use crate::config::Loaded;
 use crate::health;
-use crate::ids::BoxId;
-use crate::link;
 use crate::link::dial::Dial;
 use crate::link::message::Position;
 use crate::prefix::Prefix;
@@ -64,22 +63,14 @@ pub(super) fn start(
     )?;
     serve.register(&registry);
     let bgp = start_bgp(config.bgp.as_ref(), seams.bgp, &registry, &mut gatekeeper)?;
-    let rooms = Rooms {
+    let mut rooms = Rooms {
         store: &store,
         serve: &serve,
         bgp: bgp.as_ref(),
         control: None,
     };
-    let control = config.control.as_ref().map(|link| {
-        let id = config.appliance.id.clone();
-        let control = start_control(link, id, &rooms, &gatekeeper, seams.dial);
-        gatekeeper.listen_to_control(control.subscribe());
-        control
-    });
-    let rooms = Rooms {
-        control: control.as_ref(),
-        ..rooms
-    };
+    let control = start_control(&config, &rooms, &mut gatekeeper, seams.dial);
+    rooms.control = control.as_ref();
     let effective = Arc::new(Mutex::new(Effective {
         config: loaded.config,
         settings: loaded.settings,
@@ -89,10 +80,9 @@ pub(super) fn start(
     heartbeats.push(own.clone());
     let prefill = PrefillJob::default();
     let admin = if seams.admin_sockets {
-        let views = views(&gatekeeper, &rooms, &effective, &prefill);
         let deps = admin::Deps {
             commands: sender.clone(),
-            views,
+            views: views(&gatekeeper, &rooms, &effective, &prefill),
             metrics: registry,
             heartbeats: heartbeats.clone(),
             reply_time: admin::REPLY_TIME,
@@ -148,16 +138,16 @@ struct Rooms<'a> {
 }
 
 fn start_control(
-    link: &link::Config,
-    id: BoxId,
+    config: &Config,
     rooms: &Rooms<'_>,
-    gatekeeper: &Gatekeeper,
+    gatekeeper: &mut Gatekeeper,
     dial: Arc<dyn Dial>,
-) -> health::Handle {
+) -> Option<health::Handle> {
+    let link = config.control.as_ref()?;
     let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
     let serving = rooms.serve.clone();
     let deps = health::Deps {
-        id,
+        id: config.appliance.id.clone(),
         gate: gatekeeper.subscribe(),
         store: rooms.store.subscribe(),
         held: Arc::new(move || held.held()),
@@ -171,7 +161,9 @@ fn start_control(
         dial,
         seed: health::entropy(),
     };
-    health::start(link, deps)
+    let control = health::start(link, deps);
+    gatekeeper.listen_to_control(control.subscribe());
+    Some(control)
 }
 
 /// A box without a list of its interfaces is still a box.

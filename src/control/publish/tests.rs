@@ -8,6 +8,7 @@ use crate::control::model::Object;
 use crate::control::model::Partner;
 use crate::control::model::Site;
 use crate::control::steer::testing::World;
+use crate::control::store::Revision;
 use crate::control::store::Answer;
 use crate::control::store::CachedDigest;
 use crate::control::store::ImportedKey;
@@ -49,7 +50,7 @@ impl ControlStore for Memory {
         answer(Ok(()))
     }
 
-    fn revision(&self) -> Answer<'_, u64> {
+    fn revision(&self) -> Answer<'_, Revision> {
         unused()
     }
     fn registry(&self) -> Answer<'_, Registry> {
