@@ -65,7 +65,15 @@ pub(super) fn start(
     serve.register(&registry);
     let bgp = start_bgp(config.bgp.as_ref(), seams.bgp, &registry, &mut gatekeeper)?;
     let control = config.control.as_ref().map(|link| {
-        let control = start_control(link, &config, &store, &serve, bgp.as_ref(), &gatekeeper, seams.dial);
+        let control = start_control(
+            link,
+            &config,
+            &store,
+            &serve,
+            bgp.as_ref(),
+            &gatekeeper,
+            seams.dial,
+        );
         gatekeeper.listen_to_control(control.subscribe());
         control
     });

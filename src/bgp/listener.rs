@@ -134,7 +134,11 @@ fn admit(link: Link, doors: &[Door], now: Instant) -> Result<(), Refusal> {
         [] => return Err(Refusal::Unknown),
         [door] => door,
         // Told apart by their ports, which only our own connections know: who waits is meant.
-        _ => match candidates.iter().filter(|door| door.passive).collect::<Vec<_>>()[..] {
+        _ => match candidates
+            .iter()
+            .filter(|door| door.passive)
+            .collect::<Vec<_>>()[..]
+        {
             [door] => door,
             _ => return Err(Refusal::Ambiguous),
         },
@@ -143,11 +147,17 @@ fn admit(link: Link, doors: &[Door], now: Instant) -> Result<(), Refusal> {
         door.counters.refused.fetch_add(1, Relaxed);
         Err(refusal)
     };
-    let may = door.rate.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+    let may = door
+        .rate
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take(now);
     if !may {
         return refused(Refusal::TooFast);
     }
-    door.arrivals.try_send(link).or_else(|_| refused(Refusal::Busy))
+    door.arrivals
+        .try_send(link)
+        .or_else(|_| refused(Refusal::Busy))
 }
 
 #[cfg(test)]
@@ -186,7 +196,10 @@ mod tests {
         let now = clock::now();
         let admitted = |remote, local| admit(link(remote, local), &doors, now);
         assert_eq!(admitted("192.0.2.99", "203.0.113.1"), Err(Refusal::Unknown));
-        assert_eq!(admitted("198.51.100.1", "203.0.113.9"), Err(Refusal::Unknown));
+        assert_eq!(
+            admitted("198.51.100.1", "203.0.113.9"),
+            Err(Refusal::Unknown)
+        );
         assert_eq!(admitted("192.0.2.1", "203.0.113.1"), Ok(()));
         assert_eq!(admitted("198.51.100.1", "203.0.113.2"), Ok(()));
         assert!(at_first.try_recv().is_ok() && at_third.try_recv().is_ok());

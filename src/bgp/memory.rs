@@ -47,7 +47,10 @@ impl Net for MemoryNet {
     fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         let (sender, queue) = mpsc::channel(BACKLOG);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_taken = state.doors.get(&address).is_some_and(|door| !door.is_closed());
+        let is_taken = state
+            .doors
+            .get(&address)
+            .is_some_and(|door| !door.is_closed());
         if is_taken {
             return Err(io::ErrorKind::AddrInUse.into());
         }

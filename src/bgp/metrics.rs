@@ -49,11 +49,9 @@ const SHOWN: [(&str, &str, Read); 6] = [
         "NOTIFICATION messages received.",
         |c| &c.notifications_received,
     ),
-    (
-        "bgp_sessions_established",
-        "Sessions that came up.",
-        |c| &c.established,
-    ),
+    ("bgp_sessions_established", "Sessions that came up.", |c| {
+        &c.established
+    }),
     (
         "bgp_connections_refused",
         "Connections of the neighbour closed as they came.",

@@ -112,9 +112,8 @@ fn socket_for(address: IpAddr) -> io::Result<TcpSocket> {
 }
 
 fn link(stream: impl ByteStream, local: SocketAddr, remote: SocketAddr) -> Link {
-    let canonical = |address: SocketAddr| {
-        SocketAddr::new(address.ip().to_canonical(), address.port())
-    };
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     Link {
         stream: Box::new(stream),
         local: canonical(local),

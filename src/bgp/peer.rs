@@ -265,7 +265,11 @@ impl<'a> Life<'a> {
         };
         if view != self.shown {
             self.shown = view.clone();
-            let _ = self.peer.events.send(Event::Session(self.peer.index, view)).await;
+            let _ = self
+                .peer
+                .events
+                .send(Event::Session(self.peer.index, view))
+                .await;
         }
     }
 
@@ -374,7 +378,11 @@ impl<'a> Life<'a> {
     async fn flush(&mut self) {
         if !self.changes.is_empty() {
             let changes = std::mem::take(&mut self.changes);
-            let _ = self.peer.events.send(Event::Routes(self.peer.index, changes)).await;
+            let _ = self
+                .peer
+                .events
+                .send(Event::Routes(self.peer.index, changes))
+                .await;
         }
     }
 }

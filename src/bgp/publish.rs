@@ -315,7 +315,10 @@ impl Publisher {
         let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
         let mut merged = Vec::with_capacity(old.len() + pending.len());
         for route in old.iter() {
-            if gone.iter().any(|index| Arc::ptr_eq(&self.neighbours[index.0].name, &route.neighbour)) {
+            if gone
+                .iter()
+                .any(|index| Arc::ptr_eq(&self.neighbours[index.0].name, &route.neighbour))
+            {
                 continue;
             }
             let mut replaced = false;
@@ -378,11 +381,14 @@ impl Publisher {
 impl Lines {
     /// [`Route::canonical`], with the part behind the prefix written once for many.
     fn of(&mut self, route: &Route) -> &[u8] {
-        let is_same = self.last.as_ref().is_some_and(|(attributes, filtered, neighbour)| {
-            Arc::ptr_eq(attributes, &route.attributes)
-                && *filtered == route.filtered
-                && Arc::ptr_eq(neighbour, &route.neighbour)
-        });
+        let is_same = self
+            .last
+            .as_ref()
+            .is_some_and(|(attributes, filtered, neighbour)| {
+                Arc::ptr_eq(attributes, &route.attributes)
+                    && *filtered == route.filtered
+                    && Arc::ptr_eq(neighbour, &route.neighbour)
+            });
         if !is_same {
             let line = route.canonical();
             let tail = line.find('|').map_or("", |at| &line[at..]);

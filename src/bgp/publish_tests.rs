@@ -130,10 +130,18 @@ async fn readers_see_a_withdrawal_within_a_second_while_announcements_stream() {
     let (sender, receiver) = mpsc::channel(8);
     let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
     let mut seen = board.snapshots.subscribe();
-    sender.send(Event::Routes(Index(0), vec![change(1, Some(1))])).await.unwrap();
-    seen.wait_for(|snapshot| snapshot.routes.len() == 1).await.unwrap();
+    sender
+        .send(Event::Routes(Index(0), vec![change(1, Some(1))]))
+        .await
+        .unwrap();
+    seen.wait_for(|snapshot| snapshot.routes.len() == 1)
+        .await
+        .unwrap();
     let begun = clock::now();
-    sender.send(Event::Routes(Index(0), vec![change(1, None)])).await.unwrap();
+    sender
+        .send(Event::Routes(Index(0), vec![change(1, None)]))
+        .await
+        .unwrap();
     let streaming = async {
         for third in 2..200 {
             clock::sleep(Duration::from_millis(5)).await;

@@ -180,9 +180,7 @@ enum Packed {
 
 fn packed(prefix: &Prefix) -> Packed {
     match prefix.address() {
-        IpAddr::V4(v4) => {
-            Packed::Ipv4(u64::from(u32::from(v4)) << 8 | u64::from(prefix.length()))
-        }
+        IpAddr::V4(v4) => Packed::Ipv4(u64::from(u32::from(v4)) << 8 | u64::from(prefix.length())),
         IpAddr::V6(v6) => {
             let mut key = [0; 17];
             key[..16].copy_from_slice(&v6.octets());

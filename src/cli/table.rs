@@ -75,9 +75,8 @@ pub(super) fn properties(medium: Medium, value: &Value) -> String {
     flatten(String::new(), value, &mut rows);
     // Whether it serves, and what its control plane says to that, is what people ask; the rest
     // stays in its order.
-    let first = |path: &str| {
-        matches!(path, "state" | "control.summary") || path.starts_with("gate.")
-    };
+    let first =
+        |path: &str| matches!(path, "state" | "control.summary") || path.starts_with("gate.");
     rows.sort_by_key(|(path, _)| !first(path));
     let width = rows
         .iter()

@@ -146,10 +146,7 @@ fn start_link(
         fleet: fleet.inbox(),
         registry: books.watch_registry(),
         library: books.watch_library(),
-        enrolment: Arc::new(Issuer(Enrolment::new(
-            books.clone(),
-            Arc::clone(authority),
-        ))),
+        enrolment: Arc::new(Issuer(Enrolment::new(books.clone(), Arc::clone(authority)))),
         manifests: publisher,
         bodies: body::Limits {
             compressed: config.link.body,

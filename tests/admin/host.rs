@@ -134,9 +134,9 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
                 {"key": "gate.require", "value": "[]", "origin": null, "reload": true},
             ]})
         }),
-        control: Arc::new(|| {
-            json!({"state": "outage", "summary": "the control plane is silent", "enabled": true})
-        }),
+        control: Arc::new(
+            || json!({"state": "outage", "summary": "the control plane is silent", "enabled": true}),
+        ),
         prefill: Arc::new(|| panic!("a view that panics")),
     }
 }

@@ -29,7 +29,10 @@ pub(crate) const TABLE: &[(&str, Fate)] = &[
     ("as-path-longest", Announced(1)),
     ("as-path-zero-segment", Survived),
     ("as4-path-before-as-path", Announced(1)),
-    ("attribute-length-beyond-message", Refused(Fault::ATTRIBUTE_LIST)),
+    (
+        "attribute-length-beyond-message",
+        Refused(Fault::ATTRIBUTE_LIST),
+    ),
     ("attributes-empty-with-nlri", Survived),
     ("default-routes", Announced(900)),
     ("end-of-rib-malformed", Refused(Fault::OPTIONAL_ATTRIBUTE)),
@@ -38,7 +41,10 @@ pub(crate) const TABLE: &[(&str, Fate)] = &[
     ("many-faults", Survived),
     ("mp-reach-cut", Refused(Fault::OPTIONAL_ATTRIBUTE)),
     ("mp-reach-flowspec", Survived),
-    ("mp-reach-next-hop-overrun", Refused(Fault::OPTIONAL_ATTRIBUTE)),
+    (
+        "mp-reach-next-hop-overrun",
+        Refused(Fault::OPTIONAL_ATTRIBUTE),
+    ),
     ("mp-reach-twice", Refused(Fault::ATTRIBUTE_LIST)),
     ("mp-unreach-and-nlri", Announced(1)),
     ("mp-unreach-without-mandatory", Survived),
@@ -49,13 +55,25 @@ pub(crate) const TABLE: &[(&str, Fate)] = &[
     ("only-to-customer-overrun", Survived),
     ("open-capability-length", Refused(Fault::OPEN_MALFORMED)),
     ("open-extended-cut", Refused(Fault::OPEN_MALFORMED)),
-    ("open-extended-endless", Refused(Fault::UNEXPECTED_IN_ESTABLISHED)),
-    ("open-fqdn-length", Refused(Fault::UNEXPECTED_IN_ESTABLISHED)),
-    ("open-llgr-length", Refused(Fault::UNEXPECTED_IN_ESTABLISHED)),
+    (
+        "open-extended-endless",
+        Refused(Fault::UNEXPECTED_IN_ESTABLISHED),
+    ),
+    (
+        "open-fqdn-length",
+        Refused(Fault::UNEXPECTED_IN_ESTABLISHED),
+    ),
+    (
+        "open-llgr-length",
+        Refused(Fault::UNEXPECTED_IN_ESTABLISHED),
+    ),
     ("prefix-sid-corrupt", Announced(1)),
     ("refresh-short", Refused(Fault::BAD_LENGTH)),
     ("unknown-well-known", Refused(Fault::UNKNOWN_WELL_KNOWN)),
-    ("withdrawn-length-beyond-message", Refused(Fault::ATTRIBUTE_LIST)),
+    (
+        "withdrawn-length-beyond-message",
+        Refused(Fault::ATTRIBUTE_LIST),
+    ),
 ];
 
 pub(crate) fn file(name: &str) -> Vec<u8> {
@@ -66,10 +84,15 @@ pub(crate) fn file(name: &str) -> Vec<u8> {
 #[test]
 fn every_file_of_the_corpus_is_in_the_table() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/bgp");
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let entries = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
     names.sort();
-    let expected: Vec<_> = TABLE.iter().map(|(name, _)| format!("{name}.raw")).collect();
+    let expected: Vec<_> = TABLE
+        .iter()
+        .map(|(name, _)| format!("{name}.raw"))
+        .collect();
     assert_eq!(names, expected);
 }
 
@@ -84,14 +107,22 @@ fn the_decoder_gives_each_message_its_fate() {
     for (name, fate) in TABLE {
         let found = match wire::decode(&file(name), Some(&session)) {
             Ok(Message::Update(update)) => {
-                match update.announced.iter().map(|reach| reach.prefixes.len()).sum() {
+                match update
+                    .announced
+                    .iter()
+                    .map(|reach| reach.prefixes.len())
+                    .sum()
+                {
                     0 => Survived,
                     count => Announced(count),
                 }
             }
             Ok(Message::Notification(notification)) => {
                 let words = notification.words();
-                assert!(words.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{words}");
+                assert!(
+                    words.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+                    "{words}"
+                );
                 Ended
             }
             Ok(Message::Open(_)) => Refused(Fault::UNEXPECTED_IN_ESTABLISHED),
@@ -111,7 +142,11 @@ fn no_cut_and_no_flip_of_the_corpus_panics() {
         ipv6: true,
         external,
     };
-    let sessions = [session(true, true), session(false, true), session(true, false)];
+    let sessions = [
+        session(true, true),
+        session(false, true),
+        session(true, false),
+    ];
     let read = |bytes: &[u8]| {
         for session in &sessions {
             let _ = wire::decode(bytes, Some(session));

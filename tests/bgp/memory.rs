@@ -7,8 +7,8 @@ use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::Handle;
 use oca::bgp::MemoryNet;
-use oca::bgp::Net;
 use oca::bgp::NeighbourConfig;
+use oca::bgp::Net;
 use oca::bgp::Seams;
 use oca::bgp::Snapshot;
 use oca::bgp::wire;
@@ -149,7 +149,12 @@ impl Router {
                 let bytes: Vec<u8> = self.unread.drain(..length).collect();
                 return Some(wire::decode(&bytes, None).unwrap());
             }
-            let read = self.link.stream.read_buf(&mut self.unread).await.unwrap_or(0);
+            let read = self
+                .link
+                .stream
+                .read_buf(&mut self.unread)
+                .await
+                .unwrap_or(0);
             if read == 0 {
                 return None;
             }
@@ -174,7 +179,8 @@ async fn a_hostile_neighbour_gets_its_answer_and_disturbs_nobody() {
     let neighbours = vec![neighbour("good", GOOD, 64500), neighbour("bad", BAD, 64501)];
     let handle = start(&net, neighbours);
     let mut good = Router::up(&net, GOOD, 64500, true).await;
-    good.announce("64500 64502", &["203.0.113.0/24", "198.51.100.0/25"]).await;
+    good.announce("64500 64502", &["203.0.113.0/24", "198.51.100.0/25"])
+        .await;
     let before = until(&handle, |snapshot| snapshot.routes.len() == 2).await;
     let up = |snapshot: &Snapshot| snapshot.neighbours[1].state == "established";
     for (name, fate) in corpus::TABLE {
@@ -201,11 +207,17 @@ async fn a_hostile_neighbour_gets_its_answer_and_disturbs_nobody() {
             }
         }
         drop(bad);
-        let after = until(&handle, |snapshot| !up(snapshot) && snapshot.routes.len() == 2).await;
+        let after = until(&handle, |snapshot| {
+            !up(snapshot) && snapshot.routes.len() == 2
+        })
+        .await;
         assert_eq!(after.hash, before.hash, "{name}");
         assert_eq!(after.neighbours[0].state, "established", "{name}");
         let error = after.neighbours[1].last_error.clone().unwrap();
-        assert!(error.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{error}");
+        assert!(
+            error.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+            "{error}"
+        );
     }
     assert_eq!(good.link.remote, OURS.parse::<SocketAddr>().unwrap());
 }
@@ -223,7 +235,10 @@ async fn a_stranger_is_closed_before_anything_is_read_and_a_known_one_with_the_w
     assert_eq!(words.fault, Fault::BAD_PEER_AS);
     let told = |snapshot: &Snapshot| snapshot.neighbours[0].last_error.is_some();
     let snapshot = until(&handle, told).await;
-    assert_eq!(snapshot.neighbours[0].last_error.as_deref(), Some("sent 2/2 bad peer AS"));
+    assert_eq!(
+        snapshot.neighbours[0].last_error.as_deref(),
+        Some("sent 2/2 bad peer AS")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +252,10 @@ async fn silence_ends_the_session_with_the_hold_time_and_its_routes_with_it() {
     let words = router.last_words().await.unwrap();
     assert_eq!(words.fault, Fault::HOLD_TIME_ENDED);
     let waited = oca::clock::now() - begun;
-    assert!(waited >= Duration::from_secs(29) && waited <= Duration::from_secs(30), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(29) && waited <= Duration::from_secs(30),
+        "{waited:?}"
+    );
     let last = until(&handle, |snapshot| snapshot.routes.is_empty()).await;
     assert_eq!(last.generation, first.generation + 1);
 }
@@ -275,7 +293,12 @@ async fn a_router_of_two_octets_is_understood_and_filtered_routes_stay_visible()
     };
     let handle = start(&net, vec![strict]);
     let mut router = Router::up(&net, GOOD, 64500, false).await;
-    router.announce("64500 3333 131073", &["9.1.0.0/16", "0.0.0.0/0", "203.0.113.0/24"]).await;
+    router
+        .announce(
+            "64500 3333 131073",
+            &["9.1.0.0/16", "0.0.0.0/0", "203.0.113.0/24"],
+        )
+        .await;
     router.announce("64500 64510 3333", &["9.2.0.0/16"]).await;
     let snapshot = until(&handle, |snapshot| snapshot.routes.len() == 4).await;
     let shown: Vec<_> = snapshot
@@ -307,7 +330,9 @@ async fn the_metrics_count_and_the_last_handle_takes_everything_with_it() {
     let registry = telemetry::Registry::new("9.9", oca::clock::now());
     handle.register(&registry);
     let mut router = Router::up(&net, GOOD, 64500, true).await;
-    router.announce("64500", &["203.0.113.0/24", "0.0.0.0/0"]).await;
+    router
+        .announce("64500", &["203.0.113.0/24", "0.0.0.0/0"])
+        .await;
     until(&handle, |snapshot| snapshot.routes.len() == 2).await;
     let page = registry.render();
     for line in [
@@ -329,7 +354,10 @@ async fn the_metrics_count_and_the_last_handle_takes_everything_with_it() {
 async fn two_speakers_that_connect_to_each_other_at_once_end_with_one_session() {
     for ids in [[1, 2], [2, 1]] {
         let net = MemoryNet::default();
-        let sides = [("192.0.2.9", 64510, GOOD, 64500), (GOOD, 64500, "192.0.2.9", 64510)];
+        let sides = [
+            ("192.0.2.9", 64510, GOOD, 64500),
+            (GOOD, 64500, "192.0.2.9", 64510),
+        ];
         let handles: Vec<Handle> = sides
             .iter()
             .zip(ids)

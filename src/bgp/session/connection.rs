@@ -74,6 +74,7 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.keepalive_at.map_or(self.hold_ends, |at| at.min(self.hold_ends))
+        self.keepalive_at
+            .map_or(self.hold_ends, |at| at.min(self.hold_ends))
     }
 }

@@ -63,7 +63,9 @@ pub(super) struct Session {
 enum Run {
     Stopped,
     /// Neither connects nor accepts until then.
-    Barred { until: Instant },
+    Barred {
+        until: Instant,
+    },
     Running,
 }
 
@@ -71,8 +73,12 @@ enum Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dial {
     /// `None`: not at all, until every connection is lost.
-    Waiting { retry_at: Option<Instant> },
-    Dialing { give_up_at: Instant },
+    Waiting {
+        retry_at: Option<Instant>,
+    },
+    Dialing {
+        give_up_at: Instant,
+    },
 }
 
 #[derive(Debug)]

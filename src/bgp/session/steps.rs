@@ -168,14 +168,12 @@ impl Session {
                 out.push(Action::Received(notification));
                 self.lost(now, side, out);
             }
-            (
-                OpenSent,
-                Message::Keepalive | Message::Update(_) | Message::RouteRefresh { .. },
-            ) => self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_SENT.into(), out),
-            (
-                OpenConfirm,
-                Message::Open(_) | Message::Update(_) | Message::RouteRefresh { .. },
-            ) => self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_CONFIRM.into(), out),
+            (OpenSent, Message::Keepalive | Message::Update(_) | Message::RouteRefresh { .. }) => {
+                self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_SENT.into(), out)
+            }
+            (OpenConfirm, Message::Open(_) | Message::Update(_) | Message::RouteRefresh { .. }) => {
+                self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_CONFIRM.into(), out)
+            }
             (Established, Message::Open(_)) => {
                 self.refuse(now, side, Fault::UNEXPECTED_IN_ESTABLISHED.into(), out);
             }

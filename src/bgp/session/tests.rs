@@ -111,7 +111,10 @@ fn a_session_comes_up_by_the_book_and_negotiates_the_smaller_hold_time() {
     assert_eq!(world.session.state(), "open-sent");
     assert_eq!(world.session.negotiated(id(1)), None);
     // Four minutes for the OPEN, not the hold time.
-    assert_eq!(world.session.deadline(), Some(world.now + timers::OPEN_HOLD));
+    assert_eq!(
+        world.session.deadline(),
+        Some(world.now + timers::OPEN_HOLD)
+    );
 
     let out = world.say(id(1), Message::Open(open([192, 0, 2, 1])));
     assert_eq!(out, [Action::Send(id(1), wire::keepalive())]);
@@ -137,7 +140,13 @@ fn a_session_comes_up_by_the_book_and_negotiates_the_smaller_hold_time() {
     assert_eq!(ended, expected);
     let silence = world.now - world.session.established_since().unwrap_or(world.now);
     assert_eq!(silence, Duration::ZERO);
-    assert!(world.session.last_error().unwrap().contains("hold timer expired"));
+    assert!(
+        world
+            .session
+            .last_error()
+            .unwrap()
+            .contains("hold timer expired")
+    );
     // And tries again soon.
     let (waited, out) = world.tick();
     assert!(waited <= Duration::from_secs(1));
@@ -153,7 +162,10 @@ fn keepalives_and_updates_hold_a_session_and_nothing_else_does() {
         assert_eq!(world.step(Input::Tick).len(), 1);
     }
     world.now += Duration::from_secs(29);
-    assert_eq!(world.say(id(1), Message::RouteRefresh { afi: 1, safi: 1 }), []);
+    assert_eq!(
+        world.say(id(1), Message::RouteRefresh { afi: 1, safi: 1 }),
+        []
+    );
     world.now += Duration::from_secs(1);
     let out = world.step(Input::Tick);
     assert_eq!(out.last(), Some(&Action::Down));
@@ -173,19 +185,34 @@ fn an_open_that_cannot_be_accepted_is_told_why() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(refused(|open| open.asn = Asn(64501)).fault, Fault::BAD_PEER_AS);
-    assert_eq!(refused(|open| open.asn = AS_TRANS).fault, Fault::BAD_PEER_AS);
-    assert_eq!(refused(|open| open.hold_time = 0).fault, Fault::BAD_HOLD_TIME);
+    assert_eq!(
+        refused(|open| open.asn = Asn(64501)).fault,
+        Fault::BAD_PEER_AS
+    );
+    assert_eq!(
+        refused(|open| open.asn = AS_TRANS).fault,
+        Fault::BAD_PEER_AS
+    );
+    assert_eq!(
+        refused(|open| open.hold_time = 0).fault,
+        Fault::BAD_HOLD_TIME
+    );
     let other_family = refused(|open| {
         open.capabilities = vec![Capability::MultiProtocol { afi: 25, safi: 70 }];
     });
     assert_eq!(other_family.fault, Fault::UNSUPPORTED_CAPABILITY);
     assert_eq!(other_family.data, [1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1]);
     // RFC 6286: within one AS identifiers differ.
-    let inside = Settings { neighbour_asn: US, ..settings() };
+    let inside = Settings {
+        neighbour_asn: US,
+        ..settings()
+    };
     let mut world = World::new(inside);
     world.step(Input::Connected(Side::Ours, id(1)));
-    let twin = Open { asn: US, ..open([192, 0, 2, 5]) };
+    let twin = Open {
+        asn: US,
+        ..open([192, 0, 2, 5])
+    };
     let out = world.say(id(1), Message::Open(twin));
     assert_eq!(out, cease(id(1), Fault::BAD_IDENTIFIER));
 }
@@ -236,7 +263,10 @@ fn a_notification_is_never_answered_in_any_state() {
             world.say(id(1), message);
         }
         let out = world.say(id(1), goodbye());
-        assert!(!out.iter().any(|action| matches!(action, Action::Send(..))), "{out:?}");
+        assert!(
+            !out.iter().any(|action| matches!(action, Action::Send(..))),
+            "{out:?}"
+        );
         assert!(out.contains(&Action::Close(id(1))));
         assert_eq!(out.contains(&Action::Down), messages == 2);
         let error = world.session.last_error().unwrap();
@@ -260,7 +290,11 @@ fn a_collision_leaves_the_connection_of_the_greater_identifier() {
             assert_eq!(world.session.state(), "open-confirm");
             let out = world.say(second, Message::Open(open(router_id)));
             let loser = if winner == id(1) { id(2) } else { id(1) };
-            assert_eq!(out[..3], cease(loser, Fault::COLLISION), "{router_id:?} {first:?}");
+            assert_eq!(
+                out[..3],
+                cease(loser, Fault::COLLISION),
+                "{router_id:?} {first:?}"
+            );
             let up = world.say(winner, Message::Keepalive);
             assert_eq!(up, [Action::Up(winner)]);
         }
@@ -322,8 +356,14 @@ fn connecting_is_retried_with_jitter_and_an_attempt_without_answer_is_renewed() 
     // Success forgets it.
     world.step(Input::Connected(Side::Ours, id(1)));
     assert_eq!(world.session.last_error(), None);
-    let mut waiting = World::new(Settings { passive: true, ..settings() });
-    assert_eq!((waiting.session.state(), waiting.session.deadline()), ("active", None));
+    let mut waiting = World::new(Settings {
+        passive: true,
+        ..settings()
+    });
+    assert_eq!(
+        (waiting.session.state(), waiting.session.deadline()),
+        ("active", None)
+    );
     assert_eq!(waiting.step(Input::Tick), []);
 }
 
@@ -355,7 +395,10 @@ fn a_neighbour_that_fails_again_and_again_is_tried_ever_less_often() {
 #[test]
 fn too_many_prefixes_bar_a_neighbour_for_long() {
     for (input, fault) in [
-        (Input::TooManyPrefixes(Family::Ipv6, 500), Fault::TOO_MANY_PREFIXES),
+        (
+            Input::TooManyPrefixes(Family::Ipv6, 500),
+            Fault::TOO_MANY_PREFIXES,
+        ),
         (Input::OutOfResources, Fault::OUT_OF_RESOURCES),
     ] {
         let mut world = World::established();
@@ -387,7 +430,10 @@ fn stopping_says_why_on_every_connection_and_is_final() {
         assert!(out.contains(&Action::Send(connection, bytes)));
         assert!(out.contains(&Action::Close(connection)));
     }
-    assert_eq!((world.session.state(), world.session.deadline()), ("idle", None));
+    assert_eq!(
+        (world.session.state(), world.session.deadline()),
+        ("idle", None)
+    );
     let late = world.step(Input::Connected(Side::Theirs, id(3)));
     assert_eq!(late, cease(id(3), Fault::REJECTED));
     assert_eq!(world.step(Input::Tick), []);

@@ -38,7 +38,10 @@ mod tests {
         for (failures, longest_s) in [(0, 1), (1, 1), (2, 2), (5, 16), (8, 120), (u32::MAX, 120)] {
             let longest = Duration::from_secs(longest_s);
             let found = wait(failures, &mut random);
-            assert!(found <= longest && found >= longest.mul_f64(0.75), "{found:?}");
+            assert!(
+                found <= longest && found >= longest.mul_f64(0.75),
+                "{found:?}"
+            );
         }
         let (one, other) = (wait(9, &mut random), wait(9, &mut random));
         assert_ne!(one, other);

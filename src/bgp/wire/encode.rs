@@ -127,7 +127,10 @@ fn shared_attributes(attributes: &Attributes, four_octets: bool) -> Vec<u8> {
         attribute(0x80, 4, &med.to_be_bytes(), &mut list);
     }
     if !attributes.communities.is_empty() {
-        let octets = attributes.communities.iter().flat_map(|c| c.0.to_be_bytes());
+        let octets = attributes
+            .communities
+            .iter()
+            .flat_map(|c| c.0.to_be_bytes());
         let value: Vec<u8> = octets.collect();
         attribute(0xc0, 8, &value, &mut list);
     }

@@ -165,6 +165,9 @@ mod tests {
         // The length says more than there is.
         let liar = Notification::new(Fault::SHUTDOWN, b"\xffab".as_slice());
         assert_eq!(liar.words(), "6/2 administrative shutdown");
-        assert_eq!(Notification::new(Fault(99, 1), []).words(), "99/1 unknown error");
+        assert_eq!(
+            Notification::new(Fault(99, 1), []).words(),
+            "99/1 unknown error"
+        );
     }
 }

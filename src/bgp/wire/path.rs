@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn as4_path_is_merged_behind_the_front_that_only_as_path_has() {
         let merged = |long, four| merge(path(long), path(four)).to_string();
-        assert_eq!(merged("64500 23456 23456", "65551 65550"), "64500 65551 65550");
+        assert_eq!(
+            merged("64500 23456 23456", "65551 65550"),
+            "64500 65551 65550"
+        );
         assert_eq!(merged("64500 64501", "65551"), "64500 65551");
         assert_eq!(merged("23456", "65551"), "65551");
         assert_eq!(merged("64500 {1 2} 23456", "65551"), "64500 {1 2} 65551");

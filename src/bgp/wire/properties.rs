@@ -16,8 +16,15 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
 fn sessions() -> [Option<Negotiated>; 4] {
-    let two = Negotiated { four_octets: false, ..SESSION };
-    let inside = Negotiated { external: false, ipv6: false, ..SESSION };
+    let two = Negotiated {
+        four_octets: false,
+        ..SESSION
+    };
+    let inside = Negotiated {
+        external: false,
+        ipv6: false,
+        ..SESSION
+    };
     [None, Some(SESSION), Some(two), Some(inside)]
 }
 
@@ -25,7 +32,11 @@ fn sessions() -> [Option<Negotiated>; 4] {
 fn read_every_way(bytes: &[u8]) {
     for session in sessions() {
         if let Ok(Message::Update(update)) = decode(bytes, session.as_ref()) {
-            let reached: usize = update.announced.iter().map(|reach| reach.prefixes.len()).sum();
+            let reached: usize = update
+                .announced
+                .iter()
+                .map(|reach| reach.prefixes.len())
+                .sum();
             assert!(update.withdrawn.len() + reached <= MESSAGE_BYTES_MAX);
             let is_withdrawn = update.faults.iter().any(|fault| fault.withdraws);
             assert!(!is_withdrawn || update.announced.is_empty());
@@ -75,8 +86,7 @@ fn announcement() -> impl Strategy<Value = (Attributes, Vec<Prefix>)> {
 
 fn capability() -> impl Strategy<Value = Capability> {
     prop_oneof![
-        (any::<u16>(), any::<u8>())
-            .prop_map(|(afi, safi)| Capability::MultiProtocol { afi, safi }),
+        (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| Capability::MultiProtocol { afi, safi }),
         Just(Capability::RouteRefresh),
         (66_u8..=255, vec(any::<u8>(), 0..40))
             .prop_map(|(code, value)| Capability::Other { code, value }),

@@ -119,7 +119,10 @@ fn what_is_wrong_with_an_open_gets_its_own_notification() {
         (with(1, &[0xfb, 0xf4]), Fault::BAD_PEER_AS),
         // RFC 7607.
         (hex("040000005ac000020100"), Fault::BAD_PEER_AS),
-        (hex("045ba0005ac0000201080206410400000000"), Fault::BAD_PEER_AS),
+        (
+            hex("045ba0005ac0000201080206410400000000"),
+            Fault::BAD_PEER_AS,
+        ),
         (hex("04fbf40001c000020100"), Fault::BAD_HOLD_TIME),
         (hex("04fbf40002c000020100"), Fault::BAD_HOLD_TIME),
         (hex("04fbf4005a0000000000"), Fault::BAD_IDENTIFIER),
@@ -140,10 +143,14 @@ fn what_is_wrong_with_an_open_gets_its_own_notification() {
 #[test]
 fn extended_optional_parameters_are_read_with_the_same_bounds() {
     // RFC 9072: 255, 255, two octets of length, and parameters with two octets of length.
-    let good = open_of(&hex("045ba0005ac00002 01ffff0009 020006 410400010000".replace(' ', "").as_str()));
+    let good = open_of(&hex("045ba0005ac00002 01ffff0009 020006 410400010000"
+        .replace(' ', "")
+        .as_str()));
     assert_eq!(good.unwrap().asn, Asn(65536));
     // The first length is not judged, unless it is zero.
-    let odd = open_of(&hex("045ba0005ac0000201 07ff0009 020006410400010000".replace(' ', "").as_str()));
+    let odd = open_of(&hex("045ba0005ac0000201 07ff0009 020006410400010000"
+        .replace(' ', "")
+        .as_str()));
     assert_eq!(odd.unwrap().asn, Asn(65536));
     for broken in [
         "045ba0005ac0000201ffff",
@@ -152,9 +159,16 @@ fn extended_optional_parameters_are_read_with_the_same_bounds() {
         "045ba0005ac0000201ffff0009020007410400010000",
         "045ba0005ac0000201ffff00020200",
     ] {
-        assert_eq!(open_of(&hex(broken)).unwrap_err().fault, Fault::OPEN_MALFORMED, "{broken}");
+        assert_eq!(
+            open_of(&hex(broken)).unwrap_err().fault,
+            Fault::OPEN_MALFORMED,
+            "{broken}"
+        );
     }
-    let many = (0..200).map(|code| Capability::Other { code: 100 + code % 100, value: vec![7; 3] });
+    let many = (0..200).map(|code| Capability::Other {
+        code: 100 + code % 100,
+        value: vec![7; 3],
+    });
     let open = Open {
         asn: Asn(64500),
         hold_time: 90,
@@ -175,9 +189,15 @@ fn headers_are_judged_before_anything_is_waited_for() {
     for (kind, body) in [(1, 9), (2, 3), (3, 1), (4, 1), (5, 3), (5, 5), (2, 4078)] {
         let refused = fault(&framed(kind, &vec![0; body]));
         assert_eq!(refused.fault, Fault::BAD_LENGTH, "{kind} {body}");
-        assert_eq!(usize::from(refused.data[0]) << 8 | usize::from(refused.data[1]), 19 + body);
+        assert_eq!(
+            usize::from(refused.data[0]) << 8 | usize::from(refused.data[1]),
+            19 + body
+        );
     }
-    assert_eq!(fault(&framed(6, &[])), Notification::new(Fault::BAD_TYPE, [6]));
+    assert_eq!(
+        fault(&framed(6, &[])),
+        Notification::new(Fault::BAD_TYPE, [6])
+    );
     assert_eq!(frame(&framed(2, &[0; 4077])), Ok(Some(4096)));
     // Not what `frame` cut out.
     let cut = decode(&framed(4, &[])[..18], None).unwrap_err();
@@ -189,7 +209,10 @@ fn headers_are_judged_before_anything_is_waited_for() {
 #[test]
 fn a_good_update_has_both_families_and_ends_of_rib_are_told_apart() {
     let good = update(&[ORIGIN, PATH, HOP, MP_REACH, MP_UNREACH], NLRI).unwrap();
-    assert_eq!(good.withdrawn, ["2001:db8:2::/48".parse::<Prefix>().unwrap()]);
+    assert_eq!(
+        good.withdrawn,
+        ["2001:db8:2::/48".parse::<Prefix>().unwrap()]
+    );
     let [plain, mp] = &good.announced[..] else {
         panic!("{good:?}");
     };
@@ -197,7 +220,10 @@ fn a_good_update_has_both_families_and_ends_of_rib_are_told_apart() {
     assert_eq!(plain.attributes.next_hop, Ipv4Addr::new(198, 51, 100, 1));
     assert_eq!(plain.prefixes, ["192.0.2.0/24".parse::<Prefix>().unwrap()]);
     assert_eq!(mp.prefixes, ["2001:db8:1::/48".parse::<Prefix>().unwrap()]);
-    assert_eq!(mp.attributes.next_hop, "2001:db8::1".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(
+        mp.attributes.next_hop,
+        "2001:db8::1".parse::<std::net::IpAddr>().unwrap()
+    );
     assert!(!good.is_malformed() && good.end_of_rib.is_none());
     for family in [Family::Ipv4, Family::Ipv6] {
         let end = decode(&encode::end_of_rib(family), Some(&SESSION)).unwrap();
@@ -208,7 +234,10 @@ fn a_good_update_has_both_families_and_ends_of_rib_are_told_apart() {
         assert_eq!(end, Message::Update(expected));
     }
     // Families that were not negotiated: read for their form, and ignored.
-    let only_ipv4 = Negotiated { ipv6: false, ..SESSION };
+    let only_ipv4 = Negotiated {
+        ipv6: false,
+        ..SESSION
+    };
     let some = update_in(&only_ipv4, &[ORIGIN, PATH, HOP, MP_REACH, MP_UNREACH], NLRI).unwrap();
     assert_eq!((some.announced.len(), some.withdrawn.len()), (1, 0));
     let foreign: &[u8] = &[0x80, 15, 4, 0, 1, 128, 9];
@@ -229,11 +258,17 @@ fn outcome(session: &Negotiated, attributes: &[&[u8]], nlri: &[u8]) -> Outcome {
         Err(notification) => Outcome::Reset(notification.fault),
         Ok(update) if update.announced.is_empty() => {
             assert!(!update.withdrawn.is_empty(), "{update:?}");
-            assert!(update.faults.iter().any(|fault| fault.withdraws), "{update:?}");
+            assert!(
+                update.faults.iter().any(|fault| fault.withdraws),
+                "{update:?}"
+            );
             Outcome::Withdrawn
         }
         Ok(update) => {
-            assert!(update.faults.iter().all(|fault| !fault.withdraws), "{update:?}");
+            assert!(
+                update.faults.iter().all(|fault| !fault.withdraws),
+                "{update:?}"
+            );
             Outcome::Kept
         }
     }
@@ -246,32 +281,96 @@ fn each_broken_attribute_costs_what_rfc_7606_says_and_no_more() {
     // An extra attribute beside a good ORIGIN, AS_PATH and NEXT_HOP.
     let cases: &[(&str, &[u8], Outcome)] = &[
         ("MED of three octets", &[0x80, 4, 3, 0, 0, 0], Withdrawn),
-        ("MED marked well-known", &[0x40, 4, 4, 0, 0, 0, 1], Withdrawn),
+        (
+            "MED marked well-known",
+            &[0x40, 4, 4, 0, 0, 0, 1],
+            Withdrawn,
+        ),
         ("LOCAL_PREF from outside", &[0x40, 5, 1, 0], Kept),
         ("ATOMIC_AGGREGATE with a body", &[0x40, 6, 1, 0], Kept),
         ("ATOMIC_AGGREGATE", &[0x40, 6, 0], Kept),
-        ("AGGREGATOR of seven", &[0xc0, 7, 7, 0, 0, 0, 0, 0, 0, 0], Kept),
-        ("AGGREGATOR with AS 0", &[0xc0, 7, 8, 0, 0, 0, 0, 9, 9, 9, 9], Kept),
-        ("COMMUNITIES of five", &[0xc0, 8, 5, 0, 0, 0, 0, 0], Withdrawn),
+        (
+            "AGGREGATOR of seven",
+            &[0xc0, 7, 7, 0, 0, 0, 0, 0, 0, 0],
+            Kept,
+        ),
+        (
+            "AGGREGATOR with AS 0",
+            &[0xc0, 7, 8, 0, 0, 0, 0, 9, 9, 9, 9],
+            Kept,
+        ),
+        (
+            "COMMUNITIES of five",
+            &[0xc0, 8, 5, 0, 0, 0, 0, 0],
+            Withdrawn,
+        ),
         ("COMMUNITIES of none", &[0xc0, 8, 0], Withdrawn),
         ("ORIGINATOR_ID from outside", &[0x80, 9, 1, 0], Kept),
         ("CLUSTER_LIST from outside", &[0x80, 10, 1, 0], Kept),
-        ("extended communities of seven", &[0xc0, 16, 7, 0, 0, 0, 0, 0, 0, 0], Withdrawn),
-        ("large communities of four", &[0xc0, 32, 4, 0, 0, 0, 0], Withdrawn),
+        (
+            "extended communities of seven",
+            &[0xc0, 16, 7, 0, 0, 0, 0, 0, 0, 0],
+            Withdrawn,
+        ),
+        (
+            "large communities of four",
+            &[0xc0, 32, 4, 0, 0, 0, 0],
+            Withdrawn,
+        ),
         ("AS4_PATH on a four-octet session", &[0xc0, 17, 1, 0], Kept),
-        ("AS4_AGGREGATOR on a four-octet session", &[0xc0, 18, 1, 0], Kept),
-        ("a corrupt attribute nobody here uses", &[0xc0, 40, 2, 0xff, 0xff], Kept),
-        ("an unknown one with extended length", &[0xd0, 99, 0, 1, 7], Kept),
-        ("an unknown one that is well-known", &[0x40, 99, 1, 7], Outcome::Reset(Fault::UNKNOWN_WELL_KNOWN)),
-        ("OTC that says more than there is", &[0xd0, 35, 4, 0, 0, 0, 0, 1], Withdrawn),
+        (
+            "AS4_AGGREGATOR on a four-octet session",
+            &[0xc0, 18, 1, 0],
+            Kept,
+        ),
+        (
+            "a corrupt attribute nobody here uses",
+            &[0xc0, 40, 2, 0xff, 0xff],
+            Kept,
+        ),
+        (
+            "an unknown one with extended length",
+            &[0xd0, 99, 0, 1, 7],
+            Kept,
+        ),
+        (
+            "an unknown one that is well-known",
+            &[0x40, 99, 1, 7],
+            Outcome::Reset(Fault::UNKNOWN_WELL_KNOWN),
+        ),
+        (
+            "OTC that says more than there is",
+            &[0xd0, 35, 4, 0, 0, 0, 0, 1],
+            Withdrawn,
+        ),
         ("one stray octet", &[0x40], Withdrawn),
         ("two stray octets", &[0xc0, 8], Withdrawn),
         ("extended length cut off", &[0xd0, 8, 0], Withdrawn),
-        ("MP_REACH beyond the list", &[0x80, 14, 50, 0, 2], Outcome::Reset(Fault::ATTRIBUTE_LENGTH)),
-        ("MP_UNREACH beyond the list", &[0x80, 15, 50, 0, 2], Outcome::Reset(Fault::ATTRIBUTE_LENGTH)),
-        ("MP_REACH of two octets", &[0x80, 14, 2, 0, 2], Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE)),
-        ("MP_REACH of no octets", &[0x80, 14, 0], Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE)),
-        ("MP_UNREACH of two octets", &[0x80, 15, 2, 0, 2], Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE)),
+        (
+            "MP_REACH beyond the list",
+            &[0x80, 14, 50, 0, 2],
+            Outcome::Reset(Fault::ATTRIBUTE_LENGTH),
+        ),
+        (
+            "MP_UNREACH beyond the list",
+            &[0x80, 15, 50, 0, 2],
+            Outcome::Reset(Fault::ATTRIBUTE_LENGTH),
+        ),
+        (
+            "MP_REACH of two octets",
+            &[0x80, 14, 2, 0, 2],
+            Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
+        ),
+        (
+            "MP_REACH of no octets",
+            &[0x80, 14, 0],
+            Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
+        ),
+        (
+            "MP_UNREACH of two octets",
+            &[0x80, 15, 2, 0, 2],
+            Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
+        ),
         (
             "MP_REACH with a next hop of four for IPv6",
             &[0x80, 14, 9, 0, 2, 1, 4, 9, 9, 9, 9, 0],
@@ -279,11 +378,21 @@ fn each_broken_attribute_costs_what_rfc_7606_says_and_no_more() {
         ),
         (
             "a next hop of RFC 8950, not negotiated",
-            &[0x80, 14, 21, 0, 1, 1, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[
+                0x80, 14, 21, 0, 1, 1, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ],
             Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
         ),
-        ("MP_UNREACH with a prefix of 129", &[0x80, 15, 4, 0, 2, 1, 129], Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE)),
-        ("MP_UNREACH with a prefix cut off", &[0x80, 15, 5, 0, 2, 1, 48, 1], Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE)),
+        (
+            "MP_UNREACH with a prefix of 129",
+            &[0x80, 15, 4, 0, 2, 1, 129],
+            Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
+        ),
+        (
+            "MP_UNREACH with a prefix cut off",
+            &[0x80, 15, 5, 0, 2, 1, 48, 1],
+            Outcome::Reset(Fault::OPTIONAL_ATTRIBUTE),
+        ),
         ("a second ORIGIN", ORIGIN, Kept),
         ("a second NEXT_HOP, broken", &[0x40, 3, 1, 0], Kept),
     ];
@@ -291,7 +400,10 @@ fn each_broken_attribute_costs_what_rfc_7606_says_and_no_more() {
         let found = outcome(&SESSION, &[ORIGIN, PATH, HOP, extra], NLRI);
         assert_eq!(found, *expected, "{name}");
     }
-    let internal = Negotiated { external: false, ..SESSION };
+    let internal = Negotiated {
+        external: false,
+        ..SESSION
+    };
     for (name, extra) in [
         ("LOCAL_PREF of one octet", &[0x40, 5, 1, 0][..]),
         ("ORIGINATOR_ID of one octet", &[0x80, 9, 1, 0]),
@@ -310,18 +422,42 @@ fn mandatory_attributes_that_are_broken_or_missing_cost_the_routes() {
         ("no ORIGIN", &[PATH, HOP]),
         ("no AS_PATH", &[ORIGIN, HOP]),
         ("no NEXT_HOP", &[ORIGIN, PATH]),
-        ("MP_REACH is no NEXT_HOP for the others", &[ORIGIN, PATH, MP_REACH]),
+        (
+            "MP_REACH is no NEXT_HOP for the others",
+            &[ORIGIN, PATH, MP_REACH],
+        ),
         ("ORIGIN of two octets", &[&[0x40, 1, 2, 0, 0], PATH, HOP]),
         ("ORIGIN 3", &[&[0x40, 1, 1, 3], PATH, HOP]),
         ("ORIGIN marked optional", &[&[0xc0, 1, 1, 0], PATH, HOP]),
-        ("NEXT_HOP of three octets", &[ORIGIN, PATH, &[0x40, 3, 3, 9, 9, 9]]),
+        (
+            "NEXT_HOP of three octets",
+            &[ORIGIN, PATH, &[0x40, 3, 3, 9, 9, 9]],
+        ),
         ("NEXT_HOP of none", &[ORIGIN, PATH, &[0x40, 3, 0]]),
-        ("AS_PATH with AS 0", &[ORIGIN, &[0x40, 2, 6, 2, 1, 0, 0, 0, 0], HOP]),
-        ("AS_PATH with a stray octet", &[ORIGIN, &[0x40, 2, 7, 2, 1, 0, 0, 0, 9, 2], HOP]),
-        ("AS_PATH with an empty segment", &[ORIGIN, &[0x40, 2, 2, 2, 0], HOP]),
-        ("AS_PATH with a confederation", &[ORIGIN, &[0x40, 2, 6, 3, 1, 0, 0, 0, 9], HOP]),
-        ("AS_PATH of an unknown kind", &[ORIGIN, &[0x40, 2, 6, 9, 1, 0, 0, 0, 9], HOP]),
-        ("AS_PATH of two-octet numbers", &[ORIGIN, &[0x40, 2, 4, 2, 1, 0xfb, 0xf4], HOP]),
+        (
+            "AS_PATH with AS 0",
+            &[ORIGIN, &[0x40, 2, 6, 2, 1, 0, 0, 0, 0], HOP],
+        ),
+        (
+            "AS_PATH with a stray octet",
+            &[ORIGIN, &[0x40, 2, 7, 2, 1, 0, 0, 0, 9, 2], HOP],
+        ),
+        (
+            "AS_PATH with an empty segment",
+            &[ORIGIN, &[0x40, 2, 2, 2, 0], HOP],
+        ),
+        (
+            "AS_PATH with a confederation",
+            &[ORIGIN, &[0x40, 2, 6, 3, 1, 0, 0, 0, 9], HOP],
+        ),
+        (
+            "AS_PATH of an unknown kind",
+            &[ORIGIN, &[0x40, 2, 6, 9, 1, 0, 0, 0, 9], HOP],
+        ),
+        (
+            "AS_PATH of two-octet numbers",
+            &[ORIGIN, &[0x40, 2, 4, 2, 1, 0xfb, 0xf4], HOP],
+        ),
     ];
     for (name, attributes) in cases {
         assert_eq!(outcome(&SESSION, attributes, NLRI), Withdrawn, "{name}");
@@ -331,7 +467,11 @@ fn mandatory_attributes_that_are_broken_or_missing_cost_the_routes() {
             both.push(MP_REACH);
         }
         let found = update(&both, NLRI).unwrap();
-        assert_eq!((found.announced.len(), found.withdrawn.len()), (0, 2), "{name}");
+        assert_eq!(
+            (found.announced.len(), found.withdrawn.len()),
+            (0, 2),
+            "{name}"
+        );
     }
     // Misflagged, its prefixes are found all the same.
     let mut flagged = MP_REACH.to_vec();
@@ -369,7 +509,10 @@ fn what_hides_prefixes_resets_the_session() {
 
 #[test]
 fn a_two_octet_session_has_its_long_numbers_from_as4_path_in_any_order() {
-    let old = Negotiated { four_octets: false, ..SESSION };
+    let old = Negotiated {
+        four_octets: false,
+        ..SESSION
+    };
     let short: &[u8] = &[0x40, 2, 6, 2, 2, 0xfb, 0xf4, 0x5b, 0xa0];
     let long: &[u8] = &[0xc0, 17, 6, 2, 1, 0, 1, 0, 5];
     let path = |attributes: &[&[u8]]| {
@@ -382,10 +525,23 @@ fn a_two_octet_session_has_its_long_numbers_from_as4_path_in_any_order() {
     let as4_aggregator: &[u8] = &[0xc0, 18, 8, 0, 1, 0, 5, 9, 9, 9, 9];
     let fresh: &[u8] = &[0xc0, 7, 6, 0x5b, 0xa0, 9, 9, 9, 9];
     let stale: &[u8] = &[0xc0, 7, 6, 0xfb, 0xf4, 9, 9, 9, 9];
-    assert_eq!(path(&[ORIGIN, short, HOP, long, fresh, as4_aggregator]), "64500 65541");
-    assert_eq!(path(&[ORIGIN, short, HOP, long, stale, as4_aggregator]), "64500 23456");
+    assert_eq!(
+        path(&[ORIGIN, short, HOP, long, fresh, as4_aggregator]),
+        "64500 65541"
+    );
+    assert_eq!(
+        path(&[ORIGIN, short, HOP, long, stale, as4_aggregator]),
+        "64500 23456"
+    );
     // Malformed: as if it were not there; with AS 0: RFC 7607.
-    assert_eq!(path(&[ORIGIN, short, HOP, &[0xc0, 17, 1, 2]]), "64500 23456");
-    let zero = outcome(&old, &[ORIGIN, short, HOP, &[0xc0, 17, 6, 2, 1, 0, 0, 0, 0]], NLRI);
+    assert_eq!(
+        path(&[ORIGIN, short, HOP, &[0xc0, 17, 1, 2]]),
+        "64500 23456"
+    );
+    let zero = outcome(
+        &old,
+        &[ORIGIN, short, HOP, &[0xc0, 17, 6, 2, 1, 0, 0, 0, 0]],
+        NLRI,
+    );
     assert_eq!(zero, Outcome::Withdrawn);
 }

@@ -43,10 +43,7 @@ struct MpReach {
 
 impl Update {
     /// `Err` ends the session: the prefixes cannot be found, or the list of attributes is no list.
-    pub(super) fn decode(
-        mut body: Reader<'_>,
-        session: &Negotiated,
-    ) -> Result<Self, Notification> {
+    pub(super) fn decode(mut body: Reader<'_>, session: &Negotiated) -> Result<Self, Notification> {
         let list_error = || Notification::from(Fault::ATTRIBUTE_LIST);
         let mut field = || {
             let length = body.u16()?;
@@ -89,10 +86,14 @@ impl Update {
                 (Some(_), None) => None,
             };
         }
-        update.withdrawn.extend(unreached.into_iter().flat_map(|(_, prefixes)| prefixes));
+        update
+            .withdrawn
+            .extend(unreached.into_iter().flat_map(|(_, prefixes)| prefixes));
         if withdraws.is_some() {
             update.withdrawn.append(&mut reached);
-            update.withdrawn.extend(mp_reach.into_iter().flat_map(|mp| mp.prefixes));
+            update
+                .withdrawn
+                .extend(mp_reach.into_iter().flat_map(|mp| mp.prefixes));
         } else {
             update.announced = reaches(&mut all, reached, mp_reach);
         }
@@ -125,11 +126,7 @@ fn check_mandatory(all: &mut Collected<'_>, has_reach: bool, has_plain_reach: bo
     }
 }
 
-fn reaches(
-    all: &mut Collected<'_>,
-    plain: Vec<Prefix>,
-    mp_reach: Option<MpReach>,
-) -> Vec<Reach> {
+fn reaches(all: &mut Collected<'_>, plain: Vec<Prefix>, mp_reach: Option<MpReach>) -> Vec<Reach> {
     let mut shared = |next_hop: IpAddr, is_last: bool| Attributes {
         as_path: match is_last {
             true => all.as_path.take().unwrap_or_default(),
@@ -211,4 +208,3 @@ fn afi_safi(value: &mut Reader<'_>) -> Option<Option<Family>> {
     let (afi, safi) = (value.u16()?, value.u8()?);
     Some(capability::family(afi, safi))
 }
-

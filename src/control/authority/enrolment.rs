@@ -170,9 +170,7 @@ fn same_version(version: u64) -> Result<(), Refused> {
 fn refused_request(error: AuthorityError) -> Refused {
     match error {
         AuthorityError::Request(_) => (Code::BadRequest, error.to_string()),
-        AuthorityError::File { .. }
-        | AuthorityError::Library(_)
-        | AuthorityError::Tls(_) => {
+        AuthorityError::File { .. } | AuthorityError::Library(_) | AuthorityError::Tls(_) => {
             (Code::Internal, error.to_string())
         }
     }
