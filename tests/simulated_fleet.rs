@@ -42,6 +42,8 @@ async fn fifty_boxes_enrol_report_and_beat_and_viewers_are_answered_all_the_whil
         assert!(sent >= u64::from(at_least), "{name}: {sent}");
     }
     assert_eq!(seen.open, u64::from(BOXES), "{complaints:?}");
+    // All but those before the boxes had reported.
+    assert!(seen.named * 10 > seen.questions.sent * 7, "{}", seen.named);
     assert!(seen.cpu_seconds < seen.seconds, "{}", seen.cpu_seconds);
     assert!(seen.rss_end_bytes < 1 << 30, "{}", seen.rss_end_bytes);
     assert!(seen.withdrawals.percentile(100) < 10_000.0);

@@ -73,6 +73,12 @@ fn told(title: &str, boxes: f64, outcome: &Outcome) -> Vec<Figure> {
         ]);
         figures.extend(latency(title, name, calls));
     }
+    let named = count(outcome.named) / count(outcome.questions.accepted.max(1));
+    figures.push(one(
+        "steering answers that name a box, share",
+        named,
+        Bar::None,
+    ));
     let follow = outcome.withdrawals.percentile(100);
     figures.extend([
         one(

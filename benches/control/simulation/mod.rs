@@ -66,6 +66,8 @@ pub(crate) struct Outcome {
     pub(crate) reports: Calls,
     pub(crate) manifests: Calls,
     pub(crate) questions: Calls,
+    /// Answers that name a box; those before the first reports name none.
+    pub(crate) named: u64,
     /// From a withdrawal's report being sent to the first answer without it.
     pub(crate) withdrawals: Calls,
     /// Connections that boxes made under load, the first two of each included.

@@ -34,6 +34,7 @@ pub(super) enum Sort {
 pub(super) struct Tally {
     calls: [Mutex<Calls>; 6],
     dials: AtomicU64,
+    named: AtomicU64,
     complaints: Mutex<Vec<String>>,
 }
 
@@ -82,6 +83,11 @@ impl Tally {
         self.dials.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Steering named a box.
+    pub(super) fn named(&self) {
+        self.named.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn dials(&self) -> u64 {
         self.dials.load(Ordering::Relaxed)
     }
@@ -96,6 +102,7 @@ impl Tally {
             manifests: calls(Sort::Manifest),
             questions: calls(Sort::Question),
             withdrawals: calls(Sort::Withdrawal),
+            named: self.named.load(Ordering::Relaxed),
             complaints: lock(&self.complaints).clone(),
             ..outcome
         }
