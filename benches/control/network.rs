@@ -1,9 +1,9 @@
 //! A made-up network of the size of a real one: providers with boxes inside, exchanges beside them.
 //!
-//! 1,950 providers have three sites of three boxes each, that learn the provider's own prefixes with
-//! different AS paths and MEDs; 50 exchanges have nine boxes each, that learn the prefixes of 400
-//! providers as peering routes. In all 18,000 boxes. The addresses are private ones: documentation
-//! has too few.
+//! 1,950 providers have three sites of three boxes each, that learn the provider's own prefixes
+//! with different AS paths and MEDs; 50 exchanges have nine boxes each, that learn the prefixes of
+//! 400 providers as peering routes. In all 18,000 boxes. The addresses are private ones:
+//! documentation has too few.
 
 use oca::control::fleet::Bitmap;
 use oca::control::fleet::BoxView;

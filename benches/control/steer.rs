@@ -1,8 +1,8 @@
 //! Steering decisions: how many one core makes in a second among 18,000 boxes, and how long one
 //! takes.
 //!
-//! Half of the questions come over IPv6; all name a bundle and want three boxes; half know where the
-//! client is.
+//! Half of the questions come over IPv6; all name a bundle and want three boxes; half know where
+//! the client is.
 
 use super::figure::Bar;
 use super::figure::Figure;

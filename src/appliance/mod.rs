@@ -4,10 +4,10 @@
 //! Start: `store` → drain record → gate → `serve` → `bgp` → control link → `admin` → watchdog →
 //! READY. Stop, in reverse: gate closed (`stopping`), which the control plane is told → `serve`
 //! drains until its deadline, BGP neighbours get their CEASE → control link → `admin` → `store`.
-//! [`gatekeeper`] gathers facts for the gate, [`reload`] prepares everything before it switches anything,
-//! [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`] carries out
-//! commands. A dead data-plane worker ends the process; a sick disk, a failed prefill or a bad
-//! reload do not.
+//! [`gatekeeper`] gathers facts for the gate, [`reload`] prepares everything before it switches
+//! anything, [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`]
+//! carries out commands. A dead data-plane worker ends the process; a sick disk, a failed prefill
+//! or a bad reload do not.
 //!
 //! I/O: waits for signals, commands, deadlines and the news of other rooms.
 

@@ -1,4 +1,5 @@
-//! The second act, up to where things go wrong: boxes learn whom they serve, report it, and the control plane steers.
+//! The second act, up to where things go wrong: boxes learn whom they serve, report it, and the
+//! control plane steers.
 //!
 //! control plane → import → registry → boxes enrol and open → routes → four clients, each decided
 //! by another criterion → a partner oversteps → a viewer plays from the box it was named →

@@ -3,8 +3,8 @@
 //!
 //! [`plane`] starts the process → [`operator`] fills it over its admin socket → [`machine`] is one
 //! box, over the real link client ([`lines`] makes its connections, [`routes`] has what it learned
-//! over BGP) → [`viewer`] asks steering → [`tally`] counts. `benches/run control` runs it for ten minutes with
-//! 1,000 boxes, `tests/simulated_fleet.rs` for seconds with some.
+//! over BGP) → [`viewer`] asks steering → [`tally`] counts. `benches/run control` runs it for ten
+//! minutes with 1,000 boxes, `tests/simulated_fleet.rs` for seconds with some.
 //!
 //! I/O: starts a process, opens sockets, sleeps.
 

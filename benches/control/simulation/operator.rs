@@ -1,7 +1,8 @@
-//! The operator: fills an empty control plane over its admin socket, as people and their scripts do.
+//! The operator: fills an empty control plane over its admin socket, as people and their scripts
+//! do.
 //!
-//! Partners with what they may announce, their sites, clusters, boxes that may serve, content from a
-//! directory, and one token a box.
+//! Partners with what they may announce, their sites, clusters, boxes that may serve, content from
+//! a directory, and one token a box.
 //!
 //! I/O: asks the admin socket, writes the content.
 

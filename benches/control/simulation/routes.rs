@@ -1,8 +1,8 @@
 //! What a simulated box learned over BGP: some hundred routes of its site's provider.
 //!
-//! Provider `p` has 2001:db8:p::/48 and, while they last, 198.18.0.0/15 has a /24 for it (RFC 2544).
-//! Both boxes of its site learn the aggregate and 200 /56s; each box alone learns one /56 more,
-//! which it loses and learns again.
+//! Provider `p` has 2001:db8:p::/48 and, while they last, 198.18.0.0/15 has a /24 for it (RFC
+//! 2544). Both boxes of its site learn the aggregate and 200 /56s; each box alone learns one /56
+//! more, which it loses and learns again.
 
 use oca::prefix::Prefix;
 use oca::route::AsPath;

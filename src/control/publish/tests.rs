@@ -8,11 +8,11 @@ use crate::control::model::Object;
 use crate::control::model::Partner;
 use crate::control::model::Site;
 use crate::control::steer::testing::World;
-use crate::control::store::Revision;
 use crate::control::store::Answer;
 use crate::control::store::CachedDigest;
 use crate::control::store::ImportedKey;
 use crate::control::store::Issued;
+use crate::control::store::Revision;
 use crate::link::manifest::Verifier;
 use std::sync::Mutex as StdMutex;
 
