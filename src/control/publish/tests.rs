@@ -12,6 +12,7 @@ use crate::control::store::Answer;
 use crate::control::store::CachedDigest;
 use crate::control::store::ImportedKey;
 use crate::control::store::Issued;
+use crate::control::store::Revision;
 use crate::link::manifest::Verifier;
 use std::sync::Mutex as StdMutex;
 
@@ -49,7 +50,7 @@ impl ControlStore for Memory {
         answer(Ok(()))
     }
 
-    fn revision(&self) -> Answer<'_, u64> {
+    fn revision(&self) -> Answer<'_, Revision> {
         unused()
     }
     fn registry(&self) -> Answer<'_, Registry> {
