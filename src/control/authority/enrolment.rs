@@ -1,8 +1,8 @@
 //! A token becomes an identity, and an identity a later one.
 //!
-//! The link listener calls it through [`link::Enrolment`]; it has read the body and verified the
-//! peer's certificate. Refusals carry the code that the box acts on; each is logged here, because
-//! an operator looks for a box that does not come up on both sides.
+//! [`link::Enrolment`] of the link listener, which has read the body and verified the peer's
+//! certificate. Refusals carry the code that the box acts on; each is logged here, because an
+//! operator looks for a box that does not come up on both sides.
 //!
 //! I/O: waits for the store.
 
