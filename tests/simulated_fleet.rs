@@ -47,6 +47,8 @@ async fn fifty_boxes_enrol_report_and_beat_and_viewers_are_answered_all_the_whil
     assert!(seen.cpu_seconds < seen.seconds, "{}", seen.cpu_seconds);
     assert!(seen.rss_end_bytes < 1 << 30, "{}", seen.rss_end_bytes);
     assert!(seen.withdrawals.percentile(100) < 10_000.0);
+    assert!(seen.heartbeats.settled_percentile(50) < 1_000.0);
+    assert!(seen.rss_settled_bytes > 0);
     // Two a box; reports far apart find their connection closed, these do not.
     assert!(seen.dials <= u64::from(BOXES) * 4, "{} dials", seen.dials);
     assert!(seen.rss_start_bytes > 0 && seen.enrol_seconds > 0.0);

@@ -79,41 +79,44 @@ fn told(title: &str, boxes: f64, outcome: &Outcome) -> Vec<Figure> {
         named,
         Bar::None,
     ));
-    let follow = outcome.withdrawals.percentile(100);
-    figures.extend([
-        one(
-            "withdrawals followed",
-            count(outcome.withdrawals.accepted),
-            Bar::None,
-        ),
-        one(
-            "withdrawal to steering, slowest ms",
-            follow,
-            Bar::AtMost(WITHDRAWAL_MAX_MS),
-        ),
-        one("connections of boxes", count(outcome.dials), Bar::None),
-        one(
-            "CPU of the control plane, cores",
-            outcome.cpu_seconds / outcome.seconds,
-            Bar::None,
-        ),
-        one(
-            "memory at the start, MB",
-            count(outcome.rss_start_bytes) / 1e6,
-            Bar::None,
-        ),
-        one(
-            "memory at the end, MB",
-            count(outcome.rss_end_bytes) / 1e6,
-            Bar::None,
-        ),
-    ]);
+    figures.extend(costs(title, outcome));
     figures
 }
 
-fn latency(title: &str, name: &str, calls: &Calls) -> [Figure; 2] {
-    [50, 99].map(|percent| {
-        let name = format!("{title}: {name}, p{percent} ms");
-        Figure::one(name, calls.percentile(percent), Bar::None)
-    })
+/// What the fleet cost, and how fast a withdrawal took effect.
+fn costs(title: &str, outcome: &Outcome) -> [Figure; 7] {
+    let one = |name: &str, value: f64| Figure::one(format!("{title}: {name}"), value, Bar::None);
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let cores = outcome.cpu_seconds / outcome.seconds;
+    let follow = outcome.withdrawals.percentile(100);
+    let slowest = "withdrawal to steering, slowest ms";
+    [
+        one("withdrawals followed", outcome.withdrawals.accepted as f64),
+        Figure {
+            bar: Bar::AtMost(WITHDRAWAL_MAX_MS),
+            ..one(slowest, follow)
+        },
+        one("connections of boxes", outcome.dials as f64),
+        one("CPU of the control plane, cores", cores),
+        one(
+            "memory at the start, MB",
+            megabytes(outcome.rss_start_bytes),
+        ),
+        one(
+            "memory after the start, MB",
+            megabytes(outcome.rss_settled_bytes),
+        ),
+        one("memory at the end, MB", megabytes(outcome.rss_end_bytes)),
+    ]
+}
+
+/// Without what never happened: nobody enrols after the start.
+fn latency(title: &str, name: &str, calls: &Calls) -> impl Iterator<Item = Figure> {
+    let one = |what: &str, ms| Figure::one(format!("{title}: {name}, {what}"), ms, Bar::None);
+    let figures = [
+        one("p50 ms", calls.percentile(50)),
+        one("p99 ms", calls.percentile(99)),
+        one("p99 ms after the start", calls.settled_percentile(99)),
+    ];
+    figures.into_iter().filter(|figure| figure.ours.is_finite())
 }

@@ -41,6 +41,9 @@ const SITE_BOXES: u32 = 2;
 /// Boxes of one cluster.
 const CLUSTER_BOXES: u32 = 10;
 
+/// By then every box has reported, fetched its manifest and reported again.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
 /// Descriptors of a box: two connections, with room for one that is being replaced.
 const DESCRIPTORS_OF_BOX: u64 = 4;
 
@@ -75,6 +78,8 @@ pub(crate) struct Outcome {
     /// Of the control plane, under load.
     pub(crate) cpu_seconds: f64,
     pub(crate) rss_start_bytes: u64,
+    /// When the start is over, and at the end.
+    pub(crate) rss_settled_bytes: u64,
     pub(crate) rss_end_bytes: u64,
     pub(crate) seconds: f64,
     /// Boxes that the control plane would send viewers to, at the end.
@@ -108,22 +113,26 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Outcome> {
     for machine in machines {
         running.spawn(machine.run(options.clone(), plane.public()));
     }
-    let mut warned = false;
+    let mut rss_settled = None;
     while begun.elapsed() < options.time {
         clock::sleep(Duration::from_secs(1).min(options.time)).await;
         plane.check_alive()?;
         if let Some(ended) = running.try_join_next() {
             ended.context("a box panicked")?;
-            warned = true;
+            anyhow::bail!("a box ended");
+        }
+        if rss_settled.is_none() && begun.elapsed() >= SETTLED_AFTER.min(options.time / 2) {
+            tally.settle();
+            rss_settled = Some(plane.rss_bytes()?);
         }
     }
-    anyhow::ensure!(!warned, "a box ended");
     let seconds = begun.elapsed().as_secs_f64();
     let outcome = Outcome {
         enrol_seconds,
         open: plane.open_boxes().await?,
         cpu_seconds: plane.cpu_seconds()? - cpu,
         rss_start_bytes: rss,
+        rss_settled_bytes: rss_settled.unwrap_or(0),
         rss_end_bytes: plane.rss_bytes()?,
         dials: tally.dials() - dials,
         seconds,

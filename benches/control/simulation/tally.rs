@@ -17,6 +17,8 @@ pub(crate) struct Calls {
     pub(crate) accepted: u64,
     /// Of the accepted ones, in milliseconds.
     times: Vec<f32>,
+    /// So many of them came before the fleet had settled.
+    unsettled: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +47,21 @@ impl Calls {
 
     /// Milliseconds; not a number when nothing was accepted.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f32::total_cmp);
-        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-        times.get(index).copied().map_or(f64::NAN, f64::from)
+        percentile(&self.times, percent)
     }
+
+    /// The same without the start, when everybody comes at once.
+    pub(crate) fn settled_percentile(&self, percent: usize) -> f64 {
+        let settled = self.times.get(self.unsettled..);
+        percentile(settled.unwrap_or_default(), percent)
+    }
+}
+
+fn percentile(times: &[f32], percent: usize) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f32::total_cmp);
+    let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+    times.get(index).copied().map_or(f64::NAN, f64::from)
 }
 
 impl Tally {
@@ -81,6 +93,14 @@ impl Tally {
 
     pub(super) fn dialled(&self) {
         self.dials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From here on the start is over.
+    pub(super) fn settle(&self) {
+        for calls in &self.calls {
+            let mut calls = lock(calls);
+            calls.unsettled = calls.times.len();
+        }
     }
 
     /// Steering named a box.
