@@ -8,5 +8,6 @@
 mod authority;
 mod books;
 mod cli;
+mod full_disk;
 mod registry;
 mod values;

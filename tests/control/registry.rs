@@ -21,8 +21,6 @@ use oca::control::store::SqlStore;
 use oca::ids::Profile;
 use oca::link::message::Position;
 use oca::object::Digest;
-use sqlx::Connection as _;
-use sqlx::Executor as _;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -506,25 +504,4 @@ async fn a_hundred_thousand_keys_come_in_and_out_within_seconds() {
     let (put, load) = (written - started, loaded - written);
     println!("{count} keys: put {put:?}, load {load:?}");
     assert!(put.as_secs() + load.as_secs() < 60, "{put:?} {load:?}");
-}
-
-#[tokio::test]
-async fn a_transaction_that_the_database_gave_up_by_itself_does_not_stop_the_next_ones() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("plain.sqlite");
-    let store = SqlStore::open(&path).await.unwrap();
-    let url = format!("sqlite://{}", path.display());
-    let mut other = sqlx::AnyConnection::connect(&url).await.unwrap();
-    // What SQLite does by itself when the disk is full.
-    let full = "CREATE TRIGGER full BEFORE INSERT ON partner \
-                BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
-    other.execute(full).await.unwrap();
-    for _ in 0..2 {
-        let error = store.put_partner(partner("example")).await.unwrap_err();
-        assert!(error.to_string().contains("the disk is full"), "{error}");
-    }
-    other.execute("DROP TRIGGER full").await.unwrap();
-    store.put_partner(partner("example")).await.unwrap();
-    let registry = store.registry().await.unwrap();
-    assert!(registry.partners.contains_key("example"));
 }
