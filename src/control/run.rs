@@ -81,7 +81,11 @@ struct House {
 pub async fn run(config: Config, mut phase: PhaseRx) -> Result<(), ControlError> {
     let notifier = Notifier::from_env().map_err(ControlError::Notify)?;
     let started = clock::now();
-    let house = open(&config).await?;
+    let house = tokio::select! {
+        // A database that another process holds, or a full disk, takes minutes to give up.
+        _ = phase.leaving() => return Ok(()),
+        house = open(&config) => house?,
+    };
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
     let metrics = telemetry::Registry::new(env!("CARGO_PKG_VERSION"), started);
     let books = house.books.clone();

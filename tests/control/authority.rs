@@ -124,8 +124,13 @@ fn keys_are_made_once_kept_private_and_never_replaced_silently() {
         .to_string();
     assert!(error.contains("another one"), "{error}");
     std::fs::write(&key, kept).unwrap();
-    // Cut short between key and certificate: nobody has seen a certificate yet.
+    // Boxes have the certificate pinned: one that was lost is not replaced either.
     std::fs::remove_file(dir.path().join("authority.pem")).unwrap();
+    let error = Authority::open(dir.path(), at(NOW)).unwrap_err();
+    assert!(error.to_string().contains("identity/ca.pem"), "{error}");
+    assert!(!dir.path().join("authority.pem").exists());
+    // Cut short between key and certificate: nobody has seen a certificate yet.
+    std::fs::remove_file(dir.path().join("manifest.key")).unwrap();
     assert!(Authority::open(dir.path(), at(NOW)).is_ok());
 }
 

@@ -8,6 +8,7 @@
 mod authority;
 mod books;
 mod cli;
+mod full_disk;
 mod registry;
 mod sqlite;
 mod values;

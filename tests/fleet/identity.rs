@@ -133,6 +133,31 @@ async fn revocation_cuts_the_live_connection_and_the_next_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_machine_that_was_replaced_is_cut_and_its_certificate_is_worth_nothing() {
+    let lab = Lab::new(1).listen();
+    let mut wire = lab.dial(1).await;
+    let _: ReportReply = parsed(&wire.say("/v1/report", &report(1, &objects(1))).await);
+    // By `appliance replace`, and then by the enrolment of the machine that comes after it.
+    for key in [None, Some("ab".repeat(32))] {
+        lab.change(|registry| {
+            let appliance = registry.appliances.get_mut(&id(1)).unwrap();
+            appliance.key_fingerprint = key;
+        });
+        let ended = clock::within(Duration::from_secs(20), &mut wire.ended).await;
+        assert!(ended.is_ok(), "the connection outlives the replacement");
+        let mut again = lab.dial(1).await;
+        let answer = again.say("/v1/heartbeat", &heartbeat(2, Vec::new())).await;
+        let (_, code, message) = refusal(&answer);
+        assert_eq!(code, Code::Identity);
+        assert!(message.contains("not bound to this machine's key"));
+        let answer = again.say("/v1/report", &report(2, &objects(2))).await;
+        assert_eq!(refusal(&answer).1, Code::Identity);
+        wire = again;
+    }
+    assert_eq!(lab.see(1, |_| true).await.objects, 0);
+}
+
+#[tokio::test]
 async fn a_cloned_disk_is_quarantined_with_its_original() {
     let mut lab = Lab::new(1).listen();
     let (mut one, mut two) = (lab.dial(1).await, lab.dial(1).await);

@@ -22,6 +22,7 @@ use oca::gate::Reason;
 use oca::ids::BoxId;
 use oca::ids::Profile;
 use oca::link::body;
+use oca::link::identity;
 use oca::link::message::Catalogue;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
@@ -61,6 +62,8 @@ pub(crate) const BODIES: body::Limits = body::Limits {
 /// A certificate authority: ours, or a false one.
 pub(crate) struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    /// Of every box: the registry binds their names to it.
+    boxes: rcgen::KeyPair,
     pub(crate) certificate: CertificateDer<'static>,
 }
 
@@ -112,17 +115,31 @@ impl Authority {
         Self {
             certificate: certificate.der().clone(),
             issuer: rcgen::Issuer::new(params, key),
+            boxes: rcgen::KeyPair::generate().unwrap(),
         }
     }
 
     /// For a box, ending `days` from today.
     pub(crate) fn pass(&self, id: &BoxId, days: i64) -> Pass {
         let uri = format!("oca://box/{id}");
-        self.issue(rcgen::SanType::URI(uri.try_into().unwrap()), days)
+        self.issue_for(
+            rcgen::SanType::URI(uri.try_into().unwrap()),
+            days,
+            &self.boxes,
+        )
+    }
+
+    /// What the registry knows boxes by.
+    pub(crate) fn key_of_boxes(&self) -> String {
+        let pass = self.pass(&id(1), 1);
+        identity::key_fingerprint_of_certificate(&pass.chain[0]).unwrap()
     }
 
     pub(crate) fn issue(&self, name: rcgen::SanType, days: i64) -> Pass {
-        let key = rcgen::KeyPair::generate().unwrap();
+        self.issue_for(name, days, &rcgen::KeyPair::generate().unwrap())
+    }
+
+    fn issue_for(&self, name: rcgen::SanType, days: i64, key: &rcgen::KeyPair) -> Pass {
         let mut params = rcgen::CertificateParams::default();
         params.subject_alt_names = vec![name];
         params.extended_key_usages = vec![
@@ -133,7 +150,7 @@ impl Authority {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         let whole_days = u64::try_from((ends - 1_577_836_800) / 86_400).unwrap();
         params.not_after = params.not_before + Duration::from_secs(whole_days * 86_400);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         Pass {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
@@ -172,7 +189,11 @@ impl Lab {
     pub(crate) fn with(boxes: usize, limits: link::Limits) -> Self {
         let authority = Authority::new();
         let metrics = telemetry::Registry::new("0", clock::now());
-        let (registry, registry_rx) = watch::channel(Arc::new(registry(boxes)));
+        let mut registry = registry(boxes);
+        for appliance in registry.appliances.values_mut() {
+            appliance.key_fingerprint = Some(authority.key_of_boxes());
+        }
+        let (registry, registry_rx) = watch::channel(Arc::new(registry));
         let (library, library_rx) = watch::channel(Arc::<Library>::default());
         let (manifests, manifests_rx) = watch::channel(Arc::default());
         let (actions_tx, actions) = mpsc::channel(8);

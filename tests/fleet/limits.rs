@@ -1,6 +1,7 @@
 //! Floods and dawdlers, over in-memory streams on a paused clock where time matters.
 
 use crate::lab::Lab;
+use crate::lab::Pass;
 use crate::lab::Wire;
 use crate::lab::heartbeat;
 use crate::lab::id;
@@ -10,6 +11,7 @@ use hyper::StatusCode;
 use oca::clock;
 use oca::control::api::link;
 use oca::link::message::Code;
+use oca::link::message::Enrol;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
@@ -157,4 +159,37 @@ async fn large_bodies_beyond_their_places_are_put_off() {
         wire.say("/v1/heartbeat", &beat).await.status(),
         StatusCode::OK
     );
+}
+
+/// Sends the head of a request and nothing of its body.
+async fn dawdle(lab: &Lab, pass: Option<Pass>, path: &str, length: u64) -> impl Sized {
+    let tcp = TcpStream::connect(lab.address()).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let tls = tokio_rustls::TlsConnector::from(lab.authority.client(pass));
+    let mut stream = tls.connect(name, tcp).await.unwrap();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn strangers_who_send_slowly_keep_nobody_from_enrolling() {
+    let lab = Lab::new(1).listen();
+    let mut slow = Vec::new();
+    for _ in 0..2 * link::Limits::default().enrolments {
+        slow.push(dawdle(&lab, None, "/v1/enrol", 1000).await);
+    }
+    let enrol = Enrol {
+        v: 1,
+        token: "good".to_owned(),
+        csr: String::new(),
+    };
+    // Long enough for every head above to have been read, whoever is scheduled first.
+    for _ in 0..20 {
+        let mut wire = lab.dial_with(None).await.unwrap();
+        let answer = wire.say("/v1/enrol", &enrol).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.body());
+    }
 }

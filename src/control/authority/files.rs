@@ -30,6 +30,13 @@ const AUTHORITY_CERTIFICATE: &str = "authority.pem";
 /// DER, PKCS #8.
 const MANIFEST_KEY: &str = "manifest.key";
 
+const LOST_KEY: &str = "the key is gone while its certificate is there; restore it from a \
+    backup. Without one, remove authority.pem as well: a fresh authority is made, and every box \
+    has to be provisioned and enrolled again";
+const LOST_CERTIFICATE: &str = "the certificate is gone while its key is there; restore it from a \
+    backup, or take it from a box: identity/ca.pem. Without either, remove authority.key as well: \
+    a fresh authority is made, and every box has to be provisioned and enrolled again";
+
 /// Keys and certificates have a few hundred bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -41,7 +48,11 @@ impl Authority {
         let pem = read(&path(AUTHORITY_CERTIFICATE), Secret::No)?;
         let (key, pem) = match (key, pem) {
             (Some(key), Some(pem)) => (pair(&key, &path(AUTHORITY_KEY))?, text(pem)),
-            (None, Some(_)) => return Err(lost(path(AUTHORITY_KEY))),
+            (None, Some(_)) => return Err(lost(path(AUTHORITY_KEY), LOST_KEY)),
+            // Made last: the first start came to its end, and boxes have pinned what is gone.
+            (Some(_), None) if path(MANIFEST_KEY).exists() => {
+                return Err(lost(path(AUTHORITY_CERTIFICATE), LOST_CERTIFICATE));
+            }
             // A start that was cut short: nobody has seen a certificate of this key.
             (Some(key), None) => {
                 let key = pair(&key, &path(AUTHORITY_KEY))?;
@@ -103,11 +114,8 @@ fn pair(pem: &[u8], path: &Path) -> Result<KeyPair, AuthorityError> {
     }
 }
 
-fn lost(path: PathBuf) -> AuthorityError {
-    let problem = "the key is gone while its certificate is there; restore it from a backup. \
-                   Without one, remove authority.pem as well: a fresh authority is made, and \
-                   every box has to be provisioned and enrolled again"
-        .to_owned();
+fn lost(path: PathBuf, problem: &str) -> AuthorityError {
+    let problem = problem.to_owned();
     AuthorityError::File { path, problem }
 }
 

@@ -187,17 +187,37 @@ where
     D: Send + Sync,
     T: Send,
 {
-    let mut transaction = pool.begin_with(begin).await?;
+    let mut connection = pool.acquire().await?;
+    let (outcome, is_ended) = transact(&mut connection, begin, data, work).await;
+    if !is_ended {
+        // SQLite itself rolls back when the disk is full. The driver does not notice, and would
+        // refuse every transaction of this connection from then on.
+        connection.close_on_drop();
+    }
+    outcome
+}
+
+/// What came of it, and whether the connection is out of the transaction for certain.
+async fn transact<D, T>(
+    connection: &mut AnyConnection,
+    begin: &'static str,
+    data: &D,
+    work: &(impl for<'c> Fn(&'c mut AnyConnection, &'c D) -> Work<'c, T> + Send + Sync),
+) -> (Result<T, Fault>, bool)
+where
+    D: Send + Sync,
+    T: Send,
+{
+    let mut transaction = match connection.begin_with(begin).await {
+        Ok(transaction) => transaction,
+        Err(error) => return (Err(error.into()), false),
+    };
     match work(&mut transaction, data).await {
-        Ok(value) => {
-            transaction.commit().await?;
-            Ok(value)
-        }
-        Err(fault) => {
-            // What failed is told; a failed rollback ends with the connection.
-            let _ = transaction.rollback().await;
-            Err(fault)
-        }
+        Ok(value) => match transaction.commit().await {
+            Ok(()) => (Ok(value), true),
+            Err(error) => (Err(error.into()), false),
+        },
+        Err(fault) => (Err(fault), transaction.rollback().await.is_ok()),
     }
 }
 

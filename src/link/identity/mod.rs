@@ -239,6 +239,11 @@ impl Identity {
             let problem = "it is not signed by the certificate authority it came with";
             return Err(IdentityError::Certificate(problem.to_owned()));
         }
+        if manifest_keys.is_empty() {
+            let problem = "no manifest key came with it, so that no manifest could be believed; \
+                           remove certificate.pem and enrol with another token";
+            return Err(IdentityError::Certificate(problem.to_owned()));
+        }
         Verifier::new(&manifest_keys)
             .map_err(|error| IdentityError::Certificate(error.to_string()))?;
         let (not_before, not_after) = x509::validity(leaf)?;

@@ -127,6 +127,8 @@ fn what_somebody_else_issued_is_refused_and_the_old_certificate_stays() {
     let mut keyless = enrolled(&ca, &identity);
     keyless.manifest_keys = vec!["short".to_owned()];
     assert!(identity.accept(&keyless).is_err());
+    keyless.manifest_keys.clear();
+    assert!(identity.accept(&keyless).is_err());
     assert_eq!(identity.credentials().unwrap().chain, before);
 }
 
@@ -143,6 +145,11 @@ fn a_damaged_directory_is_refused_with_the_file_and_the_remedy() {
         ..config.clone()
     };
     assert!(refused(&other).contains("enrol with another token"));
+    let keys = dir.path().join("manifest-keys");
+    let kept = std::fs::read(&keys).unwrap();
+    std::fs::write(&keys, "").unwrap();
+    assert!(refused(&config).contains("no manifest key"));
+    std::fs::write(&keys, kept).unwrap();
     let key = dir.path().join("key.pem");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     assert!(refused(&config).contains("chmod 600"));

@@ -3,10 +3,12 @@
 //!
 //! I/O: reads bodies; large ones are unpacked on blocking threads.
 
+use super::limits::HeavyPlace;
 use super::listener::Shared;
 use crate::clock;
 use crate::clock::Elapsed;
 use crate::control::fleet::Refused;
+use crate::ids::BoxId;
 use crate::link::body;
 use crate::link::body::BodyError;
 use crate::link::body::Encoding;
@@ -18,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::header;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Bodies up to this many bytes are read by everybody at once.
 const SMALL: u64 = 128 * 1024;
@@ -47,30 +48,53 @@ pub(super) struct Packed {
     bytes: Bytes,
     encoding: Encoding,
     /// Held until the body is unpacked and gone.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<HeavyPlace>,
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body in which nothing is large: of anybody, at once.
+pub(super) async fn read_tiny(request: Request<Incoming>) -> Result<Packed, Refused> {
+    let limit = TINY.compressed;
+    let length = length(&request, limit)?;
+    collect(request, limit, length, None).await
+}
+
+/// Reads a box's body of at most `limit` bytes.
 pub(super) async fn read(
     shared: &Shared,
+    id: &BoxId,
     request: Request<Incoming>,
     limit: u64,
 ) -> Result<Packed, Refused> {
-    let header = request.headers().get(header::CONTENT_ENCODING);
-    let encoding = Encoding::of(header.map(header::HeaderValue::as_bytes)).map_err(told)?;
-    let body = request.into_body();
-    // Without a length it may become as large as any.
-    let length = body.size_hint().exact().unwrap_or(limit);
-    if length > limit {
-        let message = format!("{length} bytes of body; at most {limit} are taken");
-        return Err(Refused::new(Code::TooLarge, message));
-    }
+    let length = length(&request, limit)?;
     let place = match length > SMALL {
-        true => Some(place(shared)?),
+        true => Some(place(shared, id)?),
         false => None,
     };
+    collect(request, limit, length, place).await
+}
+
+/// As said before the body comes.
+fn length(request: &Request<Incoming>, limit: u64) -> Result<u64, Refused> {
+    // Without a length it may become as large as any.
+    let length = request.body().size_hint().exact().unwrap_or(limit);
+    if length <= limit {
+        return Ok(length);
+    }
+    let message = format!("{length} bytes of body; at most {limit} are taken");
+    Err(Refused::new(Code::TooLarge, message))
+}
+
+async fn collect(
+    request: Request<Incoming>,
+    limit: u64,
+    length: u64,
+    place: Option<HeavyPlace>,
+) -> Result<Packed, Refused> {
+    let header = request.headers().get(header::CONTENT_ENCODING);
+    let encoding = Encoding::of(header.map(header::HeaderValue::as_bytes)).map_err(told)?;
     let time = READ_TIME + Duration::from_secs(length / BYTES_PER_SECOND_MIN);
-    let bytes = match clock::within(time, body::collect(body, limit)).await {
+    let collected = body::collect(request.into_body(), limit);
+    let bytes = match clock::within(time, collected).await {
         Ok(bytes) => bytes.map_err(told)?,
         Err(Elapsed) => {
             let message = "the body came too slowly; look at the box's uplink";
@@ -92,6 +116,7 @@ pub(super) fn tiny<T: DeserializeOwned>(packed: &Packed) -> Result<T, Refused> {
 /// Unpacks a body of any size and makes something of it, on another thread if it is large.
 pub(super) async fn unpack<T, R>(
     shared: &Shared,
+    id: &BoxId,
     packed: Packed,
     make: impl FnOnce(T) -> Result<R, Refused> + Send + 'static,
 ) -> Result<R, Refused>
@@ -107,7 +132,9 @@ where
         };
         match body::decode(&packed.bytes, packed.encoding, limits) {
             Ok(value) => return make(value),
-            Err(error) if error.code() == Code::TooLarge => packed.place = Some(place(shared)?),
+            Err(error) if error.code() == Code::TooLarge => {
+                packed.place = Some(place(shared, id)?);
+            }
             Err(error) => return Err(told(error)),
         }
     }
@@ -124,18 +151,15 @@ where
     })
 }
 
-fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Refused> {
-    shared
-        .large_bodies
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| {
-            let message =
-                "many boxes send large bodies at the moment; this one is to wait its turn";
-            // Spread, so that they do not come back together.
-            let more = Duration::from_secs(fastrand::u64(0..15));
-            Refused::busy(message, PLACE_RETRY + more)
-        })
+fn place(shared: &Shared, id: &BoxId) -> Result<HeavyPlace, Refused> {
+    let place = shared.large_bodies.enter(id, &shared.deps.limits);
+    place.ok_or_else(|| {
+        let message = "many large bodies are under way, or another one of this box; this one is \
+                       to wait its turn";
+        // Spread, so that they do not come back together.
+        let more = Duration::from_secs(fastrand::u64(0..15));
+        Refused::busy(message, PLACE_RETRY + more)
+    })
 }
 
 fn told(error: BodyError) -> Refused {

@@ -5,6 +5,7 @@ use crate::clock::Instant;
 use crate::control::fleet::Refused;
 use crate::ids::BoxId;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// Without a request for so long a connection ends; heartbeats come every 10 s.
     pub idle: Duration,
-    /// Large bodies at once; each may become half a gigabyte while it is read.
+    /// Large bodies at once, one a box; each may become half a gigabyte while it is read.
     pub large_bodies: usize,
     /// Enrolments at once: the only thing that strangers may ask.
     pub enrolments: usize,
@@ -72,6 +73,16 @@ struct Census {
 pub(super) struct Place {
     crowd: Arc<Crowd>,
     address: IpAddr,
+}
+
+/// Large bodies that are under way. Leaving is dropping the [`HeavyPlace`].
+#[derive(Debug, Default)]
+pub(super) struct Heavy(Mutex<HashSet<BoxId>>);
+
+#[derive(Debug)]
+pub(super) struct HeavyPlace {
+    heavy: Arc<Heavy>,
+    id: BoxId,
 }
 
 /// What each box asked lately. Only boxes of the registry get here, so its size is theirs.
@@ -138,6 +149,27 @@ impl Drop for Place {
     }
 }
 
+impl Heavy {
+    /// `None`: full, or this box has one under way. One each, so that a box which sends slowly, or
+    /// means harm, does not keep all the others from reporting.
+    pub(super) fn enter(self: &Arc<Self>, id: &BoxId, limits: &Limits) -> Option<HeavyPlace> {
+        let mut inside = lock(&self.0);
+        if inside.len() >= limits.large_bodies || !inside.insert(id.clone()) {
+            return None;
+        }
+        Some(HeavyPlace {
+            heavy: Arc::clone(self),
+            id: id.clone(),
+        })
+    }
+}
+
+impl Drop for HeavyPlace {
+    fn drop(&mut self) {
+        lock(&self.heavy.0).remove(&self.id);
+    }
+}
+
 impl Rates {
     /// Counts a request, or says when the next one is welcome.
     pub(super) fn admit(
@@ -189,6 +221,25 @@ mod tests {
         drop((first, second));
         assert_eq!(crowd.count(), 1);
         assert!(enter("2001:db8::3").is_some());
+    }
+
+    #[test]
+    fn a_box_has_one_large_body_at_a_time_and_leaves_room_for_others() {
+        let heavy = Arc::<Heavy>::default();
+        let limits = Limits {
+            large_bodies: 2,
+            ..Limits::default()
+        };
+        let enter = |number: u32| {
+            let id = BoxId::parse(&format!("c{number:03}-tls001-isp")).unwrap();
+            heavy.enter(&id, &limits)
+        };
+        let first = enter(1);
+        assert!(first.is_some() && enter(1).is_none(), "one each");
+        let second = enter(2);
+        assert!(second.is_some() && enter(3).is_none(), "full");
+        drop(first);
+        assert!(enter(3).is_some() && enter(2).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use super::Deps;
 use super::LinkListenerError;
 use super::connection;
 use super::limits::Crowd;
+use super::limits::Heavy;
 use super::limits::Place;
 use super::limits::Rates;
 use super::metrics;
@@ -39,7 +40,7 @@ pub(super) struct Shared {
     pub(super) crowd: Arc<Crowd>,
     pub(super) rates: Rates,
     pub(super) handshakes: Semaphore,
-    pub(super) large_bodies: Arc<Semaphore>,
+    pub(super) large_bodies: Arc<Heavy>,
     pub(super) enrolments: Semaphore,
     pub(super) counters: Arc<Counters>,
     pub(super) logs: Logs,
@@ -107,7 +108,7 @@ impl Door {
             crowd: Arc::default(),
             rates: Rates::default(),
             handshakes: Semaphore::new(limits.handshakes),
-            large_bodies: Arc::new(Semaphore::new(limits.large_bodies)),
+            large_bodies: Arc::default(),
             enrolments: Semaphore::new(limits.enrolments),
             counters: Arc::default(),
             logs: Logs {

@@ -17,6 +17,8 @@ use x509_parser::prelude::X509Certificate;
 pub(super) struct Peer {
     pub(super) id: BoxId,
     pub(super) certificate: CertificateDer<'static>,
+    /// Of its public key, as the registry has it.
+    key: String,
     ends: Wall,
 }
 
@@ -26,16 +28,18 @@ impl Peer {
         let Some(leaf) = chain.first() else {
             return Ok(None);
         };
-        let id = identity::box_of(leaf)
-            .map_err(|error| Refused::new(Code::Identity, error.to_string()))?;
+        let unreadable =
+            |error: identity::IdentityError| Refused::new(Code::Identity, error.to_string());
         Ok(Some(Self {
-            id,
+            id: identity::box_of(leaf).map_err(unreadable)?,
+            key: identity::key_fingerprint_of_certificate(leaf).map_err(unreadable)?,
             ends: ends(leaf)?,
             certificate: leaf.clone().into_owned(),
         }))
     }
 
-    /// Does the registry still want to hear of it?
+    /// Does the registry still want to hear of it? A machine that was replaced has a certificate
+    /// that is good for days, and only its key tells it from the one that came after it.
     pub(super) fn must_be_known(&self, registry: &Registry) -> Result<(), Refused> {
         let id = &self.id;
         let message = match registry.appliances.get(id) {
@@ -44,6 +48,11 @@ impl Peer {
                  again"
             ),
             None => format!("{id} is not in the registry; an operator has to add it"),
+            Some(appliance) if appliance.key_fingerprint.as_ref() != Some(&self.key) => format!(
+                "the name {id} is not bound to this machine's key: it was replaced; with a token \
+                 of `oca control appliance replace {id}`, and without its old identity, it may \
+                 enrol again"
+            ),
             Some(_) => return Ok(()),
         };
         Err(Refused::new(Code::Identity, message))

@@ -140,10 +140,10 @@ fn path(request: &Request<Incoming>) -> Result<Path, Refused> {
 
 async fn report(shared: &Shared, peer: &Peer, request: Request<Incoming>) -> Result<Answer, Told> {
     let arrived = clock::now();
-    let packed = bodies::read(shared, request, shared.deps.bodies.compressed).await?;
+    let packed = bodies::read(shared, &peer.id, request, shared.deps.bodies.compressed).await?;
     let library = Arc::clone(&shared.deps.library.borrow());
     let make = move |report: Report| Prepared::new(report, &library, arrived);
-    let prepared = bodies::unpack(shared, packed, make).await?;
+    let prepared = bodies::unpack(shared, &peer.id, packed, make).await?;
     let reply = shared.deps.fleet.report(peer.id.clone(), prepared).await;
     Ok(answer::json(&reply.map_err(Told::ByFleet)?))
 }
@@ -153,18 +153,19 @@ async fn heartbeat(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Told> {
-    let packed = bodies::read(shared, request, bodies::TINY.compressed).await?;
+    let packed = bodies::read_tiny(request).await?;
     let beat: Heartbeat = bodies::tiny(&packed)?;
     let reply = shared.deps.fleet.heartbeat(peer.id.clone(), beat).await;
     Ok(answer::json(&reply.map_err(Told::ByFleet)?))
 }
 
 async fn enrol(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Refused> {
+    let packed = bodies::read_tiny(request).await?;
+    let enrol: Enrol = bodies::tiny(&packed)?;
+    // After the body: strangers who send slowly must not keep boxes out.
     let Ok(_place) = shared.enrolments.try_acquire() else {
         return Err(Refused::busy("others enrol at the moment", ENROL_RETRY));
     };
-    let packed = bodies::read(shared, request, bodies::TINY.compressed).await?;
-    let enrol: Enrol = bodies::tiny(&packed)?;
     let issued = shared.deps.enrolment.enrol(clock::wall(), enrol).await;
     let issued = issued.map_err(|(code, message)| Refused::new(code, message))?;
     tracing::info!(id = issued.id, "link: a box enrolled");
@@ -176,7 +177,7 @@ async fn renew(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Refused> {
-    let packed = bodies::read(shared, request, bodies::TINY.compressed).await?;
+    let packed = bodies::read_tiny(request).await?;
     let renew: Renew = bodies::tiny(&packed)?;
     let (id, certificate) = (peer.id.clone(), peer.certificate.clone());
     let enrolment = &shared.deps.enrolment;
