@@ -40,7 +40,7 @@ const COST_FACTOR: u32 = 4;
 /// However great the table, announcements wait no longer.
 const SPACING_MAX: Duration = Duration::from_secs(2);
 
-/// Above this many routes a merge takes milliseconds and leaves the runtime's thread.
+/// From this many routes and changes on a merge takes milliseconds and leaves the runtime's thread.
 const LARGE: usize = 20_000;
 
 /// What a neighbour's task tells.
@@ -149,6 +149,24 @@ impl Board {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since.collect();
         self.snapshots.send_replace(Arc::new(snapshot));
     }
+
+    /// The publisher has died: there are no routes. Nobody may be steered for ever by routes that
+    /// nobody keeps up to date.
+    fn fail(&self) {
+        tracing::error!("routes cannot be published any more; restart oca, report the panic");
+        let last = Arc::clone(&self.snapshots.borrow());
+        let mut nothing = Snapshot {
+            generation: last.generation + 1,
+            neighbours: last.neighbours.clone(),
+            ..Snapshot::default()
+        };
+        for neighbour in &mut nothing.neighbours {
+            (neighbour.routes, neighbour.filtered) = (0, 0);
+            let why = "an internal error: its routes are lost; restart oca";
+            neighbour.last_error = Some(why.to_owned());
+        }
+        self.snapshots.send_replace(Arc::new(nothing));
+    }
 }
 
 /// Ends when every sender of events is gone, after a last snapshot.
@@ -157,6 +175,7 @@ pub(super) async fn run(
     mut events: mpsc::Receiver<Event>,
     board: Arc<Board>,
 ) {
+    let _last_word = LastWord(&board);
     let mut is_open = true;
     while is_open {
         let due = publisher.due;
@@ -180,24 +199,33 @@ pub(super) async fn run(
             }
         }
         let begun = clock::now();
+        let is_large = publisher.routes.len() + publisher.pending.len() >= LARGE;
         let work = move || {
             let snapshot = publisher.publish(begun);
             (publisher, snapshot)
         };
         let snapshot;
-        (publisher, snapshot) = if board.snapshots.borrow().routes.len() < LARGE {
+        (publisher, snapshot) = if !is_large {
             work()
         } else {
             match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done,
-                Err(error) => {
-                    tracing::error!(%error, "the routes cannot be published any more");
-                    return;
-                }
+                Err(_) => return board.fail(),
             }
         };
         publisher.rest(begun, clock::now());
         board.publish(&publisher, snapshot);
+    }
+}
+
+/// Ends with a last word if the publisher panics.
+struct LastWord<'a>(&'a Board);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail();
+        }
     }
 }
 

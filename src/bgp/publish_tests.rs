@@ -164,3 +164,29 @@ async fn readers_see_a_withdrawal_within_a_second_while_announcements_stream() {
     drop(sender);
     task.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_dies_leaves_no_routes_behind() {
+    let publisher = publisher(clock::now());
+    let board = Arc::new(Board::new(&publisher, clock::now()));
+    let (sender, receiver) = mpsc::channel(8);
+    let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
+    let mut seen = board.snapshots.subscribe();
+    let learned = Event::Routes(Index(0), vec![change(1, Some(1))]);
+    sender.send(learned).await.unwrap();
+    let before = seen.wait_for(|snapshot| snapshot.routes.len() == 1).await;
+    let generation = before.unwrap().generation;
+    // No neighbour has this place.
+    let broken = Event::Session(Index(99), SessionView::default());
+    sender.send(broken).await.unwrap();
+    assert!(task.await.unwrap_err().is_panic());
+    let last = board.snapshot(clock::now());
+    assert_eq!((last.routes.len(), last.steerable), (0, 0));
+    assert_eq!(last.hash, SetHash::default());
+    assert!(last.generation > generation);
+    assert!(
+        last.neighbours
+            .iter()
+            .all(|neighbour| neighbour.last_error.is_some())
+    );
+}

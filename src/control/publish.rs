@@ -14,6 +14,7 @@
 use crate::clock;
 use crate::clock::Wall;
 use crate::control::allocate::allocate;
+use crate::control::api::link::ManifestBody;
 use crate::control::api::link::ManifestSource;
 use crate::control::model::Library;
 use crate::control::model::Registry;
@@ -230,14 +231,14 @@ impl Publisher {
 }
 
 impl ManifestSource for Publisher {
-    fn manifest(&self, id: &BoxId) -> Option<(Position, Bytes)> {
+    fn manifest(&self, id: &BoxId) -> Option<ManifestBody> {
         let served = self.served.load();
         let manifest = served.get(id)?;
-        let rows = &manifest.rows.bytes;
-        let mut body = Vec::with_capacity(manifest.envelope.len() + rows.len());
-        body.extend_from_slice(&manifest.envelope);
-        body.extend_from_slice(rows);
-        Some((manifest.position, body.into()))
+        Some(ManifestBody {
+            position: manifest.position,
+            envelope: manifest.envelope.clone(),
+            rows: manifest.rows.bytes.clone(),
+        })
     }
 }
 

@@ -40,6 +40,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A token is some fifty characters; a longer file is not one.
 const TOKEN_BYTES_MAX: u64 = 4_096;
@@ -47,7 +48,7 @@ const TOKEN_BYTES_MAX: u64 = 4_096;
 /// What became of a call.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Opened(Result<Client, CallError>),
+    Opened(Result<Arc<Client>, CallError>),
     Enrolled(Result<(), CallError>),
     Renewed(Result<(), CallError>),
     Reported {
@@ -222,7 +223,7 @@ impl Outcome {
 pub(super) async fn open(config: link::Config, dial: Arc<dyn Dial>) -> Outcome {
     let opened = blocking(move || {
         let identity = Identity::open(&config).map_err(LinkError::from)?;
-        Ok(Client::new(&config, identity, dial)?)
+        Ok(Arc::new(Client::new(&config, identity, dial)?))
     });
     Outcome::Opened(opened.await)
 }
@@ -248,7 +249,9 @@ pub(super) struct ReportJob {
     pub(super) sequence: u64,
     /// Read by the caller: blocking threads may have another calendar in tests.
     pub(super) sent_at: Wall,
-    pub(super) gate: Gate,
+    /// Read when the rest is ready: composing takes seconds, and a heartbeat may have told of a
+    /// later gate by then.
+    pub(super) gate: watch::Receiver<Gate>,
     pub(super) store: Arc<store::View>,
     pub(super) bgp: Option<Arc<bgp::Snapshot>>,
     pub(super) serve: ServeFn,
@@ -258,12 +261,13 @@ pub(super) struct ReportJob {
 
 impl ReportJob {
     pub(super) async fn run(self) -> Outcome {
-        let (client, gate) = (Arc::clone(&self.client), report::gate_state(&self.gate));
+        let (client, gates) = (Arc::clone(&self.client), self.gate.clone());
         let spare = self.outbox.clone();
         let composed = blocking(move || Ok(self.compose())).await;
+        let gate = report::gate_state(&gates.borrow());
         // The lease counts from here: composing a catalogue of millions takes its time.
         let asked = clock::boot();
-        let (report, outbox) = match composed {
+        let (mut report, outbox) = match composed {
             Ok(composed) => composed,
             Err(error) => {
                 return Outcome::Reported {
@@ -274,7 +278,9 @@ impl ReportJob {
                 };
             }
         };
-        let result = client.report(report).await.map_err(CallError::from);
+        report.gate = gate.clone();
+        let result = client.report(Arc::new(report)).await;
+        let result = result.map_err(CallError::from);
         Outcome::Reported {
             asked,
             outbox,
@@ -283,19 +289,20 @@ impl ReportJob {
         }
     }
 
-    fn compose(mut self) -> (Arc<link::message::Report>, Outbox) {
+    fn compose(mut self) -> (link::message::Report, Outbox) {
+        let gate = self.gate.borrow().clone();
         let moment = Moment {
             boot_id: &self.boot_id,
             sequence: self.sequence,
             sent_at: self.sent_at,
-            gate: &self.gate,
+            gate: &gate,
             store: &self.store,
             bgp: self.bgp.as_deref(),
             load: report::load(&(self.serve)()),
             interfaces: (self.interfaces)(),
         };
         let report = report::compose(moment, &mut self.outbox, || (self.held)().digests);
-        (Arc::new(report), self.outbox)
+        (report, self.outbox)
     }
 }
 

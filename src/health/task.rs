@@ -229,10 +229,7 @@ impl Task {
             return;
         };
         let boot_id = self.boot_id.clone();
-        let (gate, serve) = (
-            self.deps.gate.borrow().clone(),
-            Arc::clone(&self.deps.serve),
-        );
+        let serve = Arc::clone(&self.deps.serve);
         match call {
             Call::Enrol => {
                 let token_file = self.config.token_file.clone();
@@ -247,7 +244,7 @@ impl Task {
                     boot_id,
                     sequence: self.reports,
                     sent_at: clock::wall(),
-                    gate,
+                    gate: self.deps.gate.clone(),
                     store: self.deps.store.borrow().clone(),
                     bgp: self.deps.bgp.as_ref().map(|bgp| bgp.borrow().clone()),
                     serve,
@@ -258,7 +255,7 @@ impl Task {
             }
             Call::Heartbeat => {
                 self.heartbeats += 1;
-                let sequence = self.heartbeats;
+                let (sequence, gate) = (self.heartbeats, self.deps.gate.borrow().clone());
                 let beat = calls::heartbeat(client, boot_id, sequence, gate, serve);
                 self.spawn(Some(call), beat);
             }
@@ -295,7 +292,7 @@ impl Task {
         match outcome {
             Outcome::Opened(Ok(client)) => {
                 self.complaints.settle("identity");
-                self.client = Some(Arc::new(client));
+                self.client = Some(client);
             }
             Outcome::Opened(Err(error)) => {
                 self.open_at = Some(clock::now() + calls::OPEN_AGAIN);
@@ -446,7 +443,8 @@ impl Task {
     /// Publishes what is different, and says so when the lease ends or the state changes.
     fn publish(&mut self) {
         let fresh = self.lease.is_fresh(clock::boot());
-        if self.view.lease_fresh && !fresh {
+        // One that was taken back with the word to serve is the control plane's wish.
+        if self.view.lease_fresh && !fresh && self.view.enabled {
             tracing::error!("the lease of the control plane has ended");
         }
         self.view.lease_fresh = fresh;

@@ -1,8 +1,9 @@
 //! The box's side of the link: calls with time limits over kept connections.
 //!
-//! `health` and `appliance` call it. Heartbeats have a connection of their own, so that a long
-//! report never makes a box look dead. Every call may be repeated: a kept connection that turns out
-//! to be closed is replaced and the call is made once more.
+//! `health` calls it. Heartbeats have a connection of their own, so that a long report never makes
+//! a box look dead, and manifests have one, so that minutes of download never hold up the report of
+//! a withdrawal. Every call may be repeated: a kept connection that turns out to be closed is
+//! replaced and the call is made once more.
 //!
 //! I/O: dials through [`Dial`], waits for answers, keeps issued certificates.
 
@@ -67,7 +68,8 @@ const REPLY_LIMITS: Limits = Limits {
 /// A control plane that asks for a longer silence does not mean it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// One box's link. Share it in an `Arc`; heartbeats and everything else do not wait for each other.
+/// One box's link. Share it in an `Arc`; heartbeats, manifests and everything else do not wait for
+/// each other.
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
@@ -75,6 +77,7 @@ pub struct Client {
     identity: Mutex<Identity>,
     beats: Lane,
     work: Lane,
+    manifests: Lane,
 }
 
 /// A place for one kept connection, used by one call at a time.
@@ -92,6 +95,7 @@ impl Client {
             identity: Mutex::new(identity),
             beats: Lane::default(),
             work: Lane::default(),
+            manifests: Lane::default(),
         })
     }
 
@@ -171,7 +175,7 @@ impl Client {
             answer_limit: manifest::LIMITS.compressed,
             ..post("/v1/manifest", Bytes::new())
         };
-        let answer = self.call(&self.work, MANIFEST_TIME_MAX, &call).await?;
+        let answer = self.call(&self.manifests, MANIFEST_TIME_MAX, &call).await?;
         match answer.status {
             StatusCode::NOT_MODIFIED => Ok(None),
             StatusCode::OK => Ok(Some(answer.body.into())),

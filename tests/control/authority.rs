@@ -11,13 +11,13 @@ use oca::control::authority::Authority;
 use oca::control::authority::BOX_VALIDITY;
 use oca::control::authority::Enrolment;
 use oca::control::authority::LinkCertificate;
-use oca::control::authority::RENEWABLE_AFTER;
 use oca::control::authority::token;
 use oca::control::books::Books;
 use oca::control::store::ControlStore;
 use oca::control::store::SqlStore;
 use oca::link::identity;
 use oca::link::identity::Identity;
+use oca::link::identity::RENEWABLE_AFTER_END;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
 use oca::link::message::Enrolled;
@@ -441,7 +441,7 @@ async fn a_certificate_renews_for_its_own_key_until_long_after_its_end() {
         .await
         .unwrap();
     let ends = ends + days(20) + days(14);
-    let limit = SignedDuration::try_from(RENEWABLE_AFTER).unwrap();
+    let limit = SignedDuration::try_from(RENEWABLE_AFTER_END).unwrap();
     let too_late = ends + limit + SignedDuration::from_secs(1);
     let refused = desk.renew(too_late, &third.certificate, csr()).await;
     assert_eq!(refused.unwrap_err(), Code::Identity);

@@ -479,12 +479,16 @@ fn enrolled(id: &BoxId) -> Enrolled {
 }
 
 impl link::ManifestSource for Shelf {
-    fn manifest(&self, id: &BoxId) -> Option<(Position, Bytes)> {
+    fn manifest(&self, id: &BoxId) -> Option<link::ManifestBody> {
         let position = Position {
             epoch: 2,
             generation: 7,
         };
-        let body = Bytes::from(format!("manifest of {id}"));
-        id.as_str().starts_with("c001-").then_some((position, body))
+        let body = link::ManifestBody {
+            position,
+            envelope: "manifest ".into(),
+            rows: format!("of {id}").into(),
+        };
+        id.as_str().starts_with("c001-").then_some(body)
     }
 }

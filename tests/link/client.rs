@@ -159,7 +159,7 @@ async fn a_refusal_comes_with_its_code_its_words_and_its_time() {
     let error = client.manifest(None).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::NotFound));
     // Refusals leave the connections usable.
-    assert_eq!(lab.dials(), 2);
+    assert_eq!(lab.dials(), 3);
 }
 
 #[tokio::test]
@@ -280,6 +280,26 @@ async fn heartbeats_go_on_while_a_report_hangs() {
     client.heartbeat(&beat()).await.unwrap();
     assert!(!report.is_finished());
     report.abort();
+}
+
+#[tokio::test]
+async fn reports_go_on_while_a_manifest_is_on_its_way() {
+    let authority = Authority::new();
+    let lab = Lab::right(&authority, |asked: &Asked| match asked.line.as_str() {
+        "GET /v1/manifest" => Reply::Stall,
+        _ => lab::json(200, &golden::read::<ReportReply>("report-reply")),
+    });
+    let client = Arc::new(lab::member(&lab, &authority));
+    let fetching = Arc::clone(&client);
+    let manifest = tokio::spawn(async move { fetching.manifest(None).await });
+    while lab.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let report = client.report(Arc::new(golden::read("report")));
+    let reply = oca::clock::within(Duration::from_secs(30), report).await;
+    reply.unwrap().unwrap();
+    assert!(!manifest.is_finished());
+    manifest.abort();
 }
 
 #[tokio::test]

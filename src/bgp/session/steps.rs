@@ -306,8 +306,11 @@ impl Session {
         }
         if self.is_without_hope() && self.run == Run::Running && !self.settings.passive {
             self.failures = self.failures.saturating_add(1);
-            if matches!(self.dial, Dial::Waiting { .. }) {
-                let retry_at = Some(now + timers::wait(self.failures, &mut self.random));
+            if let Dial::Waiting { retry_at: before } = self.dial {
+                // Never later than planned: a neighbour whose own attempts fail one after the
+                // other must not put ours off for ever.
+                let at = now + timers::wait(self.failures, &mut self.random);
+                let retry_at = Some(before.map_or(at, |before| before.min(at)));
                 self.dial = Dial::Waiting { retry_at };
             }
         }

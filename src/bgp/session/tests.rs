@@ -441,3 +441,16 @@ fn stopping_says_why_on_every_connection_and_is_final() {
     let out = world.step(Input::Stop(String::new()));
     assert_eq!(out.last(), Some(&Action::Down));
 }
+
+#[test]
+fn a_neighbour_whose_own_attempts_fail_does_not_put_ours_off() {
+    let mut world = World::new(settings());
+    world.step(Input::ConnectFailed("connect: refused".to_owned()));
+    let planned = world.session.deadline().unwrap();
+    for number in 1..=12 {
+        world.step(Input::Connected(Side::Theirs, id(number)));
+        world.step(Input::Closed(id(number), "gone".to_owned()));
+        assert!(world.session.deadline().unwrap() <= planned, "{number}");
+        world.now += Duration::from_millis(1);
+    }
+}

@@ -9,9 +9,9 @@
 use super::Authority;
 use super::AuthorityError;
 use super::BoxCertificate;
-use super::RENEWABLE_AFTER;
 use super::issue;
 use super::token;
+use crate::clock;
 use crate::clock::Wall;
 use crate::control::api::link;
 use crate::control::books::Books;
@@ -19,19 +19,28 @@ use crate::control::store::ControlStoreError;
 use crate::control::store::Issued;
 use crate::ids::BoxId;
 use crate::link::identity;
+use crate::link::identity::RENEWABLE_AFTER_END;
 use crate::link::message::Code;
 use crate::link::message::Enrol;
 use crate::link::message::Enrolled;
 use crate::link::message::Renew;
 use crate::link::message::VERSION;
+use crate::telemetry::LogLimit;
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Refusals in the log: strangers can provoke as many as they like.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Enrols and renews. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Enrolment {
     books: Books,
     authority: Arc<Authority>,
+    refusals: Arc<Mutex<LogLimit>>,
 }
 
 /// The code for the box and the sentence for people.
@@ -39,7 +48,11 @@ type Refused = (Code, String);
 
 impl Enrolment {
     pub fn new(books: Books, authority: Arc<Authority>) -> Self {
-        Self { books, authority }
+        Self {
+            books,
+            authority,
+            refusals: Arc::new(Mutex::new(LogLimit::new(LOG_EVERY))),
+        }
     }
 
     /// `POST /v1/enrol`. The same key may ask again until the token ends: replies get lost.
@@ -47,13 +60,17 @@ impl Enrolment {
         let outcome = self.try_enrol(now, enrol).await;
         match &outcome {
             Ok(enrolled) => tracing::info!(id = enrolled.id, "box enrolled"),
-            Err((code, problem)) => tracing::warn!(?code, problem, "enrolment refused"),
+            Err((code, problem)) => {
+                if let Some(left_out) = self.may_log() {
+                    tracing::warn!(?code, problem, left_out, "enrolment refused");
+                }
+            }
         }
         outcome
     }
 
     /// `POST /v1/renew` by the box of `certificate`. The listener has verified it, but for an end
-    /// that has passed by at most [`RENEWABLE_AFTER`].
+    /// that has passed by at most [`RENEWABLE_AFTER_END`].
     async fn renewed(
         &self,
         now: Wall,
@@ -67,9 +84,20 @@ impl Enrolment {
         };
         match &outcome {
             Ok(_) => tracing::info!(%id, "certificate renewed"),
-            Err((code, problem)) => tracing::warn!(%id, ?code, problem, "renewal refused"),
+            Err((code, problem)) => {
+                if let Some(left_out) = self.may_log() {
+                    tracing::warn!(%id, ?code, problem, left_out, "renewal refused");
+                }
+            }
         }
         outcome
+    }
+
+    /// `Some(left out)` if a refusal may be written.
+    fn may_log(&self) -> Option<u64> {
+        let refusals = self.refusals.lock();
+        let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        refusals.step(clock::now())
     }
 
     async fn try_enrol(&self, now: Wall, enrol: &Enrol) -> Result<Enrolled, Refused> {
@@ -117,7 +145,7 @@ impl Enrolment {
             return Err((Code::Quarantined, reason.clone()));
         }
         let ends = appliance.certificate_ends.unwrap_or(Wall::MIN);
-        if now > ends.checked_add(RENEWABLE_AFTER).unwrap_or(Wall::MAX) {
+        if now > ends.checked_add(RENEWABLE_AFTER_END).unwrap_or(Wall::MAX) {
             return refused("the certificate ended over 30 days ago; the box needs a token");
         }
         let key = issue::key_of_request(&renew.csr).map_err(refused_request)?;

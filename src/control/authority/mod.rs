@@ -28,10 +28,6 @@ pub use listener::LinkCertificate;
 /// third of it survives nine days without its control plane.
 pub const BOX_VALIDITY: Duration = Duration::from_secs(14 * 86_400);
 
-/// After its end a certificate still renews for so long: a box that was in a crate comes back
-/// without a visit.
-pub const RENEWABLE_AFTER: Duration = Duration::from_secs(30 * 86_400);
-
 /// Of the link listener's certificate; made anew at each start and well before its end.
 pub const SERVER_VALIDITY: Duration = Duration::from_secs(14 * 86_400);
 

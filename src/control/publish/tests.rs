@@ -155,8 +155,14 @@ fn at(second: i64) -> Wall {
 }
 
 fn place_of(publisher: &Publisher, id: &BoxId) -> (u64, u64) {
-    let (position, _) = publisher.manifest(id).unwrap();
+    let position = publisher.manifest(id).unwrap().position;
     (position.epoch, position.generation)
+}
+
+/// As a box gets it.
+fn fetched(publisher: &Publisher, id: &BoxId) -> (Position, Vec<u8>) {
+    let found = publisher.manifest(id).unwrap();
+    (found.position, [&found.envelope[..], &found.rows].concat())
 }
 
 #[tokio::test]
@@ -168,7 +174,7 @@ async fn a_box_believes_its_own_manifest_and_no_other_box_s() {
     let [own, other] = &stage.ids[..] else {
         panic!("two boxes")
     };
-    let (position, body) = publisher.manifest(own).unwrap();
+    let (position, body) = fetched(&publisher, own);
     let verified = verifier.verify(&body, own, at(5), None).unwrap();
     assert_eq!(verified.position, position);
     assert_eq!(verified.expires - verified.issued, VALIDITY.as_secs());
@@ -223,11 +229,11 @@ async fn a_manifest_is_signed_again_before_half_of_its_life_at_the_same_position
     let half = i64::try_from(VALIDITY.as_secs() / 2).unwrap();
     assert_eq!(publisher.due(), Some(at(half)));
     let id = &stage.ids[0];
-    let (position, first) = publisher.manifest(id).unwrap();
+    let (position, first) = fetched(&publisher, id);
     stage.refresh(&publisher, at(half - 1)).await.unwrap();
-    assert_eq!(publisher.manifest(id).unwrap().1, first);
+    assert_eq!(fetched(&publisher, id).1, first);
     assert_eq!(stage.refresh(&publisher, at(half)).await.unwrap(), 0);
-    let (again, second) = publisher.manifest(id).unwrap();
+    let (again, second) = fetched(&publisher, id);
     assert_ne!(first, second);
     assert_eq!(again, position);
     let verifier = Verifier::new(&[stage.signer.public_hex()]).unwrap();

@@ -1,12 +1,14 @@
 //! What a box is told: JSON, a manifest, or a refusal with its code and a sentence.
 
+use super::ManifestBody;
 use crate::control::fleet::Refused;
 use crate::link::message;
 use crate::link::message::Code;
-use crate::link::message::Position;
 use crate::link::message::Problem;
 use crate::link::message::Refusal;
+use bytes::Buf as _;
 use bytes::Bytes;
+use bytes::buf::Chain;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::StatusCode;
@@ -14,7 +16,8 @@ use hyper::header;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// Two pieces, so that a manifest's rows are shared by everybody who is fetching them.
+pub(super) type Answer = Response<Full<Chain<Bytes, Bytes>>>;
 
 pub(super) fn json(body: &impl Serialize) -> Answer {
     write(StatusCode::OK, body)
@@ -39,12 +42,13 @@ pub(super) fn refusal(refused: &Refused) -> Answer {
     answer
 }
 
-pub(super) fn manifest(position: Position, body: Bytes, has: Option<&HeaderValue>) -> Answer {
+pub(super) fn manifest(found: ManifestBody, has: Option<&HeaderValue>) -> Answer {
+    let position = found.position;
     let tag = format!("\"{}.{}\"", position.epoch, position.generation);
     let is_same = has.is_some_and(|has| has.as_bytes() == tag.as_bytes());
     let mut answer = match is_same {
-        true => Response::default(),
-        false => Response::new(Full::new(body)),
+        true => whole(Bytes::new()),
+        false => Response::new(Full::new(found.envelope.chain(found.rows))),
     };
     if is_same {
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
@@ -56,6 +60,10 @@ pub(super) fn manifest(position: Position, body: Bytes, has: Option<&HeaderValue
     let kind = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, kind);
     answer
+}
+
+fn whole(body: Bytes) -> Answer {
+    Response::new(Full::new(body.chain(Bytes::new())))
 }
 
 fn status(code: Code) -> StatusCode {
@@ -73,7 +81,7 @@ fn status(code: Code) -> StatusCode {
 fn write(status: StatusCode, body: &impl Serialize) -> Answer {
     let kind = HeaderValue::from_static("application/json");
     // Our own types always serialise; an empty body is an answer that the box refuses.
-    let mut answer = Response::new(Full::from(serde_json::to_vec(body).unwrap_or_default()));
+    let mut answer = whole(serde_json::to_vec(body).unwrap_or_default().into());
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer

@@ -64,7 +64,17 @@ pub trait Enrolment: fmt::Debug + Send + Sync {
 /// Has the signed manifest of each box.
 pub trait ManifestSource: fmt::Debug + Send + Sync {
     /// `None` before the first. Never waits.
-    fn manifest(&self, id: &BoxId) -> Option<(Position, Bytes)>;
+    fn manifest(&self, id: &BoxId) -> Option<ManifestBody>;
+}
+
+/// One box's manifest as it goes out: the rows are not copied for each box that fetches them.
+#[derive(Clone, Debug)]
+pub struct ManifestBody {
+    pub position: Position,
+    /// Signed for the box, with the end of its line.
+    pub envelope: Bytes,
+    /// Compressed; boxes with the same content share them.
+    pub rows: Bytes,
 }
 
 /// What the listener needs from the wiring.

@@ -1,12 +1,12 @@
 //! Who is at the other end: read from the certificate that the handshake verified, from nothing
 //! else (SAFETY: identity is the certificate's URI SAN).
 
-use super::tls::RENEWABLE;
 use crate::clock::Wall;
 use crate::control::fleet::Refused;
 use crate::control::model::Registry;
 use crate::ids::BoxId;
 use crate::link::identity;
+use crate::link::identity::RENEWABLE_AFTER_END;
 use crate::link::message::Code;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
@@ -72,7 +72,10 @@ impl Peer {
 
     /// May the certificate be renewed? A connection can outlive the time that the handshake saw.
     pub(super) fn must_be_renewable(&self, now: Wall) -> Result<(), Refused> {
-        let last = self.ends.checked_add(RENEWABLE).unwrap_or(self.ends);
+        let last = self
+            .ends
+            .checked_add(RENEWABLE_AFTER_END)
+            .unwrap_or(self.ends);
         if now <= last {
             return Ok(());
         }

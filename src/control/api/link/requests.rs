@@ -168,7 +168,6 @@ async fn enrol(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Re
     };
     let issued = shared.deps.enrolment.enrol(clock::wall(), enrol).await;
     let issued = issued.map_err(|(code, message)| Refused::new(code, message))?;
-    tracing::info!(id = issued.id, "link: a box enrolled");
     Ok(answer::json(&issued))
 }
 
@@ -187,10 +186,10 @@ async fn renew(
 }
 
 fn manifest(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Answer, Refused> {
-    let Some((position, body)) = shared.deps.manifests.manifest(&peer.id) else {
+    let Some(found) = shared.deps.manifests.manifest(&peer.id) else {
         let message = "there is no manifest for this box yet";
         return Err(Refused::new(Code::NotFound, message));
     };
     let has = request.headers().get(header::IF_NONE_MATCH);
-    Ok(answer::manifest(position, body, has))
+    Ok(answer::manifest(found, has))
 }

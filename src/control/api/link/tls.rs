@@ -7,6 +7,7 @@
 use super::LinkListenerError;
 use super::peer;
 use crate::clock;
+use crate::link::identity::RENEWABLE_AFTER_END;
 use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
 use rustls::DistinguishedName;
@@ -25,9 +26,6 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long after its end a certificate may still be renewed.
-pub(super) const RENEWABLE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The listener's TLS: `certificate` is asked at each handshake, so that it may be replaced;
 /// `authority` signs boxes.
@@ -102,7 +100,7 @@ impl ClientCertVerifier for Verifier {
             return verdict;
         };
         let ended = UnixTime::since_unix_epoch(Duration::from_secs(clock::unix_seconds(ends)));
-        if now.as_secs().saturating_sub(ended.as_secs()) > RENEWABLE.as_secs() {
+        if now.as_secs().saturating_sub(ended.as_secs()) > RENEWABLE_AFTER_END.as_secs() {
             return verdict;
         }
         // Everything else about it must have been right while it was valid.
