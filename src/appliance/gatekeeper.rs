@@ -70,11 +70,11 @@ impl Gatekeeper {
         self.control = Some(view);
     }
 
-    /// News of either; never, when there is neither.
-    pub(super) async fn news(&mut self) {
+    /// News of either; never, when there is neither. An error names the room whose task is gone.
+    pub(super) async fn news(&mut self) -> Result<(), &'static str> {
         tokio::select! {
-            () = changed(&mut self.control) => {}
-            () = changed(&mut self.bgp) => {}
+            told = changed(&mut self.control) => told.map_err(|()| "the control link"),
+            told = changed(&mut self.bgp) => told.map_err(|()| "bgp"),
         }
     }
 
@@ -159,12 +159,10 @@ impl Gatekeeper {
     }
 }
 
-/// The next news of a room that is there; a room that has ended has none.
-async fn changed<T>(receiver: &mut Option<watch::Receiver<T>>) {
-    if let Some(receiver) = receiver
-        && receiver.changed().await.is_ok()
-    {
-        return;
+/// The next news of a room that is there; an error when it ended.
+async fn changed<T>(receiver: &mut Option<watch::Receiver<T>>) -> Result<(), ()> {
+    match receiver {
+        Some(receiver) => receiver.changed().await.map_err(|_| ()),
+        None => std::future::pending().await,
     }
-    std::future::pending().await
 }

@@ -6,7 +6,8 @@
 //! drains until its deadline, BGP neighbours get their CEASE → control link → `admin` → `store`.
 //! [`gatekeeper`] gathers facts for the gate, [`reload`] prepares everything before it switches
 //! anything, [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`]
-//! carries out commands. A dead data-plane worker ends the process; a sick disk, a failed prefill
+//! carries out commands. A dead data-plane worker, BGP speaker or control
+//! link ends the process; a sick disk, a failed prefill
 //! or a bad reload do not.
 //!
 //! I/O: waits for signals, commands, deadlines and the news of other rooms.
@@ -99,6 +100,8 @@ pub enum ApplianceError {
     Admin(#[from] admin::AdminError),
     #[error("a data-plane worker ended by itself: a fault of oca; the log has the panic")]
     Worker,
+    #[error("{0} ended by itself: a fault of oca; the log has the panic")]
+    Ended(&'static str),
 }
 
 /// Everything that lives, owned by one task.
@@ -167,7 +170,10 @@ impl Appliance {
                 Some(request) = controls.commands.recv() => self.carry_out(request),
                 // The store lives as long as this task, so its news cannot end.
                 _ = news.changed() => self.refresh(),
-                () = self.gatekeeper.news() => self.refresh(),
+                news = self.gatekeeper.news() => match news {
+                    Ok(()) => self.refresh(),
+                    Err(room) => return Err(ApplianceError::Ended(room)),
+                },
                 () = clock::sleep_until(wake) => {
                     if clock::now() >= look_again {
                         look_again = clock::now() + LOOK_EVERY;
@@ -277,12 +283,11 @@ async fn cease(bgp: Option<bgp::Handle>) {
 
 /// The end of the reload under way; never, when there is none.
 async fn reloaded(reloading: &mut Option<JoinHandle<reload::Outcome>>) -> reload::Outcome {
-    if let Some(task) = reloading
-        && let Ok(outcome) = task.await
-    {
-        return outcome;
-    }
-    std::future::pending().await
+    let Some(task) = reloading else {
+        return std::future::pending().await;
+    };
+    task.await
+        .unwrap_or_else(|error| reload::Outcome::failed(&error))
 }
 
 /// The heartbeat of this room's own scheduler.

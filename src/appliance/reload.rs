@@ -23,6 +23,16 @@ pub(super) struct Outcome {
     reply: Option<Reply>,
 }
 
+impl Outcome {
+    /// Of a reload whose task is gone, and whoever waited for it with it.
+    pub(super) fn failed(error: &tokio::task::JoinError) -> Self {
+        Self {
+            prepared: Err(Refusal::Failed(format!("the reload failed: {error}"))),
+            reply: None,
+        }
+    }
+}
+
 impl Appliance {
     /// Reads the configuration again, off this runtime; [`Appliance::finish_reload`] switches.
     pub(super) fn begin_reload(&mut self, reply: Option<Reply>) {

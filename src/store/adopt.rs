@@ -58,7 +58,7 @@ pub struct RefusedRow {
 pub enum AdoptError {
     #[error(
         "manifest {epoch}.{generation} is older than {held_epoch}.{held_generation}, which this \
-         box has seen; a control plane that was restored from a backup must begin a higher epoch"
+         box has seen: the control plane was restored from an older backup, or it is a replay"
     )]
     Older {
         epoch: u64,

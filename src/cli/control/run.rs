@@ -40,6 +40,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         .context("the runtime cannot be started")?;
     let outcome = runtime.block_on(async {
         let (owner, phase) = phase::channel();
+        let mut hangup = signal(SignalKind::hangup()).context("no signals")?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::warn!("SIGHUP: no key of the control plane is reloaded; restart it");
+            }
+        });
         let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
         tokio::spawn(async move {

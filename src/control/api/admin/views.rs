@@ -124,6 +124,7 @@ fn state(one: &Appliance, seen: Option<&BoxView>) -> String {
     match seen.map(|seen| seen.open.clone()) {
         _ if one.revoked => "revoked".to_owned(),
         _ if one.quarantined.is_some() => "quarantined".to_owned(),
+        // The fleet may know the record already, or not yet: nobody has spoken for it.
         _ if one.key_fingerprint.is_none() => "not enrolled".to_owned(),
         None => "unknown".to_owned(),
         Some(Ok(())) => "open".to_owned(),
