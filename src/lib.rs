@@ -8,20 +8,25 @@
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
 //!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
 //!    (every unsafe block).
-//! 3. The rooms: [`store`], [`serve`], [`health`], [`admin`]; each opens with its path in ten
-//!    lines.
-//! 4. The wiring: [`appliance`], and [`config`], the only room that knows TOML.
-//! 5. The outside: [`cli`], [`demo`].
+//! 3. The rooms of a box: [`store`], [`serve`], [`bgp`], [`health`], [`admin`]; each opens with
+//!    its path in ten lines. [`link`] is the wire to the control plane, which both sides import.
+//! 4. The wiring of a box: [`appliance`], and [`config`], the only room that knows TOML.
+//! 5. The control plane: [`control`], with its wiring in `control::run` and `control::parts`.
+//! 6. The outside: [`cli`], [`demo`].
 //!
-//! # Two questions and where they are answered
+//! # Four questions and where they are answered
 //!
 //! * *A viewer gets a segment*: [`serve`], from `listener` to `access`.
 //! * *What is on the disks*: [`store`], from `prefill` to `index`.
+//! * *A router announces a prefix*: [`bgp`], from `listener` to `publish`; [`health`] reports it;
+//!   `control::fleet` takes it; `control::steer` weighs it.
+//! * *What each box holds, and which box each viewer gets*: [`control`], from `import` to `steer`.
 //!
 //! # Layers
 //!
-//! `main, cli, demo` → `appliance` → `admin, health` → `serve` → `store` → `sys`; everybody →
-//! vocabulary. `tests/tidy.rs` holds it so. docs/ARCHITECTURE.md has the invariants.
+//! `main, cli, demo` → `appliance` → `admin, health` → `serve, bgp, link` → `store` → `sys`;
+//! `control` → `link, origin`, and no room of the box; everybody → vocabulary. `tests/tidy.rs`
+//! holds it so. docs/ARCHITECTURE.md has the invariants.
 
 #![deny(unsafe_code)]
 

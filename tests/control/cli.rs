@@ -1,5 +1,6 @@
 //! `oca control` end to end: a real `oca control run` and the command line against its socket.
 
+use oca::clock;
 use serde_json::Value;
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +11,6 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
-use std::time::Instant;
 
 const OCA: &str = env!("CARGO_BIN_EXE_oca");
 
@@ -68,14 +68,14 @@ impl Plane {
     }
 
     fn until<T>(&self, what: &str, mut is: impl FnMut() -> Option<T>) -> T {
-        let started = Instant::now();
+        let deadline = clock::now() + PATIENCE;
         loop {
             if let Some(found) = is() {
                 return found;
             }
             let log = self.log();
-            assert!(started.elapsed() < PATIENCE, "never: {what}\n{log}");
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(clock::now() < deadline, "never: {what}\n{log}");
+            clock::block_for(Duration::from_millis(20));
         }
     }
 
@@ -84,13 +84,13 @@ impl Plane {
     }
 
     /// TERM, and the exit code.
-    fn stop(&mut self) -> Option<i32> {
+    fn stop(&mut self) -> i32 {
         let mut process = self.process.take().unwrap();
         let id = i32::try_from(process.id()).unwrap();
         let id = nix::unistd::Pid::from_raw(id);
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-        self.until("it stops", || process.try_wait().unwrap())
-            .code()
+        let ended = self.until("it stops", || process.try_wait().unwrap());
+        ended.code().unwrap()
     }
 
     fn oca(&self, args: &[&str]) -> Output {
@@ -197,7 +197,7 @@ fn an_operator_registers_a_box_and_everything_is_there_after_a_restart() {
         .any(|bytes| bytes == token.as_bytes());
     assert!(!has, "a token is in the database");
 
-    assert_eq!(plane.stop(), Some(0), "{}", plane.log());
+    assert_eq!(plane.stop(), 0, "{}", plane.log());
     assert!(!plane.socket().exists());
     plane.run();
     let list = plane.json(&["appliance", "list"]);
@@ -216,7 +216,7 @@ fn an_operator_registers_a_box_and_everything_is_there_after_a_restart() {
 
 #[test]
 fn refusals_have_their_reason_and_their_exit_code() {
-    let mut plane = Plane::start();
+    let plane = Plane::start();
     plane.furnish();
     plane.json(&["partner", "add", "other"]);
     plane.json(&["partner", "approve", "example", "192.0.2.0/24"]);
@@ -279,7 +279,11 @@ fn refusals_have_their_reason_and_their_exit_code() {
     let (code, said) = add("c001-lhr001-isp", "1 TB");
     assert_eq!(code, 4, "{said}");
     assert_eq!(add("c001-tls001-example-isp", "much").0, 2);
+}
 
+#[test]
+fn a_control_plane_that_cannot_run_and_one_that_does_not_are_told_apart() {
+    let mut plane = Plane::start();
     let second = Command::new(OCA)
         .args(["control", "run", "--config"])
         .arg(plane.config())

@@ -9,4 +9,5 @@ mod authority;
 mod books;
 mod cli;
 mod registry;
+mod sqlite;
 mod values;

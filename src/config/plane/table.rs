@@ -82,7 +82,7 @@ pub(super) const LINK: &[Key] = &[
             min: 64 * KIB,
             max: GIB,
         },
-        Default(r#""64 MiB""#),
+        Default(r#""256 MiB""#),
         false,
         "/link/body",
         "the size of a compressed body",

@@ -205,7 +205,7 @@ fn the_defaults_of_the_control_plane_are_those_that_it_documents() {
     assert_eq!(config.link.listen, ["[::]:8443".parse().unwrap()]);
     assert_eq!(
         (config.link.body, config.link.body_decompressed),
-        (64 << 20, 512 << 20)
+        (256 << 20, 512 << 20)
     );
     assert!(config.public.listen.is_empty());
     assert_eq!(

@@ -186,7 +186,7 @@ fn a_control_plane_that_no_box_could_reach_is_told() {
     );
     assert_eq!(
         one(&[("link.body_decompressed", "\"1 MiB\"")]),
-        ["5:21: link.body_decompressed: `1 MiB` is less than `body`, which is `64 MiB`"]
+        ["5:21: link.body_decompressed: `1 MiB` is less than `body`, which is `256 MiB`"]
     );
     assert_eq!(
         one(&[("public.plain_listen", "[\"[::]:8443\"]")]),

@@ -124,7 +124,9 @@ fn state(one: &Appliance, seen: Option<&BoxView>) -> String {
     match seen.map(|seen| seen.open.clone()) {
         _ if one.revoked => "revoked".to_owned(),
         _ if one.quarantined.is_some() => "quarantined".to_owned(),
-        None if one.key_fingerprint.is_none() => "not enrolled".to_owned(),
+        None | Some(Err(Shut::Unknown)) if one.key_fingerprint.is_none() => {
+            "not enrolled".to_owned()
+        }
         None => "unknown".to_owned(),
         Some(Ok(())) => "open".to_owned(),
         Some(Err(shut)) => match shut {
