@@ -3,6 +3,7 @@
 //!
 //! Boxes are of clusters of ten that hold the same 20,000 objects and learn the same 500 routes.
 
+use super::core;
 use super::figure::Bar;
 use super::figure::Figure;
 use super::network::appliance;
@@ -138,21 +139,19 @@ impl Bench {
 
     /// Reports a second.
     fn take(&mut self, bodies: &[Vec<u8>]) -> anyhow::Result<f64> {
-        let begun = clock::now();
-        for (index, (id, bytes)) in self.ids.iter().zip(bodies).enumerate() {
-            let report: Report = body::decode(bytes, Encoding::Zstd, LIMITS)?;
-            let now = clock::now();
-            let prepared = Prepared::new(report, &self.library, now)?;
-            let reply = self
-                .fleet
-                .report_prepared(now, clock::wall(), id, prepared)?;
-            anyhow::ensure!(reply.acked.catalogue.is_some(), "{id} was not acknowledged");
-            if index % BATCH == 0 {
-                self.fleet.view();
+        let (view, took) = core::timed(|| {
+            for (index, (id, bytes)) in self.ids.iter().zip(bodies).enumerate() {
+                let report: Report = body::decode(bytes, Encoding::Zstd, LIMITS)?;
+                let (now, wall) = (clock::now(), clock::wall());
+                let prepared = Prepared::new(report, &self.library, now)?;
+                let reply = self.fleet.report_prepared(now, wall, id, prepared)?;
+                anyhow::ensure!(reply.acked.catalogue.is_some(), "{id} was not acknowledged");
+                if index % BATCH == 0 {
+                    self.fleet.view();
+                }
             }
-        }
-        let view = self.fleet.view();
-        let took = begun.elapsed().as_secs_f64();
+            Ok(self.fleet.view())
+        })?;
         let open = view.boxes.values().filter(|seen| seen.open.is_ok()).count();
         anyhow::ensure!(open == bodies.len(), "{open} boxes are open");
         Ok(bodies.len() as f64 / took)
@@ -163,16 +162,18 @@ impl Bench {
         let bodies: Vec<Vec<u8>> = (0..u32::try_from(self.ids.len())?)
             .map(|number| serde_json::to_vec(&heartbeat(number, round)))
             .collect::<Result<_, _>>()?;
-        let begun = clock::now();
-        for (index, (id, bytes)) in self.ids.iter().zip(&bodies).enumerate() {
-            let beat: Heartbeat = body::decode(bytes, Encoding::Plain, LIMITS)?;
-            self.fleet
-                .heartbeat(clock::now(), clock::wall(), id, beat)?;
-            if index % BATCH == 0 {
-                self.fleet.view();
+        let ((), took) = core::timed(|| {
+            for (index, (id, bytes)) in self.ids.iter().zip(&bodies).enumerate() {
+                let beat: Heartbeat = body::decode(bytes, Encoding::Plain, LIMITS)?;
+                let (now, wall) = (clock::now(), clock::wall());
+                self.fleet.heartbeat(now, wall, id, beat)?;
+                if index % BATCH == 0 {
+                    self.fleet.view();
+                }
             }
-        }
-        Ok(bodies.len() as f64 / begun.elapsed().as_secs_f64())
+            Ok(())
+        })?;
+        Ok(bodies.len() as f64 / took)
     }
 }
 

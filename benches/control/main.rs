@@ -6,6 +6,7 @@
 //!
 //! I/O: writes the figures.
 
+mod core;
 mod figure;
 mod fleet;
 mod ingest;

@@ -4,6 +4,7 @@
 //! Half of the questions come over IPv6; all name a bundle and want three boxes; half know where
 //! the client is.
 
+use super::core;
 use super::figure::Bar;
 use super::figure::Figure;
 use super::network::BUNDLES;
@@ -56,12 +57,11 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut scratch = Scratch::default();
     let (mut rates, mut medians, mut tails) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let begun = clock::now();
-        let mut named = 0;
-        for query in &questions {
-            named += snapshot.decide(query, &mut scratch).len();
-        }
-        let took = begun.elapsed().as_secs_f64();
+        let (named, took) = core::timed(|| {
+            let decided = questions.iter();
+            let named = decided.map(|query| snapshot.decide(query, &mut scratch).len());
+            Ok(named.sum::<usize>())
+        })?;
         anyhow::ensure!(named >= questions.len(), "{named} boxes were named");
         rates.push(questions.len() as f64 / took);
 
