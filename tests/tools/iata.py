@@ -13,7 +13,7 @@ import csv
 import sys
 
 HEAD = """\
-# Places by IATA code, from airportsdata 20260905 (https://pypi.org/project/airportsdata/).
+# Places by IATA code, from airportsdata 20260905.
 # Made by tests/tools/iata.py; do not edit. MIT License:
 # Copyright (c) 2020- Mike Borsetti; includes data Copyright (c) 2014 mwgg.
 # The permission notice of that licence stands in docs/DECISIONS.md.
