@@ -2,5 +2,6 @@
 //! operator.
 
 pub mod admin;
+mod bind;
 pub mod link;
 pub mod public;

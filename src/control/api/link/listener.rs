@@ -13,6 +13,7 @@ use super::metrics;
 use super::metrics::Counters;
 use crate::clock;
 use crate::control::LinkConfig;
+use crate::control::api::bind::bind;
 use crate::telemetry::LogLimit;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,7 +72,14 @@ pub fn start(config: &LinkConfig, deps: Deps) -> Result<Handle, LinkListenerErro
     if config.listen.is_empty() {
         return Err(LinkListenerError::Nowhere);
     }
-    let bound: Result<Vec<_>, _> = config.listen.iter().map(|at| bind(*at)).collect();
+    let bound: Result<Vec<_>, _> = config
+        .listen
+        .iter()
+        .map(|at| {
+            let address = *at;
+            bind(address, BACKLOG).map_err(|error| LinkListenerError::Bind { address, error })
+        })
+        .collect();
     let door = Door::new(deps);
     let mut handle = Handle {
         door: door.clone(),
@@ -149,22 +157,6 @@ impl Door {
 pub(super) fn may_log(limit: &Mutex<LogLimit>) -> Option<u64> {
     let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
     limit.step(clock::now())
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, LinkListenerError> {
-    let failed = |error| LinkListenerError::Bind { address, error };
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(failed)?;
-    // A restart must not wait for the connections of the last life.
-    socket.set_reuse_address(true).map_err(failed)?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, whatever the system's default is.
-        socket.set_only_v6(false).map_err(failed)?;
-    }
-    socket.set_nonblocking(true).map_err(failed)?;
-    socket.bind(&address.into()).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)?;
-    TcpListener::from_std(socket.into()).map_err(failed)
 }
 
 async fn accept(listener: TcpListener, door: Door) {

@@ -9,6 +9,7 @@ use super::requests;
 use crate::clock;
 use crate::clock::Elapsed;
 use crate::control::PublicConfig;
+use crate::control::api::bind::bind;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::LogLimit;
@@ -229,23 +230,11 @@ impl Door {
 }
 
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, PublicListenerError> {
-    addresses.iter().map(|address| bind(*address)).collect()
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, PublicListenerError> {
-    let failed = |error| PublicListenerError::Bind { address, error };
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(failed)?;
-    // A restart must not wait for the connections of the last life.
-    socket.set_reuse_address(true).map_err(failed)?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 too, whatever the system's default is.
-        socket.set_only_v6(false).map_err(failed)?;
-    }
-    socket.set_nonblocking(true).map_err(failed)?;
-    socket.bind(&address.into()).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)?;
-    TcpListener::from_std(socket.into()).map_err(failed)
+    let bound = addresses.iter().map(|address| {
+        let address = *address;
+        bind(address, BACKLOG).map_err(|error| PublicListenerError::Bind { address, error })
+    });
+    bound.collect()
 }
 
 async fn accept(listener: TcpListener, door: Door, acceptor: Option<TlsAcceptor>) {
