@@ -3,5 +3,6 @@
 
 pub mod admin;
 mod bind;
+mod crowd;
 pub mod link;
 pub mod public;

@@ -1,13 +1,11 @@
-//! How much of everything: connections in all and by address, handshakes, heavy bodies, requests
-//! of one box. Never waits.
+//! How much of everything: connections, handshakes, heavy bodies, requests of one box. Never waits.
 
 use crate::clock::Instant;
+use crate::control::api::crowd::Room;
 use crate::control::fleet::Refused;
 use crate::ids::BoxId;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -59,22 +57,6 @@ impl Default for Limits {
     }
 }
 
-/// Open connections. Leaving is dropping the [`Place`].
-#[derive(Debug, Default)]
-pub(super) struct Crowd(Mutex<Census>);
-
-#[derive(Debug, Default)]
-struct Census {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-#[derive(Debug)]
-pub(super) struct Place {
-    crowd: Arc<Crowd>,
-    address: IpAddr,
-}
-
 /// Large bodies that are under way. Leaving is dropping the [`HeavyPlace`].
 #[derive(Debug, Default)]
 pub(super) struct Heavy(Mutex<HashSet<BoxId>>);
@@ -106,45 +88,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// IPv4 in its own form; of IPv6 the /64 that one subscriber owns.
-fn group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(four) => IpAddr::V4(four),
-        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from(u128::from(six) & (u128::MAX << 64))),
-    }
-}
-
-impl Crowd {
-    /// `None`: full, in all or for this address.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
-        let address = group(address);
-        let mut census = lock(&self.0);
-        let here = census.by_address.get(&address).copied().unwrap_or(0);
-        if census.total >= limits.connections || here >= limits.connections_per_address {
-            return None;
-        }
-        census.total += 1;
-        census.by_address.insert(address, here + 1);
-        Some(Place {
-            crowd: Arc::clone(self),
-            address,
-        })
-    }
-
-    pub(super) fn count(&self) -> usize {
-        lock(&self.0).total
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut census = lock(&self.crowd.0);
-        census.total = census.total.saturating_sub(1);
-        let left = census.by_address.get(&self.address).copied().unwrap_or(0);
-        if left > 1 {
-            census.by_address.insert(self.address, left - 1);
-        } else {
-            census.by_address.remove(&self.address);
+impl Limits {
+    pub(super) fn room(&self) -> Room {
+        Room {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
         }
     }
 }
@@ -202,26 +150,6 @@ impl Rates {
 mod tests {
     use super::*;
     use crate::clock;
-
-    #[test]
-    fn places_are_counted_by_address_and_given_back() {
-        let crowd = Arc::<Crowd>::default();
-        let limits = Limits {
-            connections: 3,
-            connections_per_address: 2,
-            ..Limits::default()
-        };
-        let enter = |text: &str| crowd.enter(text.parse().unwrap(), &limits);
-        let first = enter("2001:db8::1");
-        let second = enter("2001:db8::2");
-        assert!(first.is_some() && second.is_some());
-        assert!(enter("2001:db8::3").is_none(), "a /64 is one address");
-        let third = enter("192.0.2.1");
-        assert!(third.is_some() && enter("192.0.2.2").is_none(), "full");
-        drop((first, second));
-        assert_eq!(crowd.count(), 1);
-        assert!(enter("2001:db8::3").is_some());
-    }
 
     #[test]
     fn a_box_has_one_large_body_at_a_time_and_leaves_room_for_others() {

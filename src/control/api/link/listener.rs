@@ -5,15 +5,15 @@
 use super::Deps;
 use super::LinkListenerError;
 use super::connection;
-use super::limits::Crowd;
 use super::limits::Heavy;
-use super::limits::Place;
 use super::limits::Rates;
 use super::metrics;
 use super::metrics::Counters;
 use crate::clock;
 use crate::control::LinkConfig;
 use crate::control::api::bind::bind;
+use crate::control::api::crowd::Crowd;
+use crate::control::api::crowd::Place;
 use crate::telemetry::LogLimit;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ impl Door {
     }
 
     fn enter(&self, peer: SocketAddr) -> Option<Place> {
-        let place = self.0.crowd.enter(peer.ip(), &self.0.deps.limits);
+        let place = self.0.crowd.enter(peer.ip(), self.0.deps.limits.room());
         if place.is_none() {
             Counters::add(&self.0.counters.crowded);
             if let Some(left_out) = may_log(&self.0.logs.crowded) {

@@ -1,8 +1,8 @@
 //! The listener in OpenMetrics, read when somebody scrapes. Refusals by code are in
 //! [`crate::control::fleet::Counters`], whoever refused.
 
-use super::limits::Crowd;
 use super::listener::Shared;
+use crate::control::api::crowd::Crowd;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use std::fmt;
@@ -53,7 +53,7 @@ impl Collector for Scrape {
         into.gauge(
             "link_connections_open",
             "Connections of boxes open at this moment",
-            self.crowd.count() as f64,
+            self.crowd.total() as f64,
         )?;
         into.counter(
             "link_connections_refused",

@@ -4,12 +4,12 @@
 
 use super::Deps;
 use super::PublicListenerError;
-use super::crowd::Crowd;
 use super::requests;
 use crate::clock;
 use crate::clock::Elapsed;
 use crate::control::PublicConfig;
 use crate::control::api::bind::bind;
+use crate::control::api::crowd::Crowd;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::LogLimit;
@@ -169,7 +169,7 @@ impl Door {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.0.deps.limits;
-        let Some(_place) = self.0.crowd.enter(peer.ip(), limits) else {
+        let Some(_place) = self.0.crowd.enter(peer.ip(), limits.room()) else {
             self.0.counters.add(|counts| &counts.crowded);
             self.say(peer, "too many connections; one was refused");
             return;

@@ -4,10 +4,10 @@
 //! `requests` reads the question, asks [`Steering`], writes JSON. Everything is in memory; nothing
 //! here waits for a database. docs/STEERING.md is the contract.
 
-mod crowd;
 mod listener;
 mod requests;
 
+use crate::control::api::crowd::Room;
 use crate::control::steer::Steering;
 use crate::telemetry;
 use crate::tls::TlsError;
@@ -40,6 +40,15 @@ pub struct Limits {
     pub body_time: Duration,
     /// Then a connection ends after its request, so that nobody keeps a place for ever.
     pub life: Duration,
+}
+
+impl Limits {
+    fn room(&self) -> Room {
+        Room {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+        }
+    }
 }
 
 impl Default for Limits {

@@ -1,6 +1,6 @@
-//! Open connections, in all and by address. Never waits.
+//! Open connections of one listener, in all and by address. Both of the control plane's doors to
+//! the network count theirs here. Never waits.
 
-use super::Limits;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
@@ -25,16 +25,23 @@ pub(super) struct Place {
     address: IpAddr,
 }
 
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) connections: usize,
+    pub(super) connections_per_address: usize,
+}
+
 impl Crowd {
-    /// `None`: there is no room for this address.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
+    /// `None`: full, in all or for this address.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr, room: Room) -> Option<Place> {
         let address = household(peer);
         let mut census = self.census();
-        if census.total >= limits.connections {
+        if census.total >= room.connections {
             return None;
         }
         let here = census.by_address.entry(address).or_default();
-        if *here >= limits.connections_per_address {
+        if *here >= room.connections_per_address {
             return None;
         }
         *here += 1;
@@ -84,13 +91,12 @@ mod tests {
 
     #[test]
     fn there_is_room_up_to_both_limits_and_again_after_leaving() {
-        let limits = Limits {
+        let room = Room {
             connections: 3,
             connections_per_address: 2,
-            ..Limits::default()
         };
         let crowd = Arc::new(Crowd::default());
-        let enter = |peer: &str| crowd.enter(peer.parse().unwrap(), &limits);
+        let enter = |peer: &str| crowd.enter(peer.parse().unwrap(), room);
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::2").unwrap();
         assert!(enter("2001:db8::3").is_none());
@@ -100,5 +106,24 @@ mod tests {
         let _again = enter("::ffff:192.0.2.1").unwrap();
         assert!(enter("192.0.2.1").is_none());
         assert_eq!(crowd.total(), 3);
+    }
+
+    #[test]
+    fn places_are_counted_by_address_and_given_back() {
+        let crowd = Arc::<Crowd>::default();
+        let room = Room {
+            connections: 3,
+            connections_per_address: 2,
+        };
+        let enter = |text: &str| crowd.enter(text.parse().unwrap(), room);
+        let first = enter("2001:db8::1");
+        let second = enter("2001:db8::2");
+        assert!(first.is_some() && second.is_some());
+        assert!(enter("2001:db8::3").is_none(), "a /64 is one address");
+        let third = enter("192.0.2.1");
+        assert!(third.is_some() && enter("192.0.2.2").is_none(), "full");
+        drop((first, second));
+        assert_eq!(crowd.total(), 1);
+        assert!(enter("2001:db8::3").is_some());
     }
 }
