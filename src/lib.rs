@@ -4,22 +4,23 @@
 //!
 //! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
 //!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`set_hash`],
-//!    [`gate`], [`command`], [`help`].
+//!    [`window`], [`gate`], [`command`], [`help`].
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
 //!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
 //!    (every unsafe block).
-//! 3. The rooms of a box: [`store`], [`serve`], [`bgp`], [`health`], [`admin`]; each opens with
-//!    its path in ten lines. [`link`] is the wire to the control plane, which both sides import.
+//! 3. The rooms of a box: [`store`], [`serve`], [`bgp`], [`fill`], [`peer`], [`health`],
+//!    [`admin`]; each opens with its path in ten lines. [`link`] is the wire to the control plane, which both sides import.
 //! 4. The wiring of a box: [`appliance`], and [`config`], the only room that knows TOML.
 //! 5. The control plane: [`control`], with its wiring in `control::run` and `control::parts`.
 //! 6. The outside: [`cli`], [`demo`].
 //!
-//! # Four questions and where they are answered
+//! # Five questions and where they are answered
 //!
 //! * *A viewer gets a segment*: [`serve`], from `listener` to `access`.
 //! * *What is on the disks*: [`store`], from `prefill` to `index`.
 //! * *A router announces a prefix*: [`bgp`], from `listener` to `publish`; [`health`] reports it;
 //!   `control::fleet` takes it; `control::steer` weighs it.
+//! * *At 2 AM*: [`fill`], from `plan` to `fetch`; [`peer`] gives to other boxes.
 //! * *What each box holds, and which box each viewer gets*: [`control`], from `import` to `steer`.
 //!
 //! # Layers
@@ -39,6 +40,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod fill;
 pub mod gate;
 pub mod health;
 pub mod help;
@@ -49,6 +51,7 @@ pub mod local;
 pub mod media_type;
 pub mod object;
 pub mod origin;
+pub mod peer;
 pub mod prefix;
 pub mod prefix_map;
 pub mod route;
@@ -61,3 +64,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod tree;
 pub mod units;
+pub mod window;

@@ -29,6 +29,7 @@ const VOCABULARY: &[&str] = &[
     "route",
     "set_hash",
     "units",
+    "window",
 ];
 
 /// Plumbing that everybody but the vocabulary may import.
@@ -38,12 +39,14 @@ const PLUMBING: &[&str] = &["sys", "task", "telemetry", "tree"];
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "admin",
-        &["bgp", "health", "link", "local", "serve", "store"],
+        &[
+            "bgp", "fill", "health", "link", "local", "peer", "serve", "store",
+        ],
     ),
     (
         "appliance",
         &[
-            "admin", "bgp", "config", "health", "link", "serve", "store", "tls",
+            "admin", "bgp", "config", "fill", "health", "link", "peer", "serve", "store", "tls",
         ],
     ),
     ("bgp", &[]),
@@ -51,17 +54,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "admin", "bgp", "control", "health", "link", "serve", "store", "tls",
+            "admin", "bgp", "control", "fill", "health", "link", "peer", "serve", "store", "tls",
         ],
     ),
     ("control", &["link", "local", "origin", "tls"]),
     ("demo", &["*"]),
+    ("fill", &["link", "store", "tls"]),
     ("health", &["bgp", "link", "serve", "store"]),
     ("lib", &["*"]),
     ("link", &["tls"]),
     ("local", &[]),
     ("main", &["*"]),
     ("origin", &["tls"]),
+    ("peer", &["link", "store", "tls"]),
     ("serve", &["store", "tls"]),
     ("store", &[]),
     ("sys", &[]),
@@ -73,15 +78,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// From these rooms the others may take types, never functions.
 const ONLY_TYPES: &[(&str, &[&str])] = &[
-    ("admin", &["bgp", "health", "link", "serve", "store"]),
+    (
+        "admin",
+        &["bgp", "fill", "health", "link", "peer", "serve", "store"],
+    ),
     (
         "config",
         &[
             "admin",
             "bgp",
             "control",
+            "fill",
             "health",
             "link",
+            "peer",
             "serve",
             "store",
             "telemetry",

@@ -295,6 +295,7 @@ fn report(number: u32, round: u64) -> Report {
         disks: Vec::new(),
         load: Load::default(),
         manifest: None,
+        fill: None,
     }
 }
 

@@ -15,6 +15,7 @@ use oca::control::model::Library;
 use oca::control::model::Partner;
 use oca::control::model::Registry;
 use oca::control::model::Site;
+use oca::control::model::SiteFill;
 use oca::ids::BoxId;
 use oca::ids::Profile;
 use oca::ids::SiteName;
@@ -150,6 +151,7 @@ impl Network {
             longitude: f64::from(number * 7 % 360) - 180.0,
             timezone: "UTC".to_owned(),
             open: false,
+            fill: SiteFill::default(),
         };
         self.registry.sites.insert(label.clone(), site);
         label
@@ -174,6 +176,9 @@ impl Network {
                 },
                 bundles: bundles.clone(),
                 objects: u64::from(BUNDLES),
+                known: Arc::default(),
+                interfaces: Arc::default(),
+                fill: None,
                 routes: routes.clone(),
                 gate: None,
                 load: Load::default(),
@@ -200,6 +205,7 @@ pub(crate) fn appliance(id: BoxId, site: &str, cluster: u32) -> Appliance {
         ipv4: Some(Ipv4Addr::new(192, 0, 2, 9)),
         ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9)),
         https_port: 443,
+        peer_port: 7443,
         capacity: 1 << 47,
         enabled: true,
         quarantined: None,

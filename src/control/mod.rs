@@ -17,6 +17,7 @@ mod parts;
 pub mod popularity;
 pub mod publish;
 mod run;
+pub mod sources;
 pub mod steer;
 pub mod store;
 

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 /// Everybody and everything, at one revision. `BTreeMap`s by name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,9 @@ pub struct Registry {
     /// By [`SiteName::label`].
     pub sites: BTreeMap<String, Site>,
     pub clusters: BTreeMap<String, Cluster>,
+    pub fill_clusters: BTreeMap<String, FillCluster>,
+    /// What operators granted, by box; the last one each.
+    pub grants: BTreeMap<BoxId, Grant>,
     pub appliances: BTreeMap<BoxId, Appliance>,
 }
 
@@ -61,12 +65,98 @@ pub struct Site {
     pub timezone: String,
     /// Serves clients that nobody announces, when nobody else can.
     pub open: bool,
+    /// When its boxes fill, all at the same time. By `timezone`.
+    pub fill: SiteFill,
+}
+
+/// A site's fill window and what the provider allows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteFill {
+    /// Seconds after midnight by the wall clock, at most 4 h. Default 02:00.
+    pub start_s: u32,
+    /// At most 12 h, the default.
+    pub length: Duration,
+    /// Bits a second; lowers each box's cap.
+    pub rate_limit_bps: Option<u64>,
+}
+
+impl Default for SiteFill {
+    fn default() -> Self {
+        Self {
+            start_s: 2 * 3600,
+            length: Duration::from_secs(12 * 3600),
+            rate_limit_bps: None,
+        }
+    }
 }
 
 /// Boxes that hold one content plan between them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cluster {
     pub name: String,
+    /// Whose escalation policy it has.
+    pub fill_cluster: String,
+}
+
+/// The fill cluster that clusters belong to unless they are told otherwise; it always exists.
+pub const FILL_CLUSTER: &str = "default";
+
+/// Clusters with the same content region: who fetches from the origin for all of them, and when
+/// the others may reach farther.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillCluster {
+    pub name: String,
+    /// Boxes elected for each title to fetch it first. At least 1, the default.
+    pub masters: u32,
+    pub escalation: Escalation,
+    /// A title is live in this region once so many percent of its clusters (rounded up, at least
+    /// one) hold it whole. Default 50.
+    pub live_share: u32,
+}
+
+/// How far a box may reach for an object, and how long after the object was first wanted in the
+/// region. Peers (same cluster or subnet) may be asked at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    /// Tier: the longest AS path to the source that is taken. Default 1.
+    pub hops_allowed: u32,
+    /// Default 0.
+    pub hops_wait: Duration,
+    /// Any box; `None`: never. Default 30 min.
+    pub network_wait: Option<Duration>,
+    /// The origin, for boxes that are not masters; `None`: never. Default 60 min.
+    pub origin_wait: Option<Duration>,
+}
+
+impl Default for Escalation {
+    fn default() -> Self {
+        Self {
+            hops_allowed: 1,
+            hops_wait: Duration::ZERO,
+            network_wait: Some(Duration::from_secs(30 * 60)),
+            origin_wait: Some(Duration::from_secs(60 * 60)),
+        }
+    }
+}
+
+impl FillCluster {
+    /// With the defaults.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            masters: 1,
+            escalation: Escalation::default(),
+            live_share: 50,
+        }
+    }
+}
+
+/// An operator's leave to delete faster than the pace, or under a new epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub bytes: u64,
+    pub issued: Wall,
+    pub expires: Wall,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,6 +170,8 @@ pub struct Appliance {
     pub ipv6: Option<Ipv6Addr>,
     /// Where viewers fetch. Default 443.
     pub https_port: u16,
+    /// Where other boxes fetch. Default 7443.
+    pub peer_port: u16,
     /// Bytes of content it can hold.
     pub capacity: u64,
     /// May it serve viewers?
@@ -116,6 +208,17 @@ pub struct Library {
     pub object_numbers: HashMap<Digest, u32>,
     /// Directory → bundle number.
     pub bundle_numbers: HashMap<String, u32>,
+    /// Titles about which an operator said something.
+    pub titles: BTreeMap<String, TitleState>,
+}
+
+/// What an operator said of a title.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TitleState {
+    /// No box is to hold it, and no viewer is sent to it.
+    pub withdrawn: bool,
+    /// Boxes fetch it at any hour until then.
+    pub urgent_until: Option<Wall>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,7 @@ pub fn compose(
         disks: store.disks.iter().map(disk).collect(),
         load: moment.load,
         manifest: manifest(store),
+        fill: None,
     }
 }
 

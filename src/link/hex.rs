@@ -1,4 +1,5 @@
-//! Hexadecimal text of keys, signatures and fingerprints. Used by `identity` and `manifest`.
+//! Hexadecimal text of keys, signatures and fingerprints. Used by `identity`, `manifest` and
+//! `ticket`.
 
 use std::fmt::Write;
 
@@ -25,6 +26,20 @@ pub(super) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = u8::try_from(high << 4 | low).ok()?;
     }
     Some(bytes)
+}
+
+/// However many bytes there are; the caller bounds the text.
+pub(super) fn decode_any(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let byte = |pair: &[u8]| {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        u8::try_from(high << 4 | low).ok()
+    };
+    digits.chunks_exact(2).map(byte).collect()
 }
 
 #[cfg(test)]

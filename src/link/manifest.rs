@@ -186,6 +186,31 @@ impl Signer {
     }
 }
 
+impl Signer {
+    /// Signs `bytes` for one purpose: the name of the purpose and a line end come first, so that
+    /// no signature means anything elsewhere.
+    pub(super) fn sign_text(&self, purpose: &str, bytes: &[u8]) -> Vec<u8> {
+        let signature = self.pair.sign(&purposed(purpose, bytes));
+        signature.as_ref().to_vec()
+    }
+}
+
+impl Verifier {
+    /// Did one of the keys sign `bytes` for this purpose?
+    pub(super) fn is_signed(&self, purpose: &str, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        let text = purposed(purpose, bytes);
+        let good = |key: &[u8; 32]| {
+            let key = UnparsedPublicKey::new(&ED25519, key);
+            key.verify(&text, signature).is_ok()
+        };
+        self.keys.iter().any(good)
+    }
+}
+
+fn purposed(purpose: &str, bytes: &[u8]) -> Vec<u8> {
+    [purpose.as_bytes(), b"\n", bytes].concat()
+}
+
 impl Verifier {
     /// Public keys, hexadecimal, as the enrolment brought them.
     pub fn new(keys: &[String]) -> Result<Self, ManifestError> {

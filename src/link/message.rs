@@ -3,6 +3,20 @@
 //!
 //! `tests/link/golden` has one file for each type of this file.
 
+mod fill;
+
+pub use fill::Complaint;
+pub use fill::DeletionOverride;
+pub use fill::FILL_WANTED_MAX;
+pub use fill::FillOrders;
+pub use fill::FillProgress;
+pub use fill::FillSource;
+pub use fill::FillSources;
+pub use fill::FillSourcesRequest;
+pub use fill::ObjectSources;
+pub use fill::ReceivedBytes;
+pub use fill::SourceKind;
+
 use crate::gate::Reason;
 use crate::object::Digest;
 use crate::prefix::Prefix;
@@ -39,6 +53,9 @@ pub struct Report {
     pub load: Load,
     /// The manifest that is in effect; `None` before the first.
     pub manifest: Option<Position>,
+    /// `None`: this box fills nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<FillProgress>,
 }
 
 /// The gate, as decided by the box.
@@ -165,6 +182,9 @@ pub struct Orders {
     pub report_now: bool,
     /// RFC 3339 UTC.
     pub server_time: String,
+    /// `None`: from a control plane that leaves the fill to the box's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<FillOrders>,
 }
 
 /// Place of a manifest in time: compared as a pair.

@@ -2,7 +2,7 @@
 //! docs/LINK.md is the contract for everybody else.
 //!
 //! `message` has every JSON body → `body` reads and writes them, compressed and bounded → `steps`
-//! are what catalogue and routes send → `manifest` signs and verifies → `identity` is the box's key
+//! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too → `identity` is the box's key
 //! and certificate → `client` is the box's side of the connection, over `dial`, at the times of
 //! `timing`.
 
@@ -15,8 +15,10 @@ mod hex;
 pub mod identity;
 pub mod manifest;
 pub mod message;
+pub mod permit;
 pub mod seal;
 pub mod steps;
+pub mod ticket;
 pub mod timing;
 mod trust;
 

@@ -4,8 +4,10 @@ use oca::clock::Wall;
 use oca::control::model::Appliance;
 use oca::control::model::Approval;
 use oca::control::model::Cluster;
+use oca::control::model::FILL_CLUSTER;
 use oca::control::model::Partner;
 use oca::control::model::Site;
+use oca::control::model::SiteFill;
 use oca::control::store::ControlStore;
 use oca::control::store::ControlStoreError;
 use oca::control::store::ImportedKey;
@@ -40,12 +42,16 @@ pub(crate) fn site(name: &str, partner: &str) -> Site {
         longitude: 1.3638,
         timezone: "Europe/Paris".to_owned(),
         open: false,
+        fill: SiteFill::default(),
     }
 }
 
 pub(crate) fn cluster(name: &str) -> Cluster {
     let name = name.to_owned();
-    Cluster { name }
+    Cluster {
+        name,
+        fill_cluster: FILL_CLUSTER.to_owned(),
+    }
 }
 
 pub(crate) fn id(text: &str) -> BoxId {
@@ -62,6 +68,7 @@ pub(crate) fn appliance(number: u8) -> Appliance {
         ipv4: Some(std::net::Ipv4Addr::new(192, 0, 2, number)),
         ipv6: None,
         https_port: 443,
+        peer_port: 7443,
         capacity: 1 << 40,
         enabled: false,
         quarantined: None,
@@ -89,6 +96,7 @@ pub(crate) fn key(path: &str, bytes: &str) -> ImportedKey {
         digest: Digest::of(bytes.as_bytes()),
         length: bytes.len() as u64,
         last_modified: 1_790_000_000,
+        tree: None,
     }
 }
 

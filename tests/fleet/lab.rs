@@ -385,6 +385,7 @@ pub(crate) fn report(sequence: u64, objects: &[Digest]) -> Report {
         disks: Vec::new(),
         load: Load::default(),
         manifest: None,
+        fill: None,
     }
 }
 
@@ -434,6 +435,7 @@ pub(crate) fn registry(boxes: usize) -> Registry {
         ipv4: None,
         ipv6: None,
         https_port: 443,
+        peer_port: 7443,
         capacity: 1,
         enabled: true,
         quarantined: None,

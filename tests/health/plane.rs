@@ -201,6 +201,7 @@ fn orders(mind: &mut Mind) -> Orders {
         renew: false,
         report_now: std::mem::take(&mut mind.report_now),
         server_time: oca::clock::wall().to_string(),
+        fill: None,
     }
 }
 

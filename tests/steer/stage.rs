@@ -16,6 +16,7 @@ use oca::control::model::Library;
 use oca::control::model::Partner;
 use oca::control::model::Registry;
 use oca::control::model::Site;
+use oca::control::model::SiteFill;
 use oca::control::steer::Config;
 use oca::control::steer::Inputs;
 use oca::control::steer::Steering;
@@ -134,6 +135,7 @@ impl Fleet {
             longitude: at.1,
             timezone: "UTC".to_owned(),
             open: false,
+            fill: SiteFill::default(),
         };
         self.registry.sites.insert(label.clone(), site);
         label
@@ -149,6 +151,7 @@ impl Fleet {
             ipv4: Some("192.0.2.10".parse().unwrap()),
             ipv6: Some("2001:db8::10".parse().unwrap()),
             https_port: 443,
+            peer_port: 7443,
             capacity: 1,
             enabled: true,
             quarantined: None,
@@ -163,6 +166,9 @@ impl Fleet {
             open: Ok(()),
             bundles: Arc::new(bundles),
             objects: 1,
+            known: Arc::default(),
+            interfaces: Arc::default(),
+            fill: None,
             routes: routes.into(),
             gate: None,
             load: Load::default(),

@@ -68,6 +68,7 @@ struct Told {
     sequence: u64,
     outbox: Outbox,
     manifest: Option<Position>,
+    fill: None,
     /// Position 0 is nothing.
     catalogue: Arc<[Digest]>,
     catalogue_generation: u64,

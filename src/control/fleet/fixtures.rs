@@ -88,6 +88,7 @@ pub(super) fn registry(boxes: usize) -> Registry {
         ipv4: None,
         ipv6: None,
         https_port: 443,
+        peer_port: 7443,
         capacity: 1,
         enabled: true,
         quarantined: None,
@@ -242,6 +243,7 @@ impl Sim {
             disks: Vec::new(),
             load: Load::default(),
             manifest: None,
+            fill: None,
         }
     }
 }

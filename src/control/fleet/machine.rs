@@ -417,6 +417,7 @@ impl Fleet {
             renew: ends.is_some_and(|ends| ends < soon),
             report_now,
             server_time: rfc_3339(wall),
+            fill: None,
         }
     }
 

@@ -23,9 +23,11 @@ mod task;
 
 use crate::ids::BoxId;
 use crate::link::message::Code;
+use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::prefix::Prefix;
 use crate::route::Route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,6 +91,12 @@ pub struct BoxView {
     pub bundles: Arc<Bitmap>,
     /// Objects that it holds, known to the library or not.
     pub objects: u64,
+    /// Numbers of the library's objects that it holds.
+    pub known: Arc<Bitmap>,
+    /// Networks of its own interfaces.
+    pub interfaces: Arc<[Prefix]>,
+    /// As its last report has it; `None`: it fills nothing.
+    pub fill: Option<FillProgress>,
     pub routes: Arc<[Route]>,
     pub gate: Option<GateState>,
     pub load: Load,

@@ -225,6 +225,9 @@ impl Record {
                 .as_ref()
                 .map_or_else(Arc::default, |held| Arc::clone(&held.content.bundles)),
             objects: self.catalogue.as_ref().map_or(0, |held| held.place.count),
+            known: Arc::default(),
+            interfaces: Arc::default(),
+            fill: None,
             routes: match &self.routes {
                 Some(set) => Arc::clone(&set.routes),
                 None => Arc::from([]),

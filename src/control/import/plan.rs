@@ -155,6 +155,7 @@ impl File {
             digest,
             length: entry.size,
             last_modified: entry.last_modified,
+            tree: None,
         }
     }
 }

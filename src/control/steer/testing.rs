@@ -14,6 +14,7 @@ use crate::control::model::Library;
 use crate::control::model::Partner;
 use crate::control::model::Registry;
 use crate::control::model::Site;
+use crate::control::model::SiteFill;
 use crate::ids::BoxId;
 use crate::ids::Profile;
 use crate::ids::SiteName;
@@ -120,6 +121,7 @@ impl World {
             longitude: at.1,
             timezone: "UTC".to_owned(),
             open: false,
+            fill: SiteFill::default(),
         };
         self.registry.sites.insert(label.clone(), site);
         label
@@ -136,6 +138,7 @@ impl World {
             ipv4: Some("192.0.2.10".parse().unwrap()),
             ipv6: Some("2001:db8::10".parse().unwrap()),
             https_port: 443,
+            peer_port: 7443,
             capacity: 1_000_000,
             enabled: true,
             quarantined: None,
@@ -151,6 +154,9 @@ impl World {
             open: Ok(()),
             bundles: Arc::new(bundles),
             objects: 0,
+            known: Arc::default(),
+            interfaces: Arc::default(),
+            fill: None,
             routes: routes.into(),
             gate: None,
             load: Load::default(),

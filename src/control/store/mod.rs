@@ -66,6 +66,21 @@ pub struct ImportedKey {
     pub length: u64,
     /// Seconds since the Unix epoch.
     pub last_modified: u64,
+    /// Chaining values of its chunks ([`crate::object::ChunkTree::chunks`]); `None` when only the
+    /// digest is known. Empty for an object of one chunk.
+    pub tree: Option<Vec<[u8; 32]>>,
+}
+
+/// Where an object's bytes are at its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// `file:///…` or `s3://bucket/…`.
+    pub source: String,
+    /// Path below it.
+    pub path: String,
+    pub size: u64,
+    /// ETag, or the modification time of a file.
+    pub tag: String,
 }
 
 /// What an earlier import read of a source file: valid while size and tag are the same.

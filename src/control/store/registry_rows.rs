@@ -8,9 +8,11 @@ use super::rules;
 use crate::control::model::Appliance;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
+use crate::control::model::FILL_CLUSTER;
 use crate::control::model::Partner;
 use crate::control::model::Registry;
 use crate::control::model::Site;
+use crate::control::model::SiteFill;
 use crate::ids::BoxId;
 use crate::ids::Profile;
 use crate::ids::SiteName;
@@ -54,7 +56,12 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Registry, Fau
         .await?
     {
         let name = rows::text(&row, 0)?;
-        registry.clusters.insert(name.clone(), Cluster { name });
+        let fill_cluster = FILL_CLUSTER.to_owned();
+        let cluster = Cluster {
+            name: name.clone(),
+            fill_cluster,
+        };
+        registry.clusters.insert(name, cluster);
     }
     for row in sqlx::query(APPLIANCES).fetch_all(&mut *connection).await? {
         let appliance = appliance(&row)?;
@@ -337,6 +344,7 @@ fn site(row: &AnyRow) -> Result<Site, Fault> {
         latitude: row.try_get(3)?,
         longitude: row.try_get(4)?,
         timezone: rows::text(row, 5)?,
+        fill: SiteFill::default(),
         open: rows::flag(row, 6)?,
     })
 }
@@ -354,6 +362,7 @@ fn appliance(row: &AnyRow) -> Result<Appliance, Fault> {
         ipv4: address(row, 4)?,
         ipv6: address(row, 5)?,
         https_port: rows::number(row, 6)?,
+        peer_port: 7443,
         capacity: rows::number(row, 7)?,
         enabled: rows::flag(row, 8)?,
         quarantined: row.try_get(9)?,

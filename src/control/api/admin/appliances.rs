@@ -87,6 +87,7 @@ pub(super) async fn put(
         ipv4: body.ipv4,
         ipv6: body.ipv6,
         https_port: body.https_port.unwrap_or(HTTPS_PORT),
+        peer_port: 7443,
         capacity,
         enabled: body.enabled,
         quarantined: None,

@@ -8,8 +8,10 @@ use super::routes::refused;
 use crate::control::iata;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
+use crate::control::model::FILL_CLUSTER;
 use crate::control::model::Partner;
 use crate::control::model::Site;
+use crate::control::model::SiteFill;
 use crate::ids::SiteName;
 use crate::local;
 use crate::local::Failure;
@@ -199,6 +201,7 @@ fn placed(body: SiteBody) -> Result<Site, Failure> {
         name: body.name,
         partner: body.partner,
         open: body.open,
+        fill: SiteFill::default(),
     })
 }
 
@@ -234,7 +237,10 @@ pub(super) async fn put_cluster(
 ) -> Answer {
     let ClusterBody { name } = command(peer, "cluster add", body).await?;
     let store = shared.deps.books.store();
-    let cluster = Cluster { name: name.clone() };
+    let cluster = Cluster {
+        name: name.clone(),
+        fill_cluster: FILL_CLUSTER.to_owned(),
+    };
     store.put_cluster(cluster).await.map_err(refused)?;
     shared.refresh().await?;
     Ok(local::ok(json!({ "cluster": {"name": name} })))
