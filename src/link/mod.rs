@@ -2,9 +2,9 @@
 //! docs/LINK.md is the contract for everybody else.
 //!
 //! `message` has every JSON body → `body` reads and writes them, compressed and bounded → `steps`
-//! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too → `identity` is the box's key
-//! and certificate → `client` is the box's side of the connection, over `dial`, at the times of
-//! `timing`.
+//! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too →
+//! `identity` is the box's key and certificate → `client` is the box's side of the connection, over
+//! `dial`, at the times of `timing`.
 
 pub mod body;
 pub mod client;

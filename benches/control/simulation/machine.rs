@@ -68,7 +68,6 @@ struct Told {
     sequence: u64,
     outbox: Outbox,
     manifest: Option<Position>,
-    fill: None,
     /// Position 0 is nothing.
     catalogue: Arc<[Digest]>,
     catalogue_generation: u64,
@@ -315,6 +314,7 @@ impl Told {
             disks: Vec::new(),
             load,
             manifest: self.manifest,
+            fill: None,
         }
     }
 }
