@@ -29,6 +29,7 @@ mod speaker;
 mod steering;
 mod system;
 mod title;
+mod unit;
 mod viewer;
 
 pub use appliance::Addresses;

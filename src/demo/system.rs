@@ -5,10 +5,6 @@
 //!
 //! I/O: drives [`super::plane`], [`super::appliance`] and [`super::router`].
 
-use super::appliance::Appliance;
-use super::appliance::Member;
-use super::appliance::Role;
-use super::appliance::Settings;
 use super::authority::Issuer;
 use super::plane::DOMAIN;
 use super::plane::Pace;
@@ -18,8 +14,10 @@ use super::router::Router;
 use super::router::RouterKind;
 use super::speaker::Announcement;
 use super::speaker::Script;
+use super::unit::Seat;
+use super::unit::Unit;
+use super::unit::Yard;
 use anyhow::Context as _;
-use serde_json::Value;
 use std::fs;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -93,15 +91,6 @@ pub(super) struct System {
     pace: Pace,
 }
 
-/// A box and what the registry calls it.
-#[derive(Debug)]
-pub(super) struct Unit {
-    pub(super) id: String,
-    pub(super) https: SocketAddr,
-    pub(super) place: Place,
-    pub(super) appliance: Appliance,
-}
-
 impl System {
     /// Writes the control plane's configuration; nothing runs yet.
     pub(super) fn new(program: &Path, dir: &Path, pace: Pace) -> anyhow::Result<Self> {
@@ -140,81 +129,28 @@ impl System {
         Ok(self.boxes.len())
     }
 
-    /// Registers one box, gets its token, and writes what provisioning would drop.
+    /// Registers one box and writes what provisioning would drop.
     async fn make_box(&self, place: Place, number: u8) -> anyhow::Result<Unit> {
-        let site = place.site.to_ascii_lowercase().replace('.', "-");
-        let id = format!("c{number:03}-{site}");
-        let address = Ipv4Addr::new(127, 0, 0, place.octet + number);
-        let https = SocketAddr::new(IpAddr::V4(address), free_port(address)?);
-        let dir = self.dir.join(&id);
-        fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let (ip, port) = (address.to_string(), https.port().to_string());
-        let arguments = [
-            ["appliance", "add"],
-            [&id, "--enabled"],
-            ["--cluster", place.cluster],
-            ["--profile", "storage"],
-            ["--capacity", "1 GB"],
-            ["--ipv4", &ip],
-            ["--https-port", &port],
-        ];
-        self.plane.control(arguments.as_flattened()).await?;
-        let provision = self.plane.control(&["appliance", "token", &id]).await?;
-        let text = |name: &str| -> anyhow::Result<String> {
-            let value = provision[name].as_str();
-            value
-                .map(ToOwned::to_owned)
-                .with_context(|| format!("no `{name}` in {provision}"))
+        let yard = Yard {
+            plane: &self.plane,
+            issuer: &self.issuer,
+            program: &self.program,
+            dir: &self.dir,
         };
-        let token = dir.join("token");
-        fs::write(&token, text("token")?).context("cannot write the token")?;
-        let member = Member {
-            id: id.clone(),
-            site: place.site.to_owned(),
-            https,
-            sections: self.sections(place, address, &dir, &text("ca")?)?,
-        };
-        let settings = Settings {
-            workers: 1,
-            disks: 2,
-            access_log: true,
-            role: Role::Member(member),
-        };
-        let names = ["", "ipv4-"].map(|form| format!("{form}{id}.{DOMAIN}"));
-        let certificate = self
-            .issuer
-            .certify(&dir, &[&names[0], &names[1], "localhost"])?;
-        Ok(Unit {
-            appliance: Appliance::certified(&self.program, &dir, settings, certificate)?,
-            id,
-            https,
-            place,
-        })
+        let rest = |seat: &Seat<'_>| self.sections(place, seat);
+        Unit::make(&yard, place, number, "1 GB", rest).await
     }
 
-    fn sections(
-        &self,
-        place: Place,
-        address: Ipv4Addr,
-        dir: &Path,
-        ca: &str,
-    ) -> anyhow::Result<String> {
-        let quoted = |path: PathBuf| toml::Value::from(path.to_string_lossy().as_ref()).to_string();
+    fn sections(&self, place: Place, seat: &Seat<'_>) -> anyhow::Result<String> {
+        let address = seat.address;
         let bgp = SocketAddr::new(IpAddr::V4(address), free_port(address)?);
+        let control = seat.control(&self.plane, self.pace);
         // A laboratory's clock is not synchronised, and its prefixes are bogons elsewhere.
         Ok(format!(
-            "\n[gate]\nrequire = [\"control\", \"bgp\"]\n\
-             \n[control]\nurl = \"https://{link}\"\nca = \"{ca}\"\ntoken_file = {token}\n\
-             identity = {identity}\nreport_every = \"{report}s\"\n\
-             heartbeat_every = \"{beat}s\"\n\
+            "\n[gate]\nrequire = [\"control\", \"bgp\"]\n{control}\
              \n[bgp]\nasn = {BOX_ASN}\nrouter_id = \"{address}\"\nlisten = [\"{bgp}\"]\n\
              \n[[bgp.neighbour]]\nname = \"edge\"\naddress = \"127.0.0.{router}\"\n\
              asn = {asn}\nclass = \"embedded\"\npassive = true\nbogons = \"none\"\n",
-            link = self.plane.link,
-            token = quoted(dir.join("token")),
-            identity = quoted(dir.join("identity")),
-            report = self.pace.report_every.as_secs(),
-            beat = self.pace.heartbeat_every.as_secs(),
             router = place.octet,
             asn = place.router_asn,
         ))
@@ -275,32 +211,5 @@ impl System {
         units
             .find(|unit| unit.id == id)
             .with_context(|| format!("{host} is no box of the demo"))
-    }
-}
-
-impl Unit {
-    fn bgp_address(&self) -> anyhow::Result<SocketAddr> {
-        let text = fs::read_to_string(self.appliance.config()).context("the configuration")?;
-        let table: toml::Table = text.parse().context("the configuration")?;
-        let listen = table["bgp"]["listen"][0].as_str();
-        listen
-            .and_then(|text| text.parse().ok())
-            .context("no [bgp] listen")
-    }
-
-    pub(super) async fn status(&self) -> anyhow::Result<Value> {
-        self.appliance.ask("/v1/status").await
-    }
-
-    /// `serving`, or the reasons.
-    pub(super) async fn gate(&self) -> anyhow::Result<String> {
-        let status = self.status().await?;
-        let gate = &status["gate"];
-        let reasons = gate["reasons"].as_array().cloned().unwrap_or_default();
-        let reasons: Vec<&str> = reasons.iter().filter_map(Value::as_str).collect();
-        Ok(match gate["state"].as_str() {
-            Some("serving") => "serving".to_owned(),
-            _ => reasons.join(", "),
-        })
     }
 }
