@@ -1,0 +1,12 @@
+//! The night with real processes: boxes that are killed, a region of twelve, and boxes in network
+//! namespaces whose interface counters are the judge.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod harness;
+mod kills;
+mod namespaces;
+mod region;
