@@ -43,6 +43,8 @@ pub(super) struct Yard<'a> {
 #[derive(Debug)]
 pub(super) struct Seat<'a> {
     pub(super) address: Ipv4Addr,
+    /// Where other boxes fetch, if this one is told to listen there.
+    pub(super) peer: u16,
     dir: &'a Path,
     ca: String,
 }
@@ -85,6 +87,8 @@ impl Unit {
         let dir = yard.dir.join(&id);
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let (ip, port) = (address.to_string(), https.port().to_string());
+        let peer = free_port(address)?;
+        let peer_port = peer.to_string();
         let arguments = [
             ["appliance", "add"],
             [&id, "--enabled"],
@@ -93,6 +97,7 @@ impl Unit {
             ["--capacity", capacity],
             ["--ipv4", &ip],
             ["--https-port", &port],
+            ["--peer-port", &peer_port],
         ];
         yard.plane.control(arguments.as_flattened()).await?;
         let provision = yard.plane.control(&["appliance", "token", &id]).await?;
@@ -105,6 +110,7 @@ impl Unit {
         fs::write(dir.join("token"), text("token")?).context("cannot write the token")?;
         let seat = Seat {
             address,
+            peer,
             dir: &dir,
             ca: text("ca")?,
         };
