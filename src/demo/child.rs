@@ -204,6 +204,14 @@ pub(super) async fn ask(socket: &Path, path: &str) -> anyhow::Result<Value> {
         .context("the question panicked")?
 }
 
+/// As [`ask`], for what is not JSON: the metrics.
+pub(super) async fn text(socket: &Path, path: &str) -> anyhow::Result<String> {
+    let (socket, path) = (socket.to_owned(), path.to_owned());
+    tokio::task::spawn_blocking(move || Ok(Client::new(&socket)?.get_text(&path)?))
+        .await
+        .context("the question panicked")?
+}
+
 /// Kills a child and waits until the kernel has taken it down, so that its files stand still.
 fn end(child: &mut Child) {
     // An error means that it has ended already.

@@ -32,12 +32,15 @@ pub(super) fn key(number: usize, file: usize) -> String {
 
 impl Filler {
     pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
-        for number in 0..self.titles {
-            for file in 0..self.files {
-                write(dir, &key(number, file), self.file_bytes)?;
-            }
-        }
-        Ok(())
+        (0..self.titles).try_for_each(|number| self.write_title(dir, number))
+    }
+
+    pub(super) fn write_title(&self, dir: &Path, number: usize) -> anyhow::Result<()> {
+        (0..self.files).try_for_each(|file| write(dir, &key(number, file), self.file_bytes))
+    }
+
+    pub(super) fn title_bytes(&self) -> u64 {
+        self.file_bytes * self.files as u64
     }
 }
 

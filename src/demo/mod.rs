@@ -4,6 +4,8 @@
 //! [`authority`] makes a private CA → [`appliance`] runs boxes as child processes in a [`scratch`]
 //! directory → [`viewer`], [`playlist`] and [`play`] fetch as a player does, [`edge`] asks what
 //! players seldom ask → [`proof`] goes through the steps of one box.
+//! [`camp`] is another fleet, which holds next to nothing: [`night`] fills it while a [`lookout`]
+//! watches, with a [`filler`] beside the film.
 //! [`system`] is the whole: a control plane ([`plane`]), boxes, and a [`router`] a site (a
 //! [`speaker`], or BIRD) → [`steering`] and [`outage`] go through its steps. [`report`] shows all.
 //!
@@ -14,9 +16,13 @@
 
 mod appliance;
 mod authority;
+mod camp;
 mod child;
 mod content;
 mod edge;
+mod filler;
+mod lookout;
+mod night;
 mod outage;
 mod plane;
 mod play;
@@ -129,6 +135,14 @@ async fn prove(args: &DemoArgs) -> anyhow::Result<Option<(Proof, System)>> {
             pace: if args.brisk { Pace::BRISK } else { Pace::LIFE },
         };
         let system = steering::run(&mut report, stage).await?;
+        if system.is_some() {
+            let stage = night::Stage {
+                program: std::env::current_exe().context("cannot find this program's own file")?,
+                dir: proof.dir().join("night"),
+                content: proof.content(),
+            };
+            night::run(&mut report, stage, !args.json).await?;
+        }
         both = system.map(|system| (proof, system));
     }
     report.finish()?;

@@ -9,10 +9,12 @@
 
 use super::camp;
 use super::camp::Camp;
-use super::camp::Standing;
 use super::content::Content;
 use super::filler;
 use super::filler::Filler;
+use super::lookout::LIVE;
+use super::lookout::Lookout;
+use super::lookout::Standing;
 use super::play;
 use super::report::Outcome;
 use super::report::Report;
@@ -20,6 +22,7 @@ use super::viewer;
 use super::viewer::Viewer;
 use crate::clock;
 use crate::clock::Instant;
+use crate::object::Digest;
 use crate::units::Bytes;
 use anyhow::Context as _;
 use rustls::version::TLS13;
@@ -28,6 +31,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// 202 MB in 49 files, and the film.
@@ -41,9 +45,11 @@ pub(super) const FILLER: Filler = Filler {
 const URGENT: &str = "news/video/today.m4s";
 const URGENT_BYTES: u64 = 2_500_000;
 
-/// Small enough for the pace of deletion: 5 % of what is held.
-const WITHDRAWN: &str = "passing";
-const WITHDRAWN_BYTES: u64 = 6_000_000;
+/// Small enough for the pace of deletion, 5 % of what is held; and by its name among the first
+/// that are fetched, where nothing is known of popularity.
+const WITHDRAWN: &str = "aside";
+pub(super) const WITHDRAWN_KEY: &str = "aside/video/part-0.m4s";
+pub(super) const WITHDRAWN_BYTES: u64 = 6_000_000;
 
 /// The window opens so long after it was ordered: boxes hear of it within a heartbeat.
 const OPENS_IN: Duration = Duration::from_secs(8);
@@ -66,32 +72,36 @@ pub(super) struct Stage {
     /// Made by the act.
     pub(super) dir: PathBuf,
     /// The film.
-    pub(super) content: std::sync::Arc<Content>,
+    pub(super) content: Arc<Content>,
 }
 
 /// The act's state.
 struct Night {
     camp: Camp,
-    film: std::sync::Arc<Content>,
+    film: Arc<Content>,
     /// The filler title that the liar held before the night, and its files.
     lent: usize,
     closes: Option<Instant>,
-    watch: camp::Watch,
+    lookout: Lookout,
 }
 
 /// The third act; the camp is taken down at its end.
 pub(super) async fn run(report: &mut Report, stage: Stage, live: bool) -> anyhow::Result<()> {
     let camp = Camp::pitch(&stage.program, &stage.dir, &stage.content).await?;
-    let watch = camp::Watch::start(&camp, live);
+    let lookout = Lookout::start(&camp, live);
     let mut night = Night {
         camp,
         film: stage.content,
         lent: 0,
         closes: None,
-        watch,
+        lookout,
     };
     let outcome = night.pitch().await;
-    if !report.record("night: boxes", "five boxes, next to nothing on them", outcome)? {
+    if !report.record(
+        "night: boxes",
+        "five boxes, next to nothing on them",
+        outcome,
+    )? {
         return Ok(());
     }
     let expected = "no byte of content, though all is wanted";
@@ -118,6 +128,285 @@ pub(super) async fn run(report: &mut Report, stage: Stage, live: bool) -> anyhow
     report.record("night: window closes", expected, night.shuts().await)?;
     let expected = "the film, from a box that had nothing of it";
     report.record("night: play", expected, night.play().await)?;
-    night.watch.stop();
+    night.lookout.stop();
     Ok(())
+}
+
+impl Night {
+    async fn pitch(&mut self) -> Outcome {
+        self.camp.start_boxes(self.lent).await?;
+        let wanted = self.all(|it| it.wanted > 0).await?;
+        let parts = wanted
+            .iter()
+            .map(|(_, standing)| standing.wanted.to_string());
+        let parts: Vec<String> = parts.collect();
+        let bytes = Bytes(self.bytes());
+        Ok((
+            true,
+            format!("{bytes}; objects that each wants: {}", parts.join(", ")),
+        ))
+    }
+
+    /// Bytes of all content but the urgent object.
+    fn bytes(&self) -> u64 {
+        let filler = FILLER.title_bytes() * FILLER.titles as u64;
+        self.film.bytes() + filler + WITHDRAWN_BYTES
+    }
+
+    async fn standings(&self) -> anyhow::Result<Vec<(String, Standing)>> {
+        let mut standings = Vec::new();
+        for unit in self.camp.honest() {
+            let fill = unit.appliance.ask("/v1/fill").await?;
+            standings.push((unit.id.clone(), Standing::of(&fill)));
+        }
+        Ok(standings)
+    }
+
+    /// Until every box that fills is as it should be.
+    async fn all(
+        &self,
+        good: impl Fn(&Standing) -> bool,
+    ) -> anyhow::Result<Vec<(String, Standing)>> {
+        let until = clock::now() + PATIENCE;
+        loop {
+            // A box that was killed does not answer for a moment.
+            if let Ok(standings) = self.standings().await {
+                if standings.iter().all(|(_, standing)| good(standing)) {
+                    return Ok(standings);
+                }
+                anyhow::ensure!(clock::now() < until, "still {standings:?}");
+            }
+            anyhow::ensure!(clock::now() < until + PATIENCE, "a box does not answer");
+            clock::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn received(&self) -> anyhow::Result<(u64, u64)> {
+        let standings = self.standings().await?;
+        let night = standings.iter().map(|(_, it)| it.night).sum();
+        let urgent = standings.iter().map(|(_, it)| it.urgent).sum();
+        Ok((night, urgent))
+    }
+
+    async fn shut(&mut self) -> Outcome {
+        clock::sleep(WATCHED).await;
+        let (night, urgent) = self.received().await?;
+        let text = format!("{night} B in {} s, all four together", WATCHED.as_secs());
+        Ok((night == 0 && urgent == 0, text))
+    }
+
+    async fn urgent(&mut self) -> Outcome {
+        filler::write(&self.camp.media, URGENT, URGENT_BYTES)?;
+        let begun = clock::now();
+        self.camp.import().await?;
+        let arguments = ["title", "urgent", "news", "--for", "1h"];
+        self.camp.plane.control(&arguments).await?;
+        for place in 0..camp::HONEST {
+            self.until_held(place, URGENT, PATIENCE).await?;
+        }
+        let took = (clock::now() - begun).as_secs_f64();
+        let (night, urgent) = self.received().await?;
+        let most = camp::HONEST as u64 * (URGENT_BYTES + URGENT_BYTES / 8);
+        let text = format!(
+            "after {took:.1} s; {} urgent, {night} B else",
+            Bytes(urgent)
+        );
+        Ok((night == 0 && urgent <= most, text))
+    }
+
+    /// Until a box's catalogue has the key on a disk.
+    async fn until_held(&self, place: usize, key: &str, most: Duration) -> anyhow::Result<()> {
+        let until = clock::now() + most;
+        while !self.held(place).await?.contains(key) {
+            anyhow::ensure!(clock::now() < until, "{key} never came");
+            clock::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Keys whose object a box has on a disk.
+    async fn held(&self, place: usize) -> anyhow::Result<BTreeSet<String>> {
+        let unit = self.camp.honest().nth(place).context("no such box")?;
+        let told = unit.appliance.ask("/v1/catalogue").await?;
+        let rows = told["catalogue"].as_array().context("no catalogue")?;
+        let held = rows.iter().filter(|row| row["disk"].is_string());
+        let keys = held.filter_map(|row| row["key"].as_str());
+        Ok(keys.map(ToOwned::to_owned).collect())
+    }
+
+    async fn opens(&mut self) -> Outcome {
+        self.camp.order_window(OPENS_IN, WINDOW).await?;
+        let opens = clock::now() + OPENS_IN;
+        self.closes = Some(opens + WINDOW);
+        let standings = self.all(|it| it.night > 0).await?;
+        let late = (clock::now() - opens).as_secs_f64();
+        let parts = standings.iter().map(|(_, it)| Bytes(it.night).to_string());
+        let parts: Vec<String> = parts.collect();
+        let text = format!("{late:.1} s after it: {}", parts.join(", "));
+        Ok((standings.iter().all(|(_, it)| it.is_open), text))
+    }
+
+    /// The third of the four, at about a third of its way.
+    async fn killed(&mut self) -> Outcome {
+        const PLACE: usize = 2;
+        let until = clock::now() + PATIENCE;
+        let enough = FILLER.titles * FILLER.files / 3;
+        let mut before = self.held(PLACE).await?;
+        while before.len() < enough {
+            anyhow::ensure!(clock::now() < until, "only {} objects came", before.len());
+            clock::sleep(LOOK_EVERY).await;
+            before = self.held(PLACE).await?;
+        }
+        let unit = self.camp.honest_mut(PLACE)?;
+        unit.appliance.kill();
+        let took = unit.appliance.start().await?.as_secs_f64();
+        // Held is what the scan found; the manifest comes from the disks.
+        let until = clock::now() + PATIENCE;
+        loop {
+            let after = self.held(PLACE).await?;
+            let lost: Vec<&String> = before.difference(&after).collect();
+            if lost.is_empty() {
+                let text = format!(
+                    "{} keys before, none lost, up after {took:.2} s",
+                    before.len()
+                );
+                return Ok((true, text));
+            }
+            anyhow::ensure!(clock::now() < until, "lost: {lost:?}");
+            clock::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn withdrawn(&mut self) -> Outcome {
+        let begun = clock::now();
+        let arguments = ["title", "withdraw", WITHDRAWN];
+        self.camp.plane.control(&arguments).await?;
+        let steered = self.camp.steered(WITHDRAWN_KEY).await?.len();
+        let until = clock::now() + PATIENCE;
+        for place in 0..camp::HONEST {
+            while self.held(place).await?.contains(WITHDRAWN_KEY) {
+                anyhow::ensure!(clock::now() < until, "a box still holds it");
+                clock::sleep(LOOK_EVERY).await;
+            }
+        }
+        let took = (clock::now() - begun).as_secs_f64();
+        let text = format!("{steered} boxes steered to it at once; on no disk after {took:.1} s");
+        Ok((steered == 0, text))
+    }
+
+    async fn complete(&mut self) -> Outcome {
+        self.all(|it| it.wanted == 0).await?;
+        let closes = self.closes.context("the window never opened")?;
+        let left = closes.saturating_duration_since(clock::now()).as_secs_f64();
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for place in 0..camp::HONEST {
+            counts.insert(place, self.held(place).await?.len());
+        }
+        let expected = self.film.files.len() + FILLER.titles * FILLER.files + 1;
+        let whole = counts.values().all(|count| *count == expected);
+        let text = format!("{expected} keys on each of 4 boxes, {left:.0} s before it closed");
+        Ok((
+            whole && left > 0.0,
+            if whole { text } else { format!("{counts:?}") },
+        ))
+    }
+
+    /// Asked of the boxes, and of the bytes themselves: what a viewer gets of the object that one
+    /// source has wrong.
+    async fn lying_source(&mut self) -> Outcome {
+        let caught: u64 = self.standings().await?.iter().map(|(_, it)| it.wrong).sum();
+        let key = filler::key(self.lent, 0);
+        let bytes = std::fs::read(self.camp.media.join(&key)).context("the original")?;
+        let digest = Digest::of(&bytes);
+        for unit in self.camp.honest() {
+            let tls = viewer::trust(unit.appliance.authority(), &[&TLS13])?;
+            let mut viewer = Viewer::new(unit.https, VIEWER, tls);
+            let answer = viewer.get(&key, &[]).await?;
+            anyhow::ensure!(answer.digest == digest, "{} has it wrong", unit.id);
+        }
+        let liar = &self.camp.liar()?.id;
+        let text = format!("caught {caught} times at {liar}; right on all four boxes");
+        Ok((caught > 0, text))
+    }
+
+    fn live(&self) -> Outcome {
+        let seen = self.lookout.liveness();
+        let title = filler::title(LIVE);
+        let holders = seen
+            .holders
+            .with_context(|| format!("{title} was never live"))?;
+        let text = format!(
+            "{title}: hidden {} times, then live with {holders} clusters",
+            seen.hidden
+        );
+        Ok((holders == 2 && seen.hidden > 0, text))
+    }
+
+    async fn origin(&mut self) -> Outcome {
+        let sent = self
+            .camp
+            .plane
+            .metric("oca_control_origin_bytes_total")
+            .await?;
+        let lent = FILLER.title_bytes();
+        let objects = self.bytes() + URGENT_BYTES - lent;
+        // One object of the lent title comes from the origin after all: nobody else has it right.
+        let objects = objects + FILLER.file_bytes;
+        let expected = f64::from(u32::try_from(objects).unwrap_or(u32::MAX));
+        let ratio = sent / expected;
+        let text = format!(
+            "{:.1} MB for {:.1} MB: {ratio:.3}",
+            sent / 1e6,
+            expected / 1e6
+        );
+        Ok(((0.99..1.10).contains(&ratio), text))
+    }
+
+    fn cap(&self) -> Outcome {
+        let (worst, id) = self.lookout.worst_second();
+        let text = format!(
+            "{:.1} of {:.1} Mbit/s, at {id}",
+            worst * 8e-6,
+            camp::CAP_BYTES * 8e-6
+        );
+        Ok((worst > 0.0 && worst <= camp::CAP_BYTES * 1.05, text))
+    }
+
+    async fn shuts(&mut self) -> Outcome {
+        // A title that nobody has yet, so that there is something to want.
+        let late = filler::key(FILLER.titles, 0);
+        filler::write(&self.camp.media, &late, FILLER.file_bytes)?;
+        let closes = self.closes.context("the window never opened")?;
+        clock::sleep_until(closes).await;
+        self.camp.import().await?;
+        let standings = self.all(|it| it.wanted > 0 && !it.is_open).await?;
+        let before: u64 = standings.iter().map(|(_, it)| it.night + it.urgent).sum();
+        clock::sleep(WATCHED).await;
+        let (night, urgent) = self.received().await?;
+        let more = (night + urgent).saturating_sub(before);
+        let text = format!(
+            "{more} B in {} s, though one title is wanted",
+            WATCHED.as_secs()
+        );
+        Ok((more == 0, text))
+    }
+
+    async fn play(&mut self) -> Outcome {
+        let (key, _) = self.film.largest().context("there is no film")?;
+        let steered = self.camp.steered(key).await?;
+        let first = steered.first().context("nobody is named for the film")?;
+        let unit = self.camp.honest().find(|unit| unit.id == *first);
+        let unit = unit.context("steering names the box that lies")?;
+        let tls = viewer::trust(unit.appliance.authority(), &[&TLS13])?;
+        let mut viewer = Viewer::new(unit.https, VIEWER, tls);
+        let plan = play::plan(&mut viewer, &self.film).await?;
+        let tally = play::play(&mut viewer, &self.film, &plan.pieces).await?;
+        let text = format!(
+            "{} pieces, {} from {}",
+            tally.pieces,
+            Bytes(tally.bytes),
+            unit.id
+        );
+        Ok((tally.pieces > 0, text))
+    }
 }

@@ -138,6 +138,17 @@ impl Plane {
             })
     }
 
+    /// The sum over the labels of a counter.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = child::text(&self.socket(), "/metrics").await?;
+        let of_it = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        let value = |line: &str| line.rsplit_once(' ')?.1.parse::<f64>().ok();
+        Ok(text.lines().filter(of_it).filter_map(value).sum())
+    }
+
     /// The end of its log, for an error message.
     pub fn tail(&self) -> String {
         self.daemon.tail()

@@ -399,7 +399,7 @@ pub(super) fn label(place: Place) -> String {
 }
 
 /// GETs JSON over plain HTTP.
-async fn get(server: std::net::SocketAddr, path: &str) -> anyhow::Result<Value> {
+pub(super) async fn get(server: std::net::SocketAddr, path: &str) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(server)
         .await
         .context("no control plane")?;
