@@ -45,12 +45,11 @@ pub(crate) struct Host {
 /// A control plane with a directory of media.
 #[derive(Debug)]
 pub(crate) struct Plane {
-    pub process: Process,
+    _process: Process,
     pub media: PathBuf,
-    pub host: Host,
+    host: Host,
     dir: PathBuf,
     link: u16,
-    pub public: u16,
 }
 
 /// A box of it.
@@ -226,12 +225,11 @@ impl Plane {
         let mut process = Process::new(&host, &command, dir.join("control.log"));
         process.start();
         let plane = Self {
-            process,
+            _process: process,
             media,
             host,
             dir,
             link,
-            public,
         };
         let told = || plane.control(&["status"]);
         until("the control plane", PATIENCE, told, |told| !told.is_null());

@@ -82,24 +82,7 @@ fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window(
     until("the plan", PATIENCE, wants, |wanted| {
         wanted.is_some_and(|count| count >= files / 2)
     });
-    let before = counter.total();
-    clock::block_for(Duration::from_secs(4));
-    let idle = counter.total() - before;
-    // Heartbeats and reports are all there is.
-    assert!(idle < 100_000.0, "{idle} B outside the window");
-
-    let urgent = plane.media.join("news/video/today.m4s");
-    harness::sparse(&urgent, 5_000_000);
-    plane.control(&["import", plane.media.to_str().unwrap()]);
-    plane.control(&["title", "urgent", "news", "--for", "1h"]);
-    let has = |it: &Box| it.held().iter().any(|(key, _)| key.starts_with("news/"));
-    until("the urgent object", PATIENCE, || has(&it), |held| *held);
-    let urgent = counter.total() - before;
-    assert!(
-        urgent < 6_000_000.0,
-        "{urgent} B for an urgent object of 5 MB"
-    );
-
+    before_the_window(&plane, &it, &counter);
     let (cpu, begun) = (it.process.cpu_seconds(), clock::now());
     harness::add_site(&plane, "TLS001.example.isp", 5, "10m");
     let held = || it.held().len() as u64;
@@ -116,6 +99,27 @@ fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window(
     );
     assert!(worst <= RATE_BYTES * 1.05, "{worst} B in one second");
     assert!(average >= 1.17e9 / 8.0, "{average} B/s on average");
+}
+
+/// Nothing moves but the heartbeats; then an urgent object, and nothing else.
+fn before_the_window(plane: &Plane, it: &Box, counter: &Counter) {
+    let before = counter.total();
+    clock::block_for(Duration::from_secs(4));
+    let idle = counter.total() - before;
+    // Heartbeats and reports are all there is.
+    assert!(idle < 100_000.0, "{idle} B outside the window");
+
+    let urgent = plane.media.join("news/video/today.m4s");
+    harness::sparse(&urgent, 5_000_000);
+    plane.control(&["import", plane.media.to_str().unwrap()]);
+    plane.control(&["title", "urgent", "news", "--for", "1h"]);
+    let has = |it: &Box| it.held().iter().any(|(key, _)| key.starts_with("news/"));
+    until("the urgent object", PATIENCE, || has(it), |held| *held);
+    let urgent = counter.total() - before;
+    assert!(
+        urgent < 6_000_000.0,
+        "{urgent} B for an urgent object of 5 MB"
+    );
 }
 
 fn pause(it: &Box) {
