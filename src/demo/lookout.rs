@@ -34,14 +34,13 @@ pub(super) struct Standing {
     pub(super) is_open: bool,
     /// Objects that are not there yet.
     pub(super) wanted: u64,
-    pub(super) held: u64,
+    /// Objects that came since the window opened.
+    done: u64,
     /// Bytes on the wire in this life of the process, by class.
     pub(super) night: u64,
     pub(super) urgent: u64,
     /// Transfers that ended because a source sent what is not the object.
     pub(super) wrong: u64,
-    /// The box's own word, bytes a second.
-    pub(super) worst_second: u64,
 }
 
 /// All boxes through the night.
@@ -71,14 +70,18 @@ struct Series {
 impl Standing {
     pub(super) fn of(fill: &Value) -> Self {
         let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let rows = fill["received"].as_array().cloned().unwrap_or_default();
+        let received = |class: &str| {
+            let rows = rows.iter().filter(|row| row["class"] == class);
+            rows.map(|row| number(&row["bytes"])).sum()
+        };
         Self {
             is_open: fill["window"]["open"] == true,
-            wanted: number(&fill["wanted"]["objects"]),
-            held: number(&fill["held"]["objects"]),
-            night: number(&fill["received"]["night"]),
-            urgent: number(&fill["received"]["urgent"]),
-            wrong: number(&fill["transfers_ended"]["wrong_bytes"]),
-            worst_second: number(&fill["worst_second_bytes"]),
+            wanted: number(&fill["wanted"]),
+            done: number(&fill["done"]),
+            night: received("night"),
+            urgent: received("urgent"),
+            wrong: number(&fill["ended"]["wrong-bytes"]),
         }
     }
 }
@@ -197,9 +200,9 @@ fn line(seen: &Mutex<BTreeMap<String, Series>>) -> String {
     let words = seen.iter().map(|(id, series)| {
         let last = &series.last;
         let name: String = id.chars().take(4).collect();
-        let all = last.held + last.wanted;
+        let all = last.done + last.wanted;
         let bytes = Bytes(last.night + last.urgent);
-        format!("{name} {}/{all} objects, {bytes}", last.held)
+        format!("{name} {}/{all} objects, {bytes}", last.done)
     });
     words.collect::<Vec<_>>().join(" · ")
 }

@@ -78,7 +78,7 @@ fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window(
     let mut it = make(3);
     let counter = Counter::start(&net, 3);
     it.start();
-    let wants = || it.fill()["wanted"]["objects"].as_u64();
+    let wants = || it.fill()["wanted"].as_u64();
     until("the plan", PATIENCE, wants, |wanted| {
         wanted.is_some_and(|count| count >= files / 2)
     });
