@@ -51,26 +51,23 @@ pub(super) async fn serve(
         Ok(met) => met,
         Err((reason, message)) => return shared.refuse(reason, &remote.to_string(), &message),
     };
-    match shared.askers.enter(asker.clone()) {
-        Ok(place) => {
+    let refusal = match shared.askers.enter(asker.clone()) {
+        Ok(place) if shared.deps.phase.now() == Phase::Serving => {
             drop(stranger);
             Counters::add(&shared.counters.connections, 1);
             converse(shared, stream, &asker, None).await;
             drop(place);
+            return;
         }
-        // Told in words, at a stranger's place, by the answer to one request.
-        Err(full) => {
-            let (reason, message) = match full {
-                Full::House => (Reason::Crowded, "all connections are taken; come again"),
-                Full::Visitor => (Reason::Asker, "your box has too many connections here"),
-            };
-            let time = shared.deps.limits.handshake;
-            let told = converse(shared, stream, &asker, Some((reason, message)));
-            // Whoever does not listen is not told.
-            let _ = clock::within(time, told).await;
-            drop(stranger);
-        }
-    }
+        Ok(_) => (Reason::Stopping, request::STOPPING),
+        Err(Full::House) => (Reason::Crowded, "all connections are taken; come again"),
+        Err(Full::Visitor) => (Reason::Asker, "your box has too many connections here"),
+    };
+    // Told in words, at a stranger's place, by the answer to one request; whoever does not ask is
+    // not told.
+    let told = converse(shared, stream, &asker, Some(refusal));
+    let _ = clock::within(shared.deps.limits.handshake, told).await;
+    drop(stranger);
 }
 
 /// TLS, and the name in the certificate of the other end.
@@ -138,7 +135,7 @@ async fn converse(
     });
     // However little an asker reads at a time.
     let mut end = pin!(clock::sleep(limits.connection + limits.response));
-    let mut is_leaving = false;
+    let mut is_leaving = refusal.is_some();
     let ended = loop {
         tokio::select! {
             ended = &mut connection => break ended,

@@ -36,6 +36,8 @@ use std::sync::Arc;
 /// Before the digest in the path.
 const PATH: &str = "/fill/";
 
+pub(super) const STOPPING: &str = "this box is stopping";
+
 /// What the box at the other end is told, and what the connection becomes.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
@@ -70,7 +72,7 @@ async fn give(
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Refused> {
     if shared.deps.phase.now() != Phase::Serving {
-        return Err(Refused::new(Reason::Stopping, "this box is stopping"));
+        return Err(Refused::new(Reason::Stopping, STOPPING));
     }
     let digest = target(request)?;
     let (text, ticket) = ticket(shared, asker, digest, request.headers())?;
@@ -128,9 +130,8 @@ fn ticket<'a>(
     let text = text.trim_matches(' ');
     let (_, verifier) = (shared.deps.identity)()
         .ok_or_else(|| Refused::new(Reason::NotEnrolled, "this box is not enrolled yet"))?;
-    let refused = |error: crate::link::ticket::TicketError| {
-        Refused::new(Reason::Ticket, error.to_string())
-    };
+    let refused =
+        |error: crate::link::ticket::TicketError| Refused::new(Reason::Ticket, error.to_string());
     let ticket = verifier.ticket(text).map_err(refused)?;
     ticket
         .check(asker, shared.deps.id.as_str(), digest, clock::wall())
@@ -152,7 +153,8 @@ async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refuse
 fn select(object: &ObjectFile, headers: &HeaderMap) -> Result<Part, Refused> {
     let tag = etag(object.digest);
     if let Some(wanted) = single(headers, &header::IF_MATCH)? {
-        let is_named = |one: &[u8]| matches!(one.trim_ascii(), b"*") || one.trim_ascii() == tag.as_bytes();
+        let is_named =
+            |one: &[u8]| matches!(one.trim_ascii(), b"*") || one.trim_ascii() == tag.as_bytes();
         if !wanted.as_bytes().split(|byte| *byte == b',').any(is_named) {
             let message = format!("the object has the tag {tag}, which is its digest");
             return Err(Refused::new(Reason::Precondition, message));
