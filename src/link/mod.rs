@@ -4,7 +4,7 @@
 //! `message` has every JSON body → `body` reads and writes them, compressed and bounded → `steps`
 //! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too →
 //! `identity` is the box's key and certificate → `client` is the box's side of the connection, over
-//! `dial`, at the times of `timing`.
+//! `dial`, at the times of `timing`; `peering` is how boxes meet each other.
 
 pub mod body;
 pub mod client;
@@ -15,6 +15,7 @@ mod hex;
 pub mod identity;
 pub mod manifest;
 pub mod message;
+pub mod peering;
 pub mod permit;
 pub mod seal;
 pub mod steps;

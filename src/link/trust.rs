@@ -34,7 +34,7 @@ use std::time::Duration;
 
 /// Wall time as everybody else has it, so that it can be pinned in tests.
 #[derive(Debug)]
-struct Clock;
+pub(super) struct Clock;
 
 #[derive(Debug)]
 struct Pinned {

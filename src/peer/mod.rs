@@ -1,13 +1,46 @@
 //! What other boxes fetch from this one: `GET /fill/<digest>` over mutual TLS.
 //!
-//! `listener` accepts within `limits` → the TLS peer's certificate says which box asks → `ticket`
-//! checks the control plane's word (asker, source, digests, times, byte budget; SAFETY: fill) →
-//! the store opens the object → `answer` sends the range, paced. Objects that are not whole and
-//! verified are never sent. 404 and 429 are normal answers.
+//! `net` accepts → `listener` admits within the limits of `crowd` → `credentials` has the box's own
+//! certificate at the moment → `connection` shakes hands, reads which box asks, and speaks HTTP
+//! over a `stream` that notices stalls → `request` checks the control plane's ticket (asker,
+//! source, digest, times; SAFETY: fill), opens the object and selects the `range` → `budget` keeps
+//! the ticket's bytes → `body` reads and `pacer` gives each piece its turn. `refusal` is everything
+//! else that can be answered; `counters` counts, `metrics` tells.
+//!
+//! Objects that are not whole and verified are never sent. 404 and 429 are normal answers. The
+//! gate does not matter here: a drained box still gives to others.
 
+mod body;
+mod budget;
+mod connection;
+mod counters;
+mod credentials;
+mod crowd;
+mod listener;
+mod metrics;
+pub mod net;
+mod pacer;
+mod range;
+mod refusal;
+mod request;
+mod stream;
+
+use crate::ids::BoxId;
+use crate::link::identity::Identity;
+use crate::link::manifest::Verifier;
+use crate::store;
+use crate::task::PhaseRx;
+use crate::telemetry;
 use crate::units::BytesPerSecond;
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use listener::Handle;
+pub use listener::start;
 
 /// `[serve.peer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,4 +51,99 @@ pub struct Config {
     pub connections: usize,
     /// All of them together. Default 1.2 Gbit/s.
     pub rate_limit: BytesPerSecond,
+}
+
+/// The box's certificate and the keys that sign tickets, as they are at the moment of the call;
+/// `None` until it is enrolled. Asked for each connection and each request: must not wait.
+pub type IdentitySource = Arc<dyn Fn() -> Option<(Identity, Verifier)> + Send + Sync>;
+
+/// What the listener needs from the wiring.
+#[derive(Clone)]
+pub struct Deps {
+    /// This box: the source that tickets must name.
+    pub id: BoxId,
+    pub identity: IdentitySource,
+    pub store: store::Handle,
+    /// [`net::Tcp`] in the daemon.
+    pub bind: Arc<dyn net::Bind>,
+    pub phase: PhaseRx,
+    pub metrics: telemetry::Registry,
+    pub limits: Limits,
+}
+
+/// The bounds that are no configuration. Tests lower them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A box fetches a handful of objects at a time, from several sources.
+    pub connections_per_asker: usize,
+    /// Connections that have not shown who they are, in all and from one address (a /64).
+    pub strangers: usize,
+    pub strangers_per_address: usize,
+    /// From TCP to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// For a request to come in whole, after the handshake or the last answer.
+    pub idle: Duration,
+    /// Not one byte has left for so long: the asker does not read.
+    pub stall: Duration,
+    /// For one piece to come from the disk.
+    pub read: Duration,
+    /// One response; a fetch that takes longer goes on with another ticket.
+    pub response: Duration,
+    /// No request is taken later on one connection: certificates are shown again.
+    pub connection: Duration,
+}
+
+/// The listener at one moment, for `oca show fill`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct View {
+    pub listen: Vec<SocketAddr>,
+    /// Open connections of boxes.
+    pub connections: u64,
+    pub connections_total: u64,
+    pub requests: u64,
+    /// Answered with bytes of an object.
+    pub responses: u64,
+    pub bytes_sent: u64,
+    /// By reason; those that never happened are left out.
+    pub refusals: BTreeMap<String, u64>,
+    /// The last one that was not a plain "not held", in words.
+    pub last_refusal: Option<String>,
+}
+
+/// Why the listener could not be started. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    #[error(
+        "[serve.peer] listen {address}: {error}; stop what listens there, or choose another \
+         address"
+    )]
+    Bind {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_asker: 8,
+            strangers: 64,
+            strangers_per_address: 16,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+            read: Duration::from_secs(30),
+            response: Duration::from_secs(3_600),
+            connection: Duration::from_secs(3_600),
+        }
+    }
+}
+
+impl fmt::Debug for Deps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deps")
+            .field("id", &self.id)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,44 @@
+//! `SO_MAX_PACING_RATE`: the kernel spreads a socket's packets over time. Used where a connection
+//! must not burst beyond a rate that user space can only keep on average.
+//!
+//! I/O: one system call that never waits.
+
+use crate::units::BytesPerSecond;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+
+/// No faster than `rate` from here on. Zero would mean never: it is taken as one.
+pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, rate: BytesPerSecond) -> io::Result<()> {
+    let rate: u64 = rate.0.max(1);
+    let length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the length of the borrow, and the kernel reads `length`
+    // bytes of a live `u64`, which it takes since Linux 4.20.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const rate).cast(),
+            length,
+        )
+    };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_tcp_socket_takes_a_rate() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        set_max_pacing_rate(socket.as_fd(), BytesPerSecond(150_000_000)).unwrap();
+        set_max_pacing_rate(socket.as_fd(), BytesPerSecond(0)).unwrap();
+    }
+}

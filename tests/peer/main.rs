@@ -1,0 +1,13 @@
+//! The peer listener over real TLS on loopback, with a real store and certificates of the control
+//! plane's own authority: who gets what, who does not, and what neither can do to the other.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod fetch;
+mod hostile;
+mod identity;
+mod lab;
+mod tickets;
