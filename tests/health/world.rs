@@ -74,6 +74,8 @@ pub(crate) fn start_as(
             generation: 1,
             digests: digests(),
         }),
+        changes: Arc::new(|_| None),
+        fill: Arc::new(|| None),
         adopt: Arc::new(move |manifest: SignedManifest| {
             let (position, keys) = (manifest.position, manifest.rows.len() as u64);
             // Before the view: whoever sees it may look here.
