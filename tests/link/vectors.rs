@@ -91,17 +91,6 @@ fn pair() -> aws_lc_rs::signature::Ed25519KeyPair {
     aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
 }
 
-#[test]
-fn zz_print() {
-    let t = large_object();
-    let id = BoxId::parse("c009-tls001-example-isp").unwrap();
-    let permit = signer().permit(&id, oca::link::message::Position{epoch:3,generation:8}, 2000000000000, 1767312000, 1767484800);
-    let tk = |source:&str, d: Digest, nb, exp, bytes| signer().ticket(&Ticket{asker:id.clone(),source:source.to_owned(),digests:vec![d],not_before:1_767_323_046+nb,expires:1_767_323_046+exp,bytes});
-    let sethash = oca::set_hash::SetHash::of([Digest::of(b"one").0, Digest::of(b"three").0, t.digest().0]).digest();
-    println!("VALS {}", serde_json::json!({"sig":permit.signature,"tree":ObjectSources::tree_text(&t),"big":t.digest().to_string(),
-     "t1":tk("c010-tls001-example-isp",t.digest(),0,3600,1_200_000),"t2":tk("c003-bod002-other-isp",t.digest(),600,3600,1_200_000),"t3":tk("origin",Digest::of(b"two"),0,3600,12),"sethash":sethash.to_string()}));
-}
-
 fn signer() -> Signer {
     Signer::from_pkcs8(pair().to_pkcs8().unwrap().as_ref()).unwrap()
 }

@@ -303,3 +303,6 @@ fn has_drifted(mut carried: Known, holdings: &dyn Holdings) -> bool {
 fn position(generation: u64) -> u64 {
     generation.saturating_add(1)
 }
+
+#[cfg(test)]
+mod tests;
