@@ -60,7 +60,16 @@ impl Gauges {
         into.gauge("control_enabled", help, flag(enabled))?;
         let help = "Seconds until the lease ends; 0 without one.";
         let left = control["lease"]["ends_in_s"].as_u64().unwrap_or(0);
-        into.gauge("control_lease_seconds", help, count(left))
+        into.gauge("control_lease_seconds", help, count(left))?;
+        let manifest = &control["manifest"];
+        let told = !manifest["held"].is_null() && manifest["held"] == manifest["acknowledged"];
+        let help = "Whether the control plane was told of the manifest in effect.";
+        into.gauge("control_manifest_acknowledged", help, flag(told))?;
+        if let Some(agrees) = control["clock_agrees"].as_bool() {
+            let help = "Whether the control plane's clock says the same as the box's.";
+            into.gauge("control_clock_agrees", help, flag(agrees))?;
+        }
+        Ok(())
     }
 
     fn collect_store(&self, into: &mut Exposition<'_>) -> fmt::Result {

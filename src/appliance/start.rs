@@ -151,6 +151,8 @@ fn start_control(
         gate: gatekeeper.subscribe(),
         store: rooms.store.subscribe(),
         held: Arc::new(move || held.held()),
+        changes: Arc::new(|_| None),
+        fill: Arc::new(|| None),
         adopt: Arc::new(move |signed: health::SignedManifest| {
             let Position { epoch, generation } = signed.position;
             adopting.adopt(epoch, generation, signed.rows)

@@ -7,6 +7,8 @@
 //! I/O: the network through [`Client`], files and the store through what it is given.
 
 use super::handle::AdoptFn;
+use super::handle::ChangesFn;
+use super::handle::FillFn;
 use super::handle::HeldFn;
 use super::handle::InterfacesFn;
 use super::handle::ServeFn;
@@ -34,7 +36,10 @@ use crate::link::message::HeartbeatReply;
 use crate::link::message::Position;
 use crate::link::message::ReportReply;
 use crate::link::message::VERSION;
+use crate::link::steps::CatalogueChanges;
+use crate::link::steps::Holdings;
 use crate::link::steps::Outbox;
+use crate::object::Digest;
 use crate::store;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -55,6 +60,8 @@ pub(super) enum Outcome {
         asked: Boot,
         outbox: Outbox,
         gate: GateState,
+        /// As the report told it.
+        manifest: Option<Position>,
         result: Result<ReportReply, CallError>,
     },
     Beaten {
@@ -98,7 +105,8 @@ impl CallError {
             | Self::Panicked(_) => None,
         };
         if self.is_out_of_step() {
-            Fault::OutOfStep
+            // What the outbox makes of it, only its owner knows.
+            Fault::OutOfStep { again: false }
         } else if self.is_passing() {
             Fault::Passing { retry_after }
         } else {
@@ -207,6 +215,7 @@ impl Outcome {
                 asked,
                 outbox,
                 gate,
+                manifest: None,
                 result: Err(error),
             },
             Some(Call::Heartbeat) => Self::Beaten {
@@ -256,7 +265,25 @@ pub(super) struct ReportJob {
     pub(super) bgp: Option<Arc<bgp::Snapshot>>,
     pub(super) serve: ServeFn,
     pub(super) interfaces: InterfacesFn,
+    pub(super) shelves: Shelves,
+    pub(super) fill: FillFn,
+}
+
+/// The store's catalogue, as the outbox asks for it.
+pub(super) struct Shelves {
     pub(super) held: HeldFn,
+    pub(super) changes: ChangesFn,
+}
+
+impl Holdings for Shelves {
+    fn all(&self) -> (u64, Vec<Digest>) {
+        let held = (self.held)();
+        (held.generation, held.digests)
+    }
+
+    fn since(&self, generation: u64) -> Option<CatalogueChanges> {
+        (self.changes)(generation)
+    }
 }
 
 impl ReportJob {
@@ -274,17 +301,20 @@ impl ReportJob {
                     asked,
                     outbox: spare,
                     gate,
+                    manifest: None,
                     result: Err(error),
                 };
             }
         };
         report.gate = gate.clone();
+        let manifest = report.manifest;
         let result = client.report(Arc::new(report)).await;
         let result = result.map_err(CallError::from);
         Outcome::Reported {
             asked,
             outbox,
             gate,
+            manifest,
             result,
         }
     }
@@ -300,8 +330,9 @@ impl ReportJob {
             bgp: self.bgp.as_deref(),
             load: report::load(&(self.serve)()),
             interfaces: (self.interfaces)(),
+            fill: (self.fill)(),
         };
-        let report = report::compose(moment, &mut self.outbox, || (self.held)().digests);
+        let report = report::compose(moment, &mut self.outbox, &self.shelves);
         (report, self.outbox)
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! I/O: spawns the task.
 
+use super::line::Line;
 use super::report;
 use super::task::Task;
 use super::view::ControlView;
@@ -14,11 +15,18 @@ use crate::ids::BoxId;
 use crate::key::Key;
 use crate::link;
 use crate::link::dial::Dial;
+use crate::link::identity::Identity;
 use crate::link::manifest::Verified;
+use crate::link::manifest::Verifier;
+use crate::link::message::FillProgress;
+use crate::link::message::FillSources;
+use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
+use crate::link::steps::CatalogueChanges;
 use crate::prefix::Prefix;
 use crate::serve;
 use crate::store;
+use futures_util::future::BoxFuture;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -30,6 +38,13 @@ const COMMANDS_MAX: usize = 4;
 
 /// `store::Handle::held`.
 pub type HeldFn = Arc<dyn Fn() -> store::Held + Send + Sync>;
+
+/// What changed in the catalogue since a generation of the store's: net. `None` when its journal
+/// does not go back so far, or there is none.
+pub type ChangesFn = Arc<dyn Fn(u64) -> Option<CatalogueChanges> + Send + Sync>;
+
+/// How the fill stands; `None`: this box fills nothing. Cheap: asked every few seconds.
+pub type FillFn = Arc<dyn Fn() -> Option<FillProgress> + Send + Sync>;
 
 /// `serve::Handle::view`.
 pub type ServeFn = Arc<dyn Fn() -> serve::View + Send + Sync>;
@@ -56,6 +71,8 @@ pub struct Deps {
     pub gate: watch::Receiver<Gate>,
     pub store: watch::Receiver<Arc<store::View>>,
     pub held: HeldFn,
+    pub changes: ChangesFn,
+    pub fill: FillFn,
     pub adopt: AdoptFn,
     /// `None` without BGP.
     pub bgp: Option<watch::Receiver<Arc<bgp::Snapshot>>>,
@@ -69,8 +86,7 @@ pub struct Deps {
 /// The link's control side, from outside. Stops with its last handle's drop or [`Handle::stop`].
 #[derive(Debug)]
 pub struct Handle {
-    view: watch::Receiver<Arc<ControlView>>,
-    commands: mpsc::Sender<Command>,
+    line: Line,
     task: JoinHandle<()>,
 }
 
@@ -92,38 +108,64 @@ pub fn entropy() -> u64 {
 /// Starts the task on this runtime. Cannot fail: what is wrong with identity, token or control
 /// plane shows in the view, and is tried again.
 pub fn start(config: &link::Config, deps: Deps) -> Handle {
-    let view = watch::Sender::default();
-    let seen = view.subscribe();
+    let (view, client) = (watch::Sender::default(), watch::Sender::default());
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-    let task = Task::new(config.clone(), deps, view);
+    let line = Line::new(
+        deps.id.clone(),
+        client.subscribe(),
+        view.subscribe(),
+        sender,
+    );
+    let task = Task::new(config.clone(), deps, view, client);
     Handle {
-        view: seen,
-        commands: sender,
+        line,
         task: tokio::spawn(task.run(commands)),
     }
 }
 
 impl Handle {
     pub fn view(&self) -> Arc<ControlView> {
-        self.view.borrow().clone()
+        self.line.view()
     }
 
     /// Told of each change: a lease that ends is one.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ControlView>> {
-        self.view.clone()
+        self.line.subscribe()
+    }
+
+    /// For the rooms that speak with the control plane, or in the box's name.
+    pub fn line(&self) -> Line {
+        self.line.clone()
     }
 
     /// A report at once, spaced as the schedule allows.
     pub fn report_now(&self) {
-        // A full queue holds the same wish already.
-        let _ = self.commands.try_send(Command::ReportNow);
+        self.line.report_now();
+    }
+
+    /// [`Line::fill_sources`].
+    pub fn fill_sources(
+        &self,
+        request: FillSourcesRequest,
+    ) -> BoxFuture<'static, Result<FillSources, String>> {
+        self.line.fill_sources(request)
+    }
+
+    /// [`Line::identity`].
+    pub fn identity(&self) -> Option<Identity> {
+        self.line.identity()
+    }
+
+    /// [`Line::verifier`].
+    pub fn verifier(&self) -> Option<Verifier> {
+        self.line.verifier()
     }
 
     /// Until the control plane has taken `gate` in a report or heartbeat: for a box that stops.
     /// May wait for ever.
     pub async fn told(&self, gate: &Gate) {
         let wanted = report::gate_state(gate);
-        let mut view = self.view.clone();
+        let mut view = self.line.subscribe();
         let told = |view: &Arc<ControlView>| view.told.as_ref() == Some(&wanted);
         if view.wait_for(told).await.is_err() {
             // The task is gone and will tell nobody.

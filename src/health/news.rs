@@ -5,6 +5,8 @@
 
 use super::schedule::Input;
 use crate::bgp;
+use crate::link::message::FillOrders;
+use crate::link::message::FillProgress;
 use crate::route::Route;
 use crate::store;
 use std::collections::BTreeSet;
@@ -19,6 +21,9 @@ const GROWTH_SPACING: Duration = Duration::from_secs(20);
 /// The same with so many routes that a report of them is work, and that some always change.
 const GROWTH_SPACING_LARGE: Duration = Duration::from_secs(60);
 const ROUTES_LARGE: usize = 100_000;
+
+/// Between two reports of urgent objects that came.
+const URGENT_SPACING: Duration = Duration::from_secs(5);
 
 /// Refused rows of a manifest that are logged; the count is complete.
 const REFUSED_LOGGED_MAX: usize = 10;
@@ -44,6 +49,63 @@ impl Disks {
             })
         } else {
             None
+        }
+    }
+}
+
+/// What viewers and other boxes could be served when the store was last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Catalogue {
+    objects: u64,
+    bytes: u64,
+}
+
+impl Catalogue {
+    pub(super) fn of(view: &store::View) -> Self {
+        Self {
+            objects: view.objects,
+            bytes: view.bytes,
+        }
+    }
+
+    /// Takes the next view. `spacing`: between reports of growth.
+    pub(super) fn update(&mut self, view: &store::View, spacing: Duration) -> Option<Input> {
+        let before = std::mem::replace(self, Self::of(view));
+        if self.objects < before.objects {
+            Some(Input::Changed)
+        } else if *self != before {
+            Some(Input::Grew { spacing })
+        } else {
+            None
+        }
+    }
+}
+
+/// The fill, as far as it is news to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fill {
+    /// Paused? Do others fetch from it?
+    told: Option<(bool, bool)>,
+    window_open: bool,
+}
+
+impl Fill {
+    /// Takes how it stands.
+    pub(super) fn update(&mut self, progress: Option<&FillProgress>) -> Option<Input> {
+        let told = progress.map(|fill| (fill.paused, fill.gives));
+        self.window_open = progress.is_some_and(|fill| fill.window_open);
+        let before = std::mem::replace(&mut self.told, told);
+        (before != told).then_some(Input::Changed)
+    }
+
+    /// Between two reports of what came: what comes while the window is shut is urgent, and the
+    /// other boxes wait for it.
+    pub(super) fn spacing(&self, orders: Option<&FillOrders>, usual: Duration) -> Duration {
+        let has_urgent = orders.is_some_and(|orders| !orders.urgent.is_empty());
+        if has_urgent && self.told.is_some() && !self.window_open {
+            usual.min(URGENT_SPACING)
+        } else {
+            usual
         }
     }
 }
@@ -234,6 +296,64 @@ mod tests {
             disks.update(&view(["online", "isolated"])),
             Some(Input::Changed)
         );
+    }
+
+    #[test]
+    fn objects_that_came_are_told_soon_and_lost_ones_at_once() {
+        let view = |objects, bytes| store::View {
+            objects,
+            bytes,
+            ..store::View::default()
+        };
+        let spacing = Duration::from_secs(60);
+        let mut catalogue = Catalogue::of(&view(3, 30));
+        let grew = Some(Input::Grew { spacing });
+        assert_eq!(catalogue.update(&view(3, 30), spacing), None);
+        assert_eq!(catalogue.update(&view(4, 40), spacing), grew);
+        // One went and a larger one came.
+        assert_eq!(catalogue.update(&view(4, 50), spacing), grew);
+        assert_eq!(
+            catalogue.update(&view(3, 90), spacing),
+            Some(Input::Changed)
+        );
+    }
+
+    #[test]
+    fn a_paused_fill_is_told_at_once_and_urgent_objects_do_not_wait_for_the_usual_spacing() {
+        let usual = Duration::from_secs(60);
+        let urgent = FillOrders {
+            window_start: "02:00".to_owned(),
+            window_s: 43_200,
+            timezone: "Europe/Paris".to_owned(),
+            rate_limit_bps: None,
+            urgent: vec!["title".to_owned()],
+            deletion_override: None,
+        };
+        let idle = FillOrders {
+            urgent: Vec::new(),
+            ..urgent.clone()
+        };
+        let mut fill = Fill::default();
+        assert_eq!(fill.update(None), None);
+        assert_eq!(fill.spacing(Some(&urgent), usual), usual, "it fills nothing");
+        let mut progress = FillProgress::default();
+        assert_eq!(fill.update(Some(&progress)), Some(Input::Changed));
+        progress.wanted_objects = 7;
+        assert_eq!(fill.update(Some(&progress)), None);
+        assert_eq!(fill.spacing(Some(&urgent), usual), URGENT_SPACING);
+        assert_eq!(fill.spacing(Some(&idle), usual), usual);
+        assert_eq!(fill.spacing(None, usual), usual);
+        assert_eq!(
+            fill.spacing(Some(&urgent), Duration::from_secs(1)),
+            Duration::from_secs(1)
+        );
+        progress.window_open = true;
+        assert_eq!(fill.update(Some(&progress)), None);
+        assert_eq!(fill.spacing(Some(&urgent), usual), usual);
+        progress.paused = true;
+        assert_eq!(fill.update(Some(&progress)), Some(Input::Changed));
+        progress.gives = true;
+        assert_eq!(fill.update(Some(&progress)), Some(Input::Changed));
     }
 
     proptest! {

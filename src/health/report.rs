@@ -10,13 +10,14 @@ use crate::clock::Wall;
 use crate::gate::Gate;
 use crate::link::message::BgpSession;
 use crate::link::message::Disk;
+use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
 use crate::link::message::Report;
 use crate::link::message::VERSION;
+use crate::link::steps::Holdings;
 use crate::link::steps::Outbox;
-use crate::object::Digest;
 use crate::prefix::Prefix;
 use crate::serve;
 use crate::store;
@@ -38,18 +39,15 @@ pub struct Moment<'a> {
     pub bgp: Option<&'a bgp::Snapshot>,
     pub load: Load,
     pub interfaces: Vec<Prefix>,
+    pub fill: Option<FillProgress>,
 }
 
-/// The report of a moment; `held` is asked only when the control plane does not have this
-/// catalogue.
-pub fn compose(
-    moment: Moment<'_>,
-    outbox: &mut Outbox,
-    held: impl FnOnce() -> Vec<Digest>,
-) -> Report {
+/// The report of a moment. All of `holdings` is asked for only when the control plane does not have
+/// what they were, or to see that both still agree.
+pub fn compose(moment: Moment<'_>, outbox: &mut Outbox, holdings: &dyn Holdings) -> Report {
     let nothing = bgp::Snapshot::default();
     let (bgp, store) = (moment.bgp.unwrap_or(&nothing), moment.store);
-    let catalogue = outbox.catalogue(store.generation, held);
+    let catalogue = outbox.catalogue_of(store.generation, holdings);
     let routes = outbox.routes(bgp.generation, &bgp.hash, &bgp.routes);
     Report {
         v: VERSION,
@@ -65,7 +63,7 @@ pub fn compose(
         disks: store.disks.iter().map(disk).collect(),
         load: moment.load,
         manifest: manifest(store),
-        fill: None,
+        fill: moment.fill,
     }
 }
 
@@ -199,12 +197,27 @@ mod tests {
     use crate::gate::Reason;
     use crate::link::message::Ack;
     use crate::link::message::Acked;
+    use crate::link::steps::CatalogueChanges;
+    use crate::object::Digest;
     use crate::route::Asn;
     use crate::route::Attributes;
     use crate::route::Class;
     use crate::route::Route;
     use crate::set_hash::SetHash;
     use std::sync::Arc;
+
+    /// A store without a journal; `None`: it has the catalogue already.
+    struct Shelf(Option<Vec<Digest>>);
+
+    impl Holdings for Shelf {
+        fn all(&self) -> (u64, Vec<Digest>) {
+            (9, self.0.clone().expect("it has the catalogue"))
+        }
+
+        fn since(&self, _: u64) -> Option<CatalogueChanges> {
+            None
+        }
+    }
 
     fn snapshot() -> bgp::Snapshot {
         let route = Route {
@@ -265,9 +278,10 @@ mod tests {
             bgp: Some(&bgp),
             load: Load::default(),
             interfaces: vec!["203.0.113.0/24".parse().unwrap()],
+            fill: None,
         };
         let items = || vec![Digest::of(b"a"), Digest::of(b"b")];
-        let report = compose(moment.clone(), &mut outbox, items);
+        let report = compose(moment.clone(), &mut outbox, &Shelf(Some(items())));
         assert_eq!(report.gate.state, "closed");
         assert_eq!((report.boot_id.as_str(), report.sequence), ("00ff", 5));
         let place = Position {
@@ -294,7 +308,7 @@ mod tests {
             catalogue: ack(report.catalogue.to),
             routes: ack(report.routes.to),
         });
-        let report = compose(moment, &mut outbox, || panic!("it has the catalogue"));
+        let report = compose(moment, &mut outbox, &Shelf(None));
         assert_eq!(report.catalogue.from, report.catalogue.to);
         assert!(report.catalogue.added.is_empty() && report.routes.added.is_empty());
         assert_eq!(report.catalogue.digest, hash.digest());

@@ -108,8 +108,9 @@ pub enum Certificate {
 pub enum Fault {
     /// It may work next time.
     Passing { retry_after: Option<Duration> },
-    /// The step of the report did not fit; everything goes with the next one.
-    OutOfStep,
+    /// The step of the report did not fit. `again`: the next one begins elsewhere; if not,
+    /// everything was sent, and it did not fit either.
+    OutOfStep { again: bool },
     /// Somebody must do something first.
     Refused { retry_after: Option<Duration> },
 }
@@ -133,8 +134,6 @@ pub struct Schedule {
     changed_meanwhile: bool,
     /// Something grew while a report was under way: when to tell.
     grown: Option<Instant>,
-    /// A report was out of step, and none was taken since.
-    out_of_step: bool,
     enrol: Lane,
     renew: Lane,
     report: Lane,
@@ -166,7 +165,6 @@ impl Schedule {
             held: None,
             changed_meanwhile: false,
             grown: None,
-            out_of_step: false,
             enrol: Lane::default(),
             renew: Lane::default(),
             report: Lane::default(),
@@ -284,7 +282,6 @@ impl Schedule {
         let every = next.clamp(REPORT_EVERY_MIN, REPORT_EVERY_MAX);
         let delay = timing::report_delay(every, self.random.f64());
         self.report.succeeded();
-        self.out_of_step = false;
         self.report.due = Some(now + delay);
         if let Some(at) = self.grown.take() {
             self.report_by(at.max(now));
@@ -306,8 +303,6 @@ impl Schedule {
             self.changed_meanwhile = false;
             self.grown = None;
         }
-        let was_out_of_step = self.out_of_step;
-        self.out_of_step |= fault == Fault::OutOfStep;
         let lane = self.lane_mut(call);
         lane.busy = false;
         lane.failures = lane.failures.saturating_add(1);
@@ -316,9 +311,9 @@ impl Schedule {
         let retry = timing::retry_delay(most, lane.failures, after, drawn).max(RETRY_MIN);
         let delay = match fault {
             Fault::Passing { .. } => retry,
-            // Everything was sent, and it does not fit either: that is no matter of steps.
-            Fault::OutOfStep if was_out_of_step => retry,
-            Fault::OutOfStep => Duration::ZERO,
+            Fault::OutOfStep { again: true } => Duration::ZERO,
+            // That is no matter of steps.
+            Fault::OutOfStep { again: false } => retry,
             Fault::Refused { .. } => {
                 let doubled = REFUSED_FIRST.saturating_mul(1 << lane.failures.min(8)) / 2;
                 let wait = doubled.min(REFUSED_MAX).mul_f64(0.5 + drawn / 2.0);
@@ -434,7 +429,7 @@ impl Fault {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Passing { retry_after } | Self::Refused { retry_after } => retry_after,
-            Self::OutOfStep => None,
+            Self::OutOfStep { .. } => None,
         }
     }
 }

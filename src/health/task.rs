@@ -8,16 +8,22 @@
 //! `appliance` starts it with what it needs ([`Deps`]) and reads [`ControlView`] for the gate. It
 //! never decides the gate, and nothing here is waited for by serving.
 //!
+//! `outcomes` is what becomes of the calls, `shown` what the view says.
+//!
 //! I/O: reads clocks, sleeps, spawns the calls.
 
+mod outcomes;
+mod shown;
+
 use super::calls;
-use super::calls::CallError;
 use super::calls::Outcome;
 use super::calls::ReportJob;
+use super::calls::Shelves;
 use super::complaints::Complaints;
 use super::handle::Command;
 use super::handle::Deps;
 use super::lease::Lease;
+use super::line::ClientWatch;
 use super::news;
 use super::report;
 use super::schedule::Call;
@@ -28,14 +34,10 @@ use super::schedule::Schedule;
 use super::view::ControlView;
 use super::view::LinkState;
 use crate::clock;
-use crate::clock::Boot;
 use crate::clock::Instant;
-use crate::clock::Wall;
 use crate::link;
 use crate::link::client::Client;
 use crate::link::identity::Standing;
-use crate::link::message::GateState;
-use crate::link::message::Orders;
 use crate::link::steps::Outbox;
 use crate::store;
 use std::sync::Arc;
@@ -74,7 +76,10 @@ pub(super) struct Task {
     /// Some call's refusal that only an operator can end.
     banished: bool,
     complaints: Complaints,
+    fill: news::Fill,
     publisher: watch::Sender<Arc<ControlView>>,
+    /// For the other rooms.
+    clients: ClientWatch,
 }
 
 impl Task {
@@ -82,6 +87,7 @@ impl Task {
         config: link::Config,
         deps: Deps,
         publisher: watch::Sender<Arc<ControlView>>,
+        clients: ClientWatch,
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(deps.seed);
         let view = ControlView {
@@ -113,7 +119,9 @@ impl Task {
             view,
             banished: false,
             complaints: Complaints::default(),
+            fill: news::Fill::default(),
             publisher,
+            clients,
         }
     }
 
@@ -121,6 +129,7 @@ impl Task {
         let (mut gate, mut store) = (self.deps.gate.clone(), self.deps.store.clone());
         let mut bgp = self.deps.bgp.clone();
         let mut disks = news::Disks::of(&store.borrow_and_update());
+        let mut catalogue = news::Catalogue::of(&store.borrow());
         let mut routes = bgp.as_mut().map(|bgp| bgp.borrow_and_update().clone());
         gate.mark_unchanged();
         let held = self.view.manifest_held;
@@ -141,9 +150,11 @@ impl Task {
                         return;
                     }
                     let view = store.borrow_and_update().clone();
-                    self.view.manifest_held = report::manifest(&view);
-                    self.input(Input::Held(self.view.manifest_held));
+                    self.held(&view);
                     self.inputs(disks.update(&view));
+                    let (orders, usual) = (self.view.fill.as_ref(), self.config.growth_every);
+                    let spacing = self.fill.spacing(orders, usual);
+                    self.inputs(catalogue.update(&view, spacing));
                 }
                 () = news::changed(&mut bgp) => {
                     let snapshot = bgp.as_mut().map(|bgp| bgp.borrow_and_update().clone());
@@ -158,6 +169,9 @@ impl Task {
 
     /// What time alone changes.
     fn look(&mut self) {
+        let fill = (self.deps.fill)();
+        let told = self.fill.update(fill.as_ref());
+        self.inputs(told);
         if self.client.is_some() {
             let certificate = self.certificate();
             self.input(Input::Certificate(certificate));
@@ -211,6 +225,17 @@ impl Task {
         }
     }
 
+    /// Which manifest is in effect. Another one is told at once: the control plane's word that it
+    /// knows is what lets the fill delete by it.
+    fn held(&mut self, view: &store::View) {
+        let held = report::manifest(view);
+        let before = std::mem::replace(&mut self.view.manifest_held, held);
+        self.input(Input::Held(held));
+        if before != held {
+            self.input(Input::Changed);
+        }
+    }
+
     fn inputs(&mut self, inputs: Option<Input>) {
         if let Some(input) = inputs {
             self.input(input);
@@ -249,7 +274,11 @@ impl Task {
                     bgp: self.deps.bgp.as_ref().map(|bgp| bgp.borrow().clone()),
                     serve,
                     interfaces: Arc::clone(&self.deps.interfaces),
-                    held: Arc::clone(&self.deps.held),
+                    shelves: Shelves {
+                        held: Arc::clone(&self.deps.held),
+                        changes: Arc::clone(&self.deps.changes),
+                    },
+                    fill: Arc::clone(&self.deps.fill),
                 };
                 self.spawn(Some(call), job.run());
             }
@@ -276,220 +305,5 @@ impl Task {
     fn take_outbox(&mut self) -> Outbox {
         let lost = || Outbox::new(self.random.u64(1..EXACT_MAX));
         self.outbox.take().unwrap_or_else(lost)
-    }
-
-    fn ended(&mut self, ended: Result<(Id, Outcome), tokio::task::JoinError>) {
-        let (id, outcome) = match ended {
-            Ok((id, outcome)) => (id, Ok(outcome)),
-            Err(error) => (error.id(), Err(error.to_string())),
-        };
-        let at = self.kinds.iter().position(|(known, _)| *known == id);
-        let call = at.and_then(|at| self.kinds.swap_remove(at).1);
-        let outcome = outcome.unwrap_or_else(|problem| {
-            let outbox = self.take_outbox();
-            Outcome::panicked(call, clock::boot(), outbox, &problem)
-        });
-        match outcome {
-            Outcome::Opened(Ok(client)) => {
-                self.complaints.settle("identity");
-                self.client = Some(client);
-            }
-            Outcome::Opened(Err(error)) => {
-                self.open_at = Some(clock::now() + calls::OPEN_AGAIN);
-                self.complain("identity", &error.to_string());
-            }
-            Outcome::Enrolled(result) => self.simple(Call::Enrol, result),
-            Outcome::Renewed(result) => self.simple(Call::Renew, result),
-            Outcome::Reported {
-                asked,
-                outbox,
-                gate,
-                result,
-            } => self.reported(asked, outbox, gate, result),
-            Outcome::Beaten {
-                asked,
-                gate,
-                result,
-            } => match result {
-                Ok(reply) => {
-                    self.view.last_heartbeat = Some(clock::wall());
-                    self.view.told = Some(gate);
-                    self.succeeded(Call::Heartbeat);
-                    self.orders(asked, reply.orders);
-                    self.input(Input::Done(Call::Heartbeat));
-                }
-                Err(error) => self.failed(Call::Heartbeat, &error),
-            },
-            Outcome::Manifest(result) => self.adopted(result),
-        }
-    }
-
-    fn simple(&mut self, call: Call, result: Result<(), CallError>) {
-        match result {
-            Ok(()) => {
-                tracing::info!(
-                    call = call.as_str(),
-                    "control plane: {} done",
-                    call.as_str()
-                );
-                self.succeeded(call);
-                let certificate = self.certificate();
-                self.input(Input::Done(call));
-                self.input(Input::Certificate(certificate));
-            }
-            Err(error) => self.failed(call, &error),
-        }
-    }
-
-    fn reported(
-        &mut self,
-        asked: Boot,
-        mut outbox: Outbox,
-        gate: GateState,
-        result: Result<link::message::ReportReply, CallError>,
-    ) {
-        match result {
-            Ok(reply) => {
-                outbox.acknowledge(reply.acked);
-                self.outbox = Some(outbox);
-                self.view.last_report = Some(clock::wall());
-                self.view.told = Some(gate);
-                self.succeeded(Call::Report);
-                let next = Duration::from_secs(reply.next_report_s);
-                self.input(Input::Reported { next });
-                self.orders(asked, reply.orders);
-            }
-            Err(error) => {
-                if error.is_out_of_step() {
-                    outbox.forget();
-                }
-                self.outbox = Some(outbox);
-                self.failed(Call::Report, &error);
-            }
-        }
-    }
-
-    fn adopted(&mut self, result: Result<Option<store::Adopted>, CallError>) {
-        match result {
-            Ok(adopted) => {
-                if let Some(adopted) = adopted {
-                    news::log_adopted(&adopted);
-                }
-                self.succeeded(Call::Manifest);
-                // The store shows it before it says that it is done.
-                self.view.manifest_held = report::manifest(&self.deps.store.borrow());
-                self.input(Input::Held(self.view.manifest_held));
-                self.input(Input::Done(Call::Manifest));
-            }
-            Err(error) => self.failed(Call::Manifest, &error),
-        }
-    }
-
-    /// What a reply tells the box, unless a later question's reply has ruled already.
-    fn orders(&mut self, asked: Boot, orders: Orders) {
-        self.view.last_contact = Some(clock::wall());
-        if !self.lease.grant(asked, Duration::from_secs(orders.lease_s)) {
-            return;
-        }
-        if self.view.enabled != orders.enabled {
-            let word = if orders.enabled {
-                "enables"
-            } else {
-                "disables"
-            };
-            tracing::info!(
-                enabled = orders.enabled,
-                "the control plane {word} this box"
-            );
-        }
-        self.view.enabled = orders.enabled;
-        self.view.manifest_wanted = orders.manifest;
-        self.input(Input::Orders {
-            wanted: orders.manifest,
-            renew: orders.renew,
-            report_now: orders.report_now,
-        });
-    }
-
-    fn succeeded(&mut self, call: Call) {
-        if matches!(call, Call::Report | Call::Heartbeat | Call::Enrol) {
-            self.banished = false;
-        }
-        self.complaints.settle(call.as_str());
-        self.view.last_error = self.complaints.last().map(str::to_owned);
-    }
-
-    fn failed(&mut self, call: Call, error: &CallError) {
-        if error.is_silence() {
-            self.lease.failed(clock::boot());
-        }
-        self.banished |= error.is_banishment();
-        self.complain(call.as_str(), &error.to_string());
-        self.input(Input::Failed(call, error.fault()));
-        if error.is_unknown_key() {
-            self.input(Input::Orders {
-                wanted: self.view.manifest_wanted,
-                renew: true,
-                report_now: false,
-            });
-        }
-    }
-
-    fn complain(&mut self, what: &'static str, problem: &str) {
-        self.complaints.add(clock::now(), what, problem);
-        self.view.last_error = self.complaints.last().map(str::to_owned);
-    }
-
-    /// Publishes what is different, and says so when the lease ends or the state changes.
-    fn publish(&mut self) {
-        let fresh = self.lease.is_fresh(clock::boot());
-        // One that was taken back with the word to serve is the control plane's wish.
-        if self.view.lease_fresh && !fresh && self.view.enabled {
-            tracing::error!("the lease of the control plane has ended");
-        }
-        self.view.lease_fresh = fresh;
-        self.view.lease_ends = self.lease.deadline();
-        let state = self.state();
-        if state != self.view.state {
-            self.view.state = state;
-            self.view.since = Some(self.entered(state));
-            tracing::info!(
-                state = state.as_str(),
-                "control plane: {}",
-                self.view.summary(clock::boot())
-            );
-        }
-        let view = &self.view;
-        self.publisher.send_if_modified(|shown| {
-            let differs = **shown != *view;
-            if differs {
-                *shown = Arc::new(view.clone());
-            }
-            differs
-        });
-    }
-
-    /// An outage began with the last word that was heard.
-    fn entered(&self, state: LinkState) -> Wall {
-        let heard = self
-            .view
-            .last_contact
-            .filter(|_| state == LinkState::Outage);
-        heard.unwrap_or_else(clock::wall)
-    }
-
-    fn state(&self) -> LinkState {
-        let enrolled = self.view.certificate_ends.is_some();
-        if self.banished {
-            LinkState::Refused
-        } else if self.client.is_some() && !enrolled {
-            LinkState::Unenrolled
-        } else if self.lease.is_outage() {
-            LinkState::Outage
-        } else if self.view.last_contact.is_some() {
-            LinkState::Connected
-        } else {
-            LinkState::Connecting
-        }
     }
 }

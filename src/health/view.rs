@@ -6,6 +6,7 @@
 use crate::clock::Boot;
 use crate::clock::Wall;
 use crate::help;
+use crate::link::message::FillOrders;
 use crate::link::message::GateState;
 use crate::link::message::Position;
 use crate::units;
@@ -15,6 +16,12 @@ use std::time::Duration;
 
 /// An error's text may quote whatever the other side wrote.
 const ERROR_BYTES_MAX: usize = 400;
+
+/// A time, a zone's name, a directory.
+const FILL_WORD_BYTES_MAX: usize = 200;
+
+/// Urgent directories that status shows; the count beside them is complete.
+const URGENT_SHOWN_MAX: usize = 50;
 
 /// How the box stands with its control plane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +62,13 @@ pub struct ControlView {
     pub certificate_ends: Option<Wall>,
     pub manifest_held: Option<Position>,
     pub manifest_wanted: Option<Position>,
+    /// The manifest that a report told which the control plane took: it knows what this box will
+    /// delete by it.
+    pub acknowledged: Option<Position>,
+    /// Of the last reply that ruled: when and how the site fills.
+    pub fill: Option<FillOrders>,
+    /// Does the control plane's clock say the same as ours? `None` before it has spoken.
+    pub clock_agrees: Option<bool>,
 }
 
 impl LinkState {
@@ -95,7 +109,13 @@ impl ControlView {
             "last_report": time(self.last_report),
             "last_heartbeat": time(self.last_heartbeat),
             "certificate_ends": time(self.certificate_ends),
-            "manifest": {"held": self.manifest_held, "wanted": self.manifest_wanted},
+            "clock_agrees": self.clock_agrees,
+            "manifest": {
+                "held": self.manifest_held,
+                "wanted": self.manifest_wanted,
+                "acknowledged": self.acknowledged,
+            },
+            "fill": self.fill.as_ref().map(ordered),
         })
     }
 
@@ -136,6 +156,28 @@ impl ControlView {
             }
         }
     }
+}
+
+/// The site's window and what goes with it, as ordered.
+fn ordered(fill: &FillOrders) -> Value {
+    let line = |text: &str| help::printable(text.as_bytes(), FILL_WORD_BYTES_MAX);
+    let urgent = fill.urgent.iter().take(URGENT_SHOWN_MAX);
+    let permit = fill.deletion_override.as_ref();
+    json!({
+        "window": {
+            "start": line(&fill.window_start),
+            "length_s": fill.window_s,
+            "timezone": line(&fill.timezone),
+        },
+        "rate_limit_bps": fill.rate_limit_bps,
+        "urgent": urgent.map(|directory| line(directory)).collect::<Vec<_>>(),
+        "urgent_total": fill.urgent.len(),
+        "deletion_override": permit.map(|permit| json!({
+            "from": permit.position,
+            "bytes": permit.bytes,
+            "expires": permit.expires,
+        })),
+    })
 }
 
 /// A text from outside, fit for a log and a terminal.

@@ -1,9 +1,9 @@
 //! The box's side of the link: calls with time limits over kept connections.
 //!
 //! `health` calls it. Heartbeats have a connection of their own, so that a long report never makes
-//! a box look dead, and manifests have one, so that minutes of download never hold up the report of
-//! a withdrawal. Every call may be repeated: a kept connection that turns out to be closed is
-//! replaced and the call is made once more.
+//! a box look dead, manifests have one, so that minutes of download never hold up the report of a
+//! withdrawal, and so have the questions of the fill. Every call may be repeated: a kept connection
+//! that turns out to be closed is replaced and the call is made once more.
 //!
 //! I/O: dials through [`Dial`], waits for answers, keeps issued certificates.
 
@@ -23,6 +23,8 @@ use super::manifest;
 use super::manifest::Verifier;
 use super::message::Enrol;
 use super::message::Enrolled;
+use super::message::FillSources;
+use super::message::FillSourcesRequest;
 use super::message::Heartbeat;
 use super::message::HeartbeatReply;
 use super::message::Position;
@@ -31,6 +33,7 @@ use super::message::Renew;
 use super::message::Report;
 use super::message::ReportReply;
 use super::message::VERSION;
+use super::sources;
 use crate::clock;
 use crate::help::printable;
 use bytes::Bytes;
@@ -59,6 +62,9 @@ const ENROL_TIME_MAX: Duration = Duration::from_secs(30);
 /// A hundred megabytes and more.
 const MANIFEST_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// [`sources::LIMITS`] at 5 Mb/s.
+const SOURCES_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Replies are a few hundred bytes, an issued chain a few thousand.
 const REPLY_LIMITS: Limits = Limits {
     compressed: 256 * 1024,
@@ -68,8 +74,8 @@ const REPLY_LIMITS: Limits = Limits {
 /// A control plane that asks for a longer silence does not mean it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// One box's link. Share it in an `Arc`; heartbeats, manifests and everything else do not wait for
-/// each other.
+/// One box's link. Share it in an `Arc`; heartbeats, manifests, questions of the fill and everything
+/// else do not wait for each other.
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
@@ -78,6 +84,7 @@ pub struct Client {
     beats: Lane,
     work: Lane,
     manifests: Lane,
+    sources: Lane,
 }
 
 /// A place for one kept connection, used by one call at a time.
@@ -96,6 +103,7 @@ impl Client {
             beats: Lane::default(),
             work: Lane::default(),
             manifests: Lane::default(),
+            sources: Lane::default(),
         })
     }
 
@@ -181,6 +189,31 @@ impl Client {
             StatusCode::OK => Ok(Some(answer.body.into())),
             _ => Err(self.refused(&answer)),
         }
+    }
+
+    /// Who has what is wanted. The reply is within [`sources`]'s bounds, and about the objects of
+    /// the question.
+    pub async fn fill_sources(
+        &self,
+        request: &FillSourcesRequest,
+    ) -> Result<FillSources, LinkError> {
+        sources::check_request(request).map_err(LinkError::Body)?;
+        let call = Call {
+            answer_limit: sources::LIMITS.compressed,
+            ..post("/v1/fill-sources", plain(request)?)
+        };
+        let answer = self.call(&self.sources, SOURCES_TIME_MAX, &call).await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(&answer));
+        }
+        let request = request.clone();
+        // Trees of large objects are megabytes of text.
+        let read = tokio::task::spawn_blocking(move || {
+            let reply: FillSources = decode_within(&answer, sources::LIMITS)?;
+            sources::accept(&request, reply).map_err(body::BodyError::Json)
+        });
+        let read = read.await.map_err(|error| self.protocol(error.to_string()))?;
+        read.map_err(|error| self.protocol(error.to_string()))
     }
 
     /// Over the kept connection of a lane, or a fresh one.
@@ -302,9 +335,16 @@ fn plain(body: &impl Serialize) -> Result<Bytes, LinkError> {
 }
 
 fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, body::BodyError> {
+    decode_within(answer, REPLY_LIMITS)
+}
+
+fn decode_within<T: DeserializeOwned>(
+    answer: &Answer,
+    limits: Limits,
+) -> Result<T, body::BodyError> {
     let header = answer.headers.get(header::CONTENT_ENCODING);
     let encoding = Encoding::of(header.map(header::HeaderValue::as_bytes))?;
-    body::decode(&answer.body, encoding, REPLY_LIMITS)
+    body::decode(&answer.body, encoding, limits)
 }
 
 /// Whole seconds (RFC 9110 section 10.2.3); a date is not in the contract.

@@ -3,6 +3,7 @@
 //!
 //! `message` has every JSON body → `body` reads and writes them, compressed and bounded → `steps`
 //! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too →
+//! `sources` bounds what is believed of who has what →
 //! `identity` is the box's key and certificate → `client` is the box's side of the connection, over
 //! `dial`, at the times of `timing`; `peering` is how boxes meet each other.
 
@@ -18,6 +19,7 @@ pub mod message;
 pub mod peering;
 pub mod permit;
 pub mod seal;
+pub mod sources;
 pub mod steps;
 pub mod ticket;
 pub mod timing;
@@ -42,4 +44,6 @@ pub struct Config {
     pub report_every: Duration,
     /// Default 10 s.
     pub heartbeat_every: Duration,
+    /// Between two reports that only tell of objects that came. Default 1 min.
+    pub growth_every: Duration,
 }

@@ -5,8 +5,13 @@
 //! and calls [`take_catalogue`] and [`take_routes`]. A position is a generation plus one, so that
 //! position 0 is always the empty set.
 
+mod outbox;
+
+pub use outbox::CatalogueChanges;
+pub use outbox::Holdings;
+pub use outbox::Outbox;
+
 use super::message::Ack;
-use super::message::Acked;
 use super::message::Catalogue;
 use super::message::Code;
 use super::message::RouteGroup;
@@ -19,25 +24,6 @@ use crate::route::Route;
 use crate::set_hash::SetHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The greatest integer that every JSON reader has exactly (RFC 8259 section 6).
-const EPOCH_MAX: u64 = (1 << 53) - 1;
-
-/// The sender's side: the box.
-#[derive(Clone, Debug)]
-pub struct Outbox {
-    epoch: u64,
-    acked: Acked,
-    /// Of the last catalogue, so that an unchanged one is not counted again.
-    catalogue: Option<Known>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    generation: u64,
-    count: u64,
-    hash: SetHash,
-}
 
 /// What the receiver knows of the set it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,93 +103,6 @@ impl StepError {
         match self {
             Self::Position { .. } => Code::WrongPosition,
             Self::Count { .. } | Self::NoSet { .. } | Self::Digest { .. } => Code::WrongDigest,
-        }
-    }
-}
-
-impl Outbox {
-    /// `drawn`: a random number, once a boot. The epoch is its lower 53 bits, so that no reader of
-    /// JSON has to round it.
-    pub fn new(drawn: u64) -> Self {
-        Self {
-            epoch: drawn & EPOCH_MAX,
-            acked: Acked::default(),
-            catalogue: None,
-        }
-    }
-
-    /// Takes the positions of a reply.
-    pub fn acknowledge(&mut self, acked: Acked) {
-        self.acked = acked;
-    }
-
-    /// After `wrong-position` or `wrong-digest`: everything goes with the next report.
-    pub fn forget(&mut self) {
-        self.acked = Acked::default();
-    }
-
-    /// The step from what was acknowledged to the items of this generation; `items` is called only
-    /// when they are needed.
-    pub fn catalogue<I>(&mut self, generation: u64, items: impl FnOnce() -> I) -> Catalogue
-    where
-        I: IntoIterator<Item = Digest>,
-    {
-        let (from, to) = self.span(self.acked.catalogue, generation);
-        let known = self
-            .catalogue
-            .filter(|known| known.generation == generation);
-        let (known, added) = match known {
-            Some(known) if from == to => (known, Vec::new()),
-            Some(_) | None => {
-                let added: Vec<Digest> = items().into_iter().collect();
-                let known = Known {
-                    generation,
-                    count: added.len() as u64,
-                    hash: SetHash::of(added.iter().map(|digest| digest.0)),
-                };
-                (known, added)
-            }
-        };
-        self.catalogue = Some(known);
-        Catalogue {
-            epoch: self.epoch,
-            from,
-            to,
-            count: known.count,
-            digest: known.hash.digest(),
-            added: if from == to { Vec::new() } else { added },
-            removed: Vec::new(),
-        }
-    }
-
-    /// The same of the routes.
-    pub fn routes(&self, generation: u64, hash: &SetHash, routes: &[Route]) -> Routes {
-        let (from, to) = self.span(self.acked.routes, generation);
-        Routes {
-            epoch: self.epoch,
-            from,
-            to,
-            count: routes.len() as u64,
-            digest: hash.digest(),
-            added: if from == to {
-                Vec::new()
-            } else {
-                group(routes)
-            },
-            removed: Vec::new(),
-        }
-    }
-
-    fn span(&self, acked: Option<Ack>, generation: u64) -> (u64, u64) {
-        let to = generation.saturating_add(1);
-        let here = Ack {
-            epoch: self.epoch,
-            position: to,
-        };
-        if acked == Some(here) {
-            (to, to)
-        } else {
-            (0, to)
         }
     }
 }

@@ -12,6 +12,8 @@ mod golden;
 #[path = "../link/lab.rs"]
 mod lab;
 mod life;
+mod night;
 mod plane;
+mod shelf;
 mod trouble;
 mod world;

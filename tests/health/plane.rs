@@ -19,17 +19,26 @@ use oca::link::message::Ack;
 use oca::link::message::Acked;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
+use oca::link::message::FillOrders;
+use oca::link::message::FillSources;
 use oca::link::message::Heartbeat;
 use oca::link::message::HeartbeatReply;
 use oca::link::message::Orders;
 use oca::link::message::Position;
 use oca::link::message::Refusal;
+use oca::link::message::Renew;
 use oca::link::message::Report;
 use oca::link::message::ReportReply;
 use oca::link::message::Row;
+use oca::link::steps;
+use oca::link::steps::Place;
+use oca::link::steps::Step;
+use oca::object::Digest;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 pub(crate) const TOKEN: &str = "the-token-of-c009";
 
@@ -57,6 +66,21 @@ pub(crate) struct Mind {
     pub fetches: usize,
     /// Forgets what was acknowledged: a control plane that restarted.
     pub forgets: bool,
+    /// So many answers to reports are lost: what they answer was taken.
+    pub loses: usize,
+    pub fill: Option<FillOrders>,
+    /// Its clock is ahead by so much.
+    pub ahead: Duration,
+    /// What it has of the box's catalogue.
+    pub place: Option<Place>,
+    pub items: BTreeSet<Digest>,
+    /// Boot id and sequence of the last report that was taken.
+    taken: Option<(String, u64)>,
+    /// Reports that were out of step.
+    pub out_of_step: usize,
+    /// A renewal is wished for with the next reply.
+    pub renew: bool,
+    pub renewals: usize,
 }
 
 /// The listener behind a switch.
@@ -85,6 +109,15 @@ impl Plane {
             enrolments: 0,
             fetches: 0,
             forgets: false,
+            loses: 0,
+            fill: None,
+            ahead: Duration::ZERO,
+            place: None,
+            items: BTreeSet::new(),
+            taken: None,
+            out_of_step: 0,
+            renew: false,
+            renewals: 0,
         }));
         let (signer, pin) = (Signer::generate().unwrap(), authority.pin());
         let (own, issuer) = (Arc::clone(&mind), Arc::clone(&authority));
@@ -153,6 +186,14 @@ fn answer(mind: &mut Mind, authority: &Authority, signer: &Signer, asked: &Asked
             )
         }
         "POST /v1/report" => report(mind, asked),
+        "POST /v1/renew" => {
+            let renew: Renew = serde_json::from_slice(&asked.body).unwrap();
+            mind.renewals += 1;
+            let mut enrolled = authority.issue(&renew.csr);
+            enrolled.manifest_keys = vec![signer.public_hex()];
+            lab::json(200, &enrolled)
+        }
+        "POST /v1/fill-sources" => lab::json(200, &golden::read::<FillSources>("fill-sources")),
         "GET /v1/manifest" => {
             mind.fetches += 1;
             let id = BoxId::parse(BOX).unwrap();
@@ -173,24 +214,62 @@ fn report(mind: &mut Mind, asked: &Asked) -> Reply {
         mind.reports.push(report);
         return refuse(code, after);
     }
-    if mind.forgets && report.catalogue.from > 0 {
-        mind.reports.push(report);
-        return refuse(Code::WrongPosition, None);
+    if std::mem::take(&mut mind.forgets) {
+        (mind.place, mind.taken) = (None, None);
+        mind.items.clear();
     }
-    mind.forgets = false;
-    let ack = |epoch, position| Some(Ack { epoch, position });
+    let place = Some((report.boot_id.clone(), report.sequence));
+    if mind.taken != place {
+        let code = take(mind, &report);
+        mind.reports.push(report.clone());
+        if let Err(code) = code {
+            mind.out_of_step += 1;
+            return refuse(code, None);
+        }
+        mind.taken = place;
+    }
+    if mind.loses > 0 {
+        mind.loses -= 1;
+        return Reply::SendAndClose(Vec::new());
+    }
+    let (epoch, position) = (report.routes.epoch, report.routes.to);
     let golden: ReportReply = golden::read("report-reply");
     let reply = ReportReply {
         acked: Acked {
-            catalogue: ack(report.catalogue.epoch, report.catalogue.to),
-            routes: ack(report.routes.epoch, report.routes.to),
+            catalogue: mind.place.map(|place| place.ack),
+            routes: Some(Ack { epoch, position }),
         },
         orders: orders(mind),
         next_report_s: mind.next_report_s,
         ..golden
     };
-    mind.reports.push(report);
     lab::json(200, &reply)
+}
+
+/// As `control::fleet` does it: a step that does not fit changes nothing.
+fn take(mind: &mut Mind, report: &Report) -> Result<(), Code> {
+    let step = steps::take_catalogue(mind.place.as_ref(), &report.catalogue);
+    match step.map_err(|error| error.code())? {
+        Step::Same => {}
+        Step::Whole { place, items } => {
+            mind.items = items.into_iter().collect();
+            mind.place = Some(place);
+        }
+        Step::Change {
+            place,
+            added,
+            removed,
+        } => {
+            let mut items = mind.items.clone();
+            let fits = removed.iter().all(|item| items.remove(item))
+                && added.iter().all(|item| items.insert(*item));
+            if !fits {
+                return Err(Code::WrongDigest);
+            }
+            (mind.items, mind.place) = (items, Some(place));
+        }
+    }
+    Ok(())
 }
 
 fn orders(mind: &mut Mind) -> Orders {
@@ -198,10 +277,10 @@ fn orders(mind: &mut Mind) -> Orders {
         enabled: mind.enabled,
         lease_s: mind.lease_s,
         manifest: mind.manifest.as_ref().map(|(position, _)| *position),
-        renew: false,
+        renew: std::mem::take(&mut mind.renew),
         report_now: std::mem::take(&mut mind.report_now),
-        server_time: oca::clock::wall().to_string(),
-        fill: None,
+        server_time: (oca::clock::wall() + mind.ahead).to_string(),
+        fill: mind.fill.clone(),
     }
 }
 

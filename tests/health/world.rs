@@ -4,6 +4,7 @@ use crate::lab;
 use crate::lab::BOX;
 use crate::plane::Plane;
 use crate::plane::TOKEN;
+use crate::shelf::Shelf;
 use oca::bgp;
 use oca::clock;
 use oca::gate::Gate;
@@ -11,6 +12,7 @@ use oca::health;
 use oca::health::ControlView;
 use oca::health::SignedManifest;
 use oca::ids::BoxId;
+use oca::link::message::FillProgress;
 use oca::object::Digest;
 use oca::route::Attributes;
 use oca::route::Class;
@@ -30,6 +32,8 @@ pub(crate) struct Box {
     pub store: Arc<watch::Sender<Arc<store::View>>>,
     pub bgp: watch::Sender<Arc<bgp::Snapshot>>,
     pub adopted: Arc<Mutex<Vec<SignedManifest>>>,
+    pub shelf: Arc<Shelf>,
+    pub fill: Arc<Mutex<Option<FillProgress>>>,
     pub dir: TempDir,
 }
 
@@ -66,14 +70,17 @@ pub(crate) fn start_as(
     let bgp = watch::Sender::new(Arc::new(snapshot(1, &["192.0.2.0/24", "198.51.100.0/24"])));
     let adopted = Arc::new(Mutex::new(Vec::new()));
     let (kept, shown) = (Arc::clone(&adopted), Arc::clone(&store));
+    let shelf = Arc::new(Shelf::new(digests()));
+    let (held, changes) = (Arc::clone(&shelf), Arc::clone(&shelf));
+    let fill = Arc::new(Mutex::new(None));
+    let progress = Arc::clone(&fill);
     let deps = health::Deps {
         id: BoxId::parse(id).unwrap(),
         gate: gate.subscribe(),
         store: store.subscribe(),
-        held: Arc::new(|| store::Held {
-            generation: 1,
-            digests: digests(),
-        }),
+        held: Arc::new(move || held.held()),
+        changes: Arc::new(move |since| changes.since(since)),
+        fill: Arc::new(move || progress.lock().unwrap().clone()),
         adopt: Arc::new(move |manifest: SignedManifest| {
             let (position, keys) = (manifest.position, manifest.rows.len() as u64);
             // Before the view: whoever sees it may look here.
@@ -107,6 +114,8 @@ pub(crate) fn start_as(
         store,
         bgp,
         adopted,
+        shelf,
+        fill,
         dir,
     }
 }
@@ -135,8 +144,23 @@ pub(crate) fn snapshot(generation: u64, prefixes: &[&str]) -> bgp::Snapshot {
 }
 
 impl Box {
+    /// An object comes, or one that was there goes.
+    pub(crate) fn toggle(&self, number: u32) {
+        let (generation, objects) = self.shelf.toggle(Digest::of(&number.to_le_bytes()));
+        self.store.send_modify(|view| {
+            let next = store::View {
+                generation,
+                objects,
+                bytes: objects * 1_000,
+                ..store::View::clone(view)
+            };
+            *view = Arc::new(next);
+        });
+    }
+
     /// The store's next view, with one disk in this state.
     pub(crate) fn disk(&self, state: &'static str) {
+        let generation = self.shelf.bump();
         self.store.send_modify(|view| {
             let disk = store::DiskView {
                 path: "/srv/oca/disk1".into(),
@@ -151,7 +175,7 @@ impl Box {
                 quarantined: 0,
             };
             let next = store::View {
-                generation: view.generation + 1,
+                generation,
                 disks: vec![disk],
                 ..store::View::clone(view)
             };

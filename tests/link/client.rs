@@ -12,6 +12,8 @@ use oca::link::identity::Identity;
 use oca::link::identity::box_of;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
+use oca::link::message::FillSources;
+use oca::link::message::FillSourcesRequest;
 use oca::link::message::HeartbeatReply;
 use oca::link::message::Position;
 use oca::link::message::Refusal;
@@ -300,6 +302,82 @@ async fn reports_go_on_while_a_manifest_is_on_its_way() {
     reply.unwrap().unwrap();
     assert!(!manifest.is_finished());
     manifest.abort();
+}
+
+#[tokio::test]
+async fn reports_and_heartbeats_go_on_while_sources_are_asked_for() {
+    let authority = Authority::new();
+    let lab = Lab::right(&authority, |asked: &Asked| match asked.line.as_str() {
+        "POST /v1/fill-sources" => Reply::Stall,
+        "POST /v1/report" => lab::json(200, &golden::read::<ReportReply>("report-reply")),
+        _ => beat_reply(),
+    });
+    let client = Arc::new(lab::member(&lab, &authority));
+    let asking = Arc::clone(&client);
+    let question: FillSourcesRequest = golden::read("fill-sources-request");
+    let sources = tokio::spawn(async move { asking.fill_sources(&question).await });
+    while lab.asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let report = client.report(Arc::new(golden::read("report")));
+    let reply = oca::clock::within(Duration::from_secs(30), report).await;
+    reply.unwrap().unwrap();
+    client.heartbeat(&beat()).await.unwrap();
+    assert!(!sources.is_finished());
+    sources.abort();
+}
+
+#[tokio::test]
+async fn sources_are_asked_for_and_taken_within_their_bounds() {
+    let authority = Authority::new();
+    let lab = Lab::right(&authority, |asked| {
+        assert_eq!(asked.line, "POST /v1/fill-sources");
+        let sent: FillSourcesRequest = serde_json::from_slice(&asked.body).unwrap();
+        let mut reply: FillSources = golden::read("fill-sources");
+        match sent.complaints.len() {
+            1 => assert_eq!(sent, golden::read("fill-sources-request")),
+            2 => reply.v = 2,
+            3 => reply.objects[0].digest = oca::object::Digest::of(b"another"),
+            // More than any other answer may have, and within what this one may.
+            4 => reply.tickets = vec!["x".repeat(8_000); 500],
+            _ => return Reply::SendAndClose(lab::response(200, "", &vec![b' '; 17 << 20])),
+        }
+        let text = serde_json::to_vec(&reply).unwrap();
+        let packed = zstd::encode_all(text.as_slice(), 1).unwrap();
+        Reply::Send(lab::response(200, "content-encoding: zstd\r\n", &packed))
+    });
+    let client = lab::member(&lab, &authority);
+    let mut question: FillSourcesRequest = golden::read("fill-sources-request");
+    let reply = client.fill_sources(&question).await;
+    assert_eq!(reply, Ok(golden::read("fill-sources")));
+    for problem in ["version 2", "not asked for", "", "16777216 compressed"] {
+        let complaint = question.complaints[0].clone();
+        question.complaints.push(complaint);
+        match client.fill_sources(&question).await {
+            Ok(reply) => assert_eq!((reply.tickets.len(), problem), (500, "")),
+            Err(error) => {
+                assert!(!problem.is_empty(), "{error}");
+                assert!(error.to_string().contains(problem), "{error}");
+            }
+        }
+    }
+    assert_eq!(lab.dials(), 1);
+    question.wanted = vec![question.wanted[0]; 257];
+    let error = client.fill_sources(&question).await.unwrap_err();
+    assert!(error.to_string().contains("257 objects"), "{error}");
+    assert_eq!(lab.asked().len(), 5, "that one was not sent");
+}
+
+#[tokio::test]
+async fn a_control_plane_without_sources_refuses_in_words() {
+    let authority = Authority::new();
+    let lab = Lab::right(&authority, |_| {
+        lab::json(404, &golden::read::<Refusal>("refusal-not-found"))
+    });
+    let client = lab::member(&lab, &authority);
+    let question: FillSourcesRequest = golden::read("fill-sources-request");
+    let error = client.fill_sources(&question).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::NotFound));
 }
 
 #[tokio::test]

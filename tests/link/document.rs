@@ -4,9 +4,13 @@ use crate::golden;
 use oca::link::body;
 use oca::link::identity::RENEWABLE_AFTER_END;
 use oca::link::manifest;
+use oca::link::message::DeletionOverride;
 use oca::link::message::Envelope;
+use oca::link::message::FILL_WANTED_MAX;
 use oca::link::message::Refusal;
 use oca::link::message::Report;
+use oca::link::sources;
+use oca::link::ticket;
 use oca::object::Digest;
 use oca::route::Route;
 use oca::set_hash::SetHash;
@@ -19,12 +23,16 @@ const SHOWN: &[&str] = &[
     "enrol.json",
     "enrolled.json",
     "envelope.json",
+    "fill-orders.json",
+    "fill-sources-request.json",
+    "fill-sources.json",
     "heartbeat-reply.json",
     "heartbeat.json",
     "manifest-rows.hex",
     "manifest-rows.jsonl",
     "refusal-wrong-digest.json",
     "renew.json",
+    "report-filling.json",
     "report-reply.json",
     "report.json",
 ];
@@ -107,6 +115,27 @@ fn the_set_hash_vectors_are_ours() {
     }
     let hash = SetHash::of(routes.iter().map(Route::canonical));
     says(&hash.digest().to_string());
+}
+
+#[test]
+fn the_bounds_of_the_fill_are_ours() {
+    let permit: DeletionOverride = golden::read("deletion-override");
+    says(&format!(
+        "oca-deletion-override-v1\n{}",
+        permit.signed_text()
+    ));
+    let mib = |bytes: u64| bytes >> 20;
+    says(&format!(
+        "| an answer with fill sources | {} MiB as sent, {} MiB of text |",
+        mib(sources::LIMITS.compressed),
+        mib(sources::LIMITS.decompressed)
+    ));
+    says(&format!("At most {FILL_WANTED_MAX} objects"));
+    says(&format!("`sources`, at most {}", sources::SOURCES_MAX));
+    says(&format!("`urls`, at most {}", sources::URLS_MAX));
+    says(&format!("(at most {}", sources::TICKETS_MAX));
+    assert_eq!(sources::COMPLAINTS_MAX, FILL_WANTED_MAX);
+    assert_eq!((sources::URL_BYTES_MAX, ticket::TEXT_BYTES_MAX), (8_192, 8_192));
 }
 
 #[test]

@@ -259,6 +259,7 @@ pub(crate) fn config(pin: &str) -> Config {
         identity: PathBuf::from("/nonexistent"),
         report_every: Duration::from_secs(300),
         heartbeat_every: Duration::from_secs(10),
+        growth_every: Duration::from_secs(60),
     }
 }
 

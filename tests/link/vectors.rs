@@ -8,17 +8,25 @@ use oca::link::identity::key_fingerprint_of_certificate;
 use oca::link::identity::key_fingerprint_of_csr;
 use oca::link::manifest::Signer;
 use oca::link::manifest::Verifier;
+use oca::link::message::DeletionOverride;
 use oca::link::message::Enrol;
 use oca::link::message::Enrolled;
 use oca::link::message::Envelope;
+use oca::link::message::FillSources;
+use oca::link::message::FillSourcesRequest;
+use oca::link::message::ObjectSources;
 use oca::link::message::Renew;
 use oca::link::message::Report;
 use oca::link::message::ReportReply;
 use oca::link::message::Row;
+use oca::link::sources;
 use oca::link::steps::Step;
 use oca::link::steps::take_catalogue;
 use oca::link::steps::take_routes;
+use oca::link::ticket::Ticket;
+use oca::object::ChunkTree;
 use oca::object::Digest;
+use oca::object::TreeBuilder;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -74,15 +82,22 @@ fn the_golden_manifest_is_believed_with_the_key_of_the_golden_enrolment() {
     assert_eq!(Digest::of(&compressed[start..]), envelope.blake3);
 }
 
-#[test]
-fn our_signature_is_that_of_the_golden_envelope() {
-    // RFC 8032 section 7.1, test 1.
+/// RFC 8032 section 7.1, test 1.
+fn pair() -> aws_lc_rs::signature::Ed25519KeyPair {
     let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
     let seed: Vec<u8> = (0..32)
         .map(|at| u8::from_str_radix(&seed[2 * at..2 * at + 2], 16).unwrap())
         .collect();
-    let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
-    let signer = Signer::from_pkcs8(pair.to_pkcs8().unwrap().as_ref()).unwrap();
+    aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
+}
+
+fn signer() -> Signer {
+    Signer::from_pkcs8(pair().to_pkcs8().unwrap().as_ref()).unwrap()
+}
+
+#[test]
+fn our_signature_is_that_of_the_golden_envelope() {
+    let (pair, signer) = (pair(), signer());
     let envelope: Envelope = golden::read("envelope");
     assert_eq!(signer.public_hex(), envelope.key);
     let signature = pair.sign(envelope.signed_text().as_bytes());
@@ -105,4 +120,79 @@ fn the_golden_certificate_names_the_box_and_belongs_to_the_golden_request() {
         key_fingerprint_of_certificate(&leaf).unwrap(),
         key_fingerprint_of_csr(&enrol.csr).unwrap()
     );
+}
+
+/// The object that docs/LINK.md describes: 300,000 times the letter `a`.
+fn large_object() -> ChunkTree {
+    let mut builder = TreeBuilder::new();
+    builder.update(&vec![b'a'; 300_000]);
+    builder.finish()
+}
+
+#[test]
+fn the_golden_answer_has_the_tree_of_its_object_and_the_tickets_of_its_sources() {
+    let request: FillSourcesRequest = golden::read("fill-sources-request");
+    let reply: FillSources = golden::read("fill-sources");
+    let tree = large_object();
+    assert_eq!(reply.objects[0].digest, tree.digest());
+    assert_eq!(reply.objects[0].tree, ObjectSources::tree_text(&tree));
+    assert_eq!(sources::accept(&request, reply.clone()), Ok(reply.clone()));
+
+    let now: Wall = "2026-01-02T03:30:00Z".parse().unwrap();
+    let enrolled: Enrolled = golden::read("enrolled");
+    let asker = BoxId::parse(&enrolled.id).unwrap();
+    let verifier = Verifier::new(&enrolled.manifest_keys).unwrap();
+    let mut texts = Vec::new();
+    for object in &reply.objects {
+        for source in &object.sources {
+            let Some(number) = source.ticket else {
+                continue;
+            };
+            let ticket = Ticket {
+                asker: asker.clone(),
+                source: source.id.clone(),
+                digests: vec![object.digest],
+                not_before: 1_767_323_046 + source.not_before_s,
+                expires: 1_767_323_046 + source.expires_s,
+                bytes: 4 * object.length,
+            };
+            texts.push(signer().ticket(&ticket));
+            let believed = verifier.ticket(&reply.tickets[number]).unwrap();
+            let checked = believed.check(&asker, &source.id, object.digest, now);
+            assert_eq!((believed, checked), (ticket, Ok(())));
+        }
+    }
+    assert_eq!(texts, reply.tickets);
+}
+
+#[test]
+fn the_golden_deletion_override_is_believed_with_the_key_of_the_golden_enrolment() {
+    let enrolled: Enrolled = golden::read("enrolled");
+    let id = BoxId::parse(&enrolled.id).unwrap();
+    let permit: DeletionOverride = golden::read("deletion-override");
+    let (issued, expires) = (permit.issued, permit.expires);
+    let ours = signer().permit(&id, permit.position, permit.bytes, issued, expires);
+    assert_eq!(ours, permit);
+    let now: Wall = "2026-01-03T00:00:00Z".parse().unwrap();
+    let verifier = Verifier::new(&enrolled.manifest_keys).unwrap();
+    assert_eq!(verifier.permit(&permit, &id, now), Ok(()));
+}
+
+#[test]
+fn the_golden_report_of_a_filling_box_is_a_step_from_the_one_before() {
+    let before: Report = golden::read("report");
+    let Ok(Step::Whole { place, .. }) = take_catalogue(None, &before.catalogue) else {
+        panic!("refused");
+    };
+    let Ok(Step::Whole { place: routes, .. }) = take_routes(None, &before.routes) else {
+        panic!("refused");
+    };
+    let filling: Report = golden::read("report-filling");
+    let Ok(Step::Change { added, removed, .. }) = take_catalogue(Some(&place), &filling.catalogue)
+    else {
+        panic!("refused: {:?}", take_catalogue(Some(&place), &filling.catalogue));
+    };
+    assert_eq!(added, [large_object().digest()]);
+    assert_eq!(removed, [Digest::of(b"two")]);
+    assert_eq!(take_routes(Some(&routes), &filling.routes), Ok(Step::Same));
 }

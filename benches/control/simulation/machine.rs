@@ -90,6 +90,7 @@ impl Machine {
             identity: PathBuf::new(),
             report_every: Duration::from_secs(300),
             heartbeat_every: Duration::from_secs(10),
+            growth_every: Duration::from_secs(60),
         };
         let lines = Arc::new(Lines::new(number, Arc::clone(&tally)));
         let identity = Identity::transient(pin)?;

@@ -154,6 +154,7 @@ fn control(_: &Settings, control: Fields<'_>) -> Option<link::Config> {
         identity: control.path("identity")?,
         report_every: control.time("report_every")?,
         heartbeat_every: control.time("heartbeat_every")?,
+        growth_every: control.time("growth_every")?,
     })
 }
 

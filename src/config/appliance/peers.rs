@@ -189,4 +189,13 @@ pub(super) const CONTROL: &[Key] = &[
         "/control/heartbeat_every",
         "the time between heartbeats",
     ),
+    // Below a second a fill would be one long report; above an hour nobody fetches here in its night.
+    key(
+        "growth_every",
+        time(1_000, 3_600),
+        Default(r#""1m""#),
+        false,
+        "/control/growth_every",
+        "the time between reports that only tell of objects that came",
+    ),
 ];

@@ -116,15 +116,17 @@ pub(super) fn control() -> impl Strategy<Value = link::Config> {
         path(),
         time(1_000, 3_600),
         time(100, 60),
+        time(1_000, 3_600),
     )
         .prop_map(
-            |(url, ca, token_file, identity, report, heartbeat)| link::Config {
+            |(url, ca, token_file, identity, report, heartbeat, growth)| link::Config {
                 url,
                 ca,
                 token_file,
                 identity,
                 report_every: report,
                 heartbeat_every: heartbeat,
+                growth_every: growth,
             },
         )
 }

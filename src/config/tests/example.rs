@@ -194,6 +194,7 @@ fn the_defaults_are_those_that_the_modules_document() {
     assert_eq!(control.identity, Path::new("/var/lib/oca/identity"));
     assert_eq!(control.report_every, Duration::from_secs(300));
     assert_eq!(control.heartbeat_every, Duration::from_secs(10));
+    assert_eq!(control.growth_every, Duration::from_secs(60));
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("control.identity", r#""/i""#),
     ("control.report_every", r#""19s""#),
     ("control.heartbeat_every", r#""1500ms""#),
+    ("control.growth_every", r#""5s""#),
     ("gate.require", r#"["clock"]"#),
     ("admin.socket", r#""/s""#),
     ("admin.read_only_socket", r#""/r""#),

@@ -26,6 +26,7 @@ fn config(ca: &CertifiedIssuer<'static, KeyPair>, identity: &Path) -> Config {
         identity: identity.to_owned(),
         report_every: Duration::from_secs(300),
         heartbeat_every: Duration::from_secs(10),
+        growth_every: Duration::from_secs(60),
     }
 }
 

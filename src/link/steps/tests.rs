@@ -1,6 +1,7 @@
 //! Steps between two sides that agree, and between two that do not.
 
 use super::*;
+use crate::link::message::Acked;
 use proptest::prelude::*;
 
 fn digest(number: u8) -> Digest {
@@ -69,10 +70,7 @@ fn an_acknowledged_set_is_not_sent_again_and_a_new_epoch_starts_over() {
     let moved = outbox.catalogue(5, || items[..1].to_vec());
     assert_eq!((moved.from, moved.to), (0, 6));
 
-    let mut reborn = Outbox {
-        epoch: 10,
-        ..outbox.clone()
-    };
+    let mut reborn = Outbox::new(10);
     let third = reborn.catalogue(4, || items.to_vec());
     assert_eq!((third.epoch, third.from), (10, 0));
     assert!(take_catalogue(Some(&place), &third).is_ok());
