@@ -44,7 +44,9 @@ impl Content for StoreContent {
 
     fn space(&self) -> Space {
         let room = self.0.space();
-        let manifest = room.manifest.map(|(epoch, generation)| Position { epoch, generation });
+        let manifest = room
+            .manifest
+            .map(|(epoch, generation)| Position { epoch, generation });
         Space {
             free: room.free,
             held: room.held,

@@ -125,14 +125,20 @@ impl Handle {
                 return told(shared, generation, &objects);
             }
         }
-        let _still = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let _still = shared
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let generation = shared.changes.load(Ordering::Acquire);
         told(shared, generation, &readable(shared))
     }
 }
 
 fn net(shared: &Shared, since: u64) -> (u64, Option<BTreeMap<u32, bool>>) {
-    let journal = shared.journal.lock().unwrap_or_else(PoisonError::into_inner);
+    let journal = shared
+        .journal
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let generation = shared.changes.load(Ordering::Acquire);
     // A generation that has not come yet was another process's.
     let net = (since <= generation).then(|| journal.net(since));

@@ -40,15 +40,25 @@ impl Handle {
             problem,
         };
         if !is_name(name) {
-            return Err(refused("a name has lower-case letters, digits and `-`".into()));
+            return Err(refused(
+                "a name has lower-case letters, digits and `-`".into(),
+            ));
         }
         if bytes.len() > KEPT_BYTES_MAX {
             let length = bytes.len();
-            return Err(refused(format!("{length} bytes are more than {KEPT_BYTES_MAX}")));
+            return Err(refused(format!(
+                "{length} bytes are more than {KEPT_BYTES_MAX}"
+            )));
         }
         let lock = &shared.kept_writer;
         let _one_writer = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = keep_in(&shared.state_dir.path, &shared.state_dir.dir, name, bytes, &shared.probe);
+        let kept = keep_in(
+            &shared.state_dir.path,
+            &shared.state_dir.dir,
+            name,
+            bytes,
+            &shared.probe,
+        );
         kept.map_err(|error| refused(format!("it cannot be written: {error}")))?;
         let bytes: Arc<[u8]> = bytes.into();
         let writable = shared.volumes.iter().filter(|v| v.state().is_writable());

@@ -71,7 +71,10 @@ impl Handle {
             let is_wanted = row.rank != UNLISTED_RANK
                 && !index.is_readable(row.object)
                 && row.conflict(index).is_none()
-                && !index.places(row.object).iter().any(|v| resting.contains(&v));
+                && !index
+                    .places(row.object)
+                    .iter()
+                    .any(|v| resting.contains(&v));
             let slot = best.get_mut(row.object as usize).filter(|_| is_wanted);
             let Some(slot) = slot else {
                 continue;

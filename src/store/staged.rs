@@ -286,9 +286,9 @@ impl Drop for Staged {
         let work = Arc::clone(&open.work);
         let patience = open.volume.flush_patience();
         // What is written and not told by the map is fetched again if this finds no room.
-        let _ = open.volume.queue(patience, move |volume, pulse| {
-            work.persist(volume, pulse)
-        });
+        let _ = open
+            .volume
+            .queue(patience, move |volume, pulse| work.persist(volume, pulse));
     }
 }
 

@@ -354,8 +354,8 @@ fn keep(shared: &Shared, volume: &Arc<Volume>, digest: Digest, claimed: Chunks) 
         return false;
     }
     if let Some(other) = partials.get(&digest) {
-        let better = *other.stage.borrow() != Stage::Idle
-            || other.lock().claimed.bytes() >= claimed.bytes();
+        let better =
+            *other.stage.borrow() != Stage::Idle || other.lock().claimed.bytes() >= claimed.bytes();
         if better {
             return false;
         }
