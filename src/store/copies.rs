@@ -15,8 +15,8 @@ use super::manifest::Position;
 use super::manifest_file;
 use super::manifest_file::FileError;
 use super::root;
+use super::step::Step;
 use super::volume::Volume;
-use super::writer::Step;
 use std::fs::File;
 use std::io;
 use std::io::BufReader;
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Data disks that carry a copy: the state directory and one disk may die together.
-const DISK_COPIES: usize = 2;
+pub(super) const DISK_COPIES: usize = 2;
 
 /// What one call on a disk's thread moves.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -276,7 +276,7 @@ impl Write for DiskWriter<'_> {
     }
 }
 
-fn call<T: Send + 'static>(
+pub(super) fn call<T: Send + 'static>(
     volume: &Arc<Volume>,
     work: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -286,7 +286,7 @@ fn call<T: Send + 'static>(
         .map_err(io::Error::other)?
 }
 
-fn read_call<T: Send + 'static>(
+pub(super) fn read_call<T: Send + 'static>(
     volume: &Arc<Volume>,
     work: impl FnOnce(&Volume) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

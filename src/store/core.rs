@@ -5,14 +5,16 @@
 use super::View;
 use super::copies::StateDir;
 use super::index::Index;
+use super::journal::Journal;
 use super::lane::Ticks;
 use super::layout;
 use super::manifest::Manifest;
 use super::root;
+use super::staging::Registry;
 use super::state::Event;
+use super::step::Probe;
 use super::suspects;
 use super::volume::Volume;
-use super::writer::Probe;
 use crate::clock;
 use crate::object::Digest;
 use arc_swap::ArcSwapOption;
@@ -20,6 +22,7 @@ use std::io;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -33,6 +36,12 @@ pub(super) struct Shared {
     pub(super) manifest: ArcSwapOption<Manifest>,
     /// One manifest is written at a time.
     pub(super) manifest_writer: Mutex<()>,
+    /// One small file is kept at a time.
+    pub(super) kept_writer: Mutex<()>,
+    /// What came and went; locked by whoever changes the places of an object.
+    pub(super) journal: Mutex<Journal>,
+    /// Objects that are being received.
+    pub(super) staging: Registry,
     pub(super) state_dir: StateDir,
     pub(super) probe: Probe,
     pub(super) ticks: Ticks,
@@ -79,10 +88,36 @@ impl Shared {
     /// An object is whole and durable on `volume`.
     pub(super) fn add(&self, number: u32, volume: &Volume) {
         let length = self.index.object(number).map_or(0, |(_, length)| length);
-        if self.index.add_place(number, volume.number) {
+        if self.place(number, |index| index.add_place(number, volume.number)) {
             volume.tally.objects.fetch_add(1, Ordering::Relaxed);
             volume.tally.bytes.fetch_add(length, Ordering::Relaxed);
-            self.changed();
+        }
+    }
+
+    /// Changes the places of an object, and notes what that means for who asks for it. False if
+    /// `change` changed nothing.
+    fn place(&self, number: u32, change: impl FnOnce(&Index) -> bool) -> bool {
+        let journal = self.journal.lock();
+        let mut journal = journal.unwrap_or_else(PoisonError::into_inner);
+        let before = self.index.is_readable(number);
+        if !change(&self.index) {
+            return false;
+        }
+        let generation = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
+        let after = self.index.is_readable(number);
+        if before != after {
+            journal.note(generation, number, after);
+        }
+        true
+    }
+
+    /// Takes a volume, with all it holds, into service or out of it.
+    pub(super) fn set_online(&self, volume: u16, online: bool) {
+        let journal = self.journal.lock();
+        let mut journal = journal.unwrap_or_else(PoisonError::into_inner);
+        if self.index.set_online(volume, online) {
+            let generation = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
+            journal.reset(generation);
         }
     }
 
@@ -92,11 +127,10 @@ impl Shared {
             return false;
         };
         let length = self.index.object(number).map_or(0, |(_, length)| length);
-        let known = self.index.remove_place(number, volume.number);
+        let known = self.place(number, |index| index.remove_place(number, volume.number));
         if known {
             volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
             volume.tally.bytes.fetch_sub(length, Ordering::Relaxed);
-            self.changed();
         }
         known
     }

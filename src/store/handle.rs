@@ -5,7 +5,6 @@
 use super::CatalogueRow;
 use super::Finding;
 use super::Handle;
-use super::Held;
 use super::ObjectFile;
 use super::OpenError;
 use super::StoreError;
@@ -167,19 +166,7 @@ impl Handle {
             let most = OBJECT_BYTES_MAX;
             return Err(PublishError::TooLarge { length, most });
         }
-        let volumes = shared.volumes.iter();
-        let candidates: Vec<Candidate> = volumes
-            .filter(|v| v.state().is_writable() && !without.contains(&v.number))
-            .filter_map(|v| candidate(v))
-            .collect();
-        if candidates.is_empty() && without.is_empty() {
-            return Err(PublishError::NoVolume);
-        }
-        let chosen = place::choose(name, length, &candidates);
-        let chosen = chosen.map_err(|no| PublishError::NoRoom {
-            missing: no.missing,
-        })?;
-        let volume = shared.volume(chosen).ok_or(PublishError::NoVolume)?;
+        let volume = choose(shared, name, length, without)?;
         writer::stage(shared, volume, length)
     }
 
@@ -254,24 +241,6 @@ impl Handle {
         adopt::adopt(self.shared(), epoch, generation, rows)
     }
 
-    /// Objects that a disk in service holds, named by the manifest or not, and the [`View`]'s
-    /// generation that they are at least as late as. 32 bytes an object; no lock is held, seconds
-    /// may pass for millions: for threads outside runtimes.
-    pub fn held(&self) -> Held {
-        let shared = self.shared();
-        // Read first: what changes meanwhile makes a later generation, and is asked for again.
-        let generation = shared.changes.load(Ordering::Acquire);
-        let index = &shared.index;
-        let digests = (0..index.len())
-            .filter(|number| index.is_readable(*number))
-            .filter_map(|number| index.object(number).map(|(digest, _)| digest))
-            .collect();
-        Held {
-            generation,
-            digests,
-        }
-    }
-
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner.0
     }
@@ -298,6 +267,28 @@ impl Handle {
         }
         volume.unavailable(Some(error.to_string()))
     }
+}
+
+/// The best disk for an object.
+pub(super) fn choose<'a>(
+    shared: &'a Shared,
+    name: &[u8],
+    length: u64,
+    without: &BTreeSet<u16>,
+) -> Result<&'a Arc<Volume>, PublishError> {
+    let volumes = shared.volumes.iter();
+    let candidates: Vec<Candidate> = volumes
+        .filter(|v| v.state().is_writable() && !without.contains(&v.number))
+        .filter_map(|v| candidate(v))
+        .collect();
+    if candidates.is_empty() && without.is_empty() {
+        return Err(PublishError::NoVolume);
+    }
+    let chosen = place::choose(name, length, &candidates);
+    let chosen = chosen.map_err(|no| PublishError::NoRoom {
+        missing: no.missing,
+    })?;
+    shared.volume(chosen).ok_or(PublishError::NoVolume)
 }
 
 /// Old and new rows in key order, and how many are new.
@@ -343,7 +334,7 @@ fn merge(
     Ok((merged, fresh))
 }
 
-fn candidate(volume: &Volume) -> Option<Candidate> {
+pub(super) fn candidate(volume: &Volume) -> Option<Candidate> {
     Some(Candidate {
         volume: volume.number,
         uuid: volume.home()?.uuid.clone(),

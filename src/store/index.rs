@@ -189,14 +189,15 @@ impl Index {
         !self.readable(number).is_empty()
     }
 
-    /// Takes a volume, with all it holds, into service or out of it.
-    pub(super) fn set_online(&self, volume: u16, online: bool) {
+    /// Takes a volume, with all it holds, into service or out of it. True if that is a change.
+    pub(super) fn set_online(&self, volume: u16, online: bool) -> bool {
         let (word, bit) = bit_of(volume);
-        if online {
-            self.online[word].fetch_or(bit, Ordering::AcqRel);
+        let before = if online {
+            self.online[word].fetch_or(bit, Ordering::AcqRel)
         } else {
-            self.online[word].fetch_and(!bit, Ordering::AcqRel);
-        }
+            self.online[word].fetch_and(!bit, Ordering::AcqRel)
+        };
+        (before & bit != 0) != online
     }
 
     fn look(&self, shard: &Table, digest: Digest) -> Option<u32> {

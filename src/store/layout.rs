@@ -26,6 +26,8 @@ pub(super) const MANIFEST: &str = "manifest";
 pub(super) const MANIFEST_NEW: &str = "manifest.new";
 
 const SIDECAR_SUFFIX: &str = ".meta";
+const PARTIAL_SUFFIX: &str = ".part";
+const MAP_SUFFIX: &str = ".map";
 
 /// What a name in a fan-out directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,26 @@ pub(super) fn sidecar_name(digest: Digest) -> String {
 /// The sidecar of a staging file.
 pub(super) fn staged_sidecar(name: &str) -> String {
     format!("{name}{SIDECAR_SUFFIX}")
+}
+
+/// The staging file of an object that is received in pieces.
+pub(super) fn partial_name(digest: Digest) -> String {
+    format!("{digest}{PARTIAL_SUFFIX}")
+}
+
+/// What is known to be durable of it.
+pub(super) fn map_name(digest: Digest) -> String {
+    format!("{digest}{MAP_SUFFIX}")
+}
+
+/// A map before its rename.
+pub(super) fn map_new_name(digest: Digest) -> String {
+    format!("{digest}{MAP_SUFFIX}.new")
+}
+
+/// Whose map a name in staging is.
+pub(super) fn mapped(name: &str) -> Option<Digest> {
+    name.strip_suffix(MAP_SUFFIX)?.parse().ok()
 }
 
 pub(super) fn kind(name: &str) -> Kind {

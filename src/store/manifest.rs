@@ -26,7 +26,8 @@ pub const UNLISTED_RANK: u32 = u32::MAX;
 ///
 /// Epoch 0 is the box's own: nobody signed it, and its generation counts what was bound locally.
 /// In every other epoch the generation is the control plane's, as it was signed, and `local` counts
-/// what was bound on top of it: a prefill makes a later manifest, never a later signed one.
+/// what this box changed since (a prefill binds keys, a deletion forgets unlisted ones): that makes
+/// a later manifest, never a later signed one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) epoch: u64,
@@ -150,7 +151,7 @@ impl Builder {
 }
 
 impl Position {
-    /// After keys were bound locally.
+    /// After keys were bound or forgotten locally.
     pub(super) fn bound(self) -> Self {
         if self.epoch == 0 {
             Self {
@@ -174,6 +175,11 @@ impl Position {
 impl Manifest {
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Did a control plane sign it, rather than the box bind keys for itself?
+    pub(super) fn is_signed(&self) -> bool {
+        self.position.epoch > 0
     }
 
     /// The row of a key. No lock, no allocation.

@@ -3,6 +3,10 @@
 //! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume → `writer` stages, makes
 //! durable and renames → `index` knows it → `manifest` binds keys to it (`adopt`: as the control
 //! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it.
+//! A fill [`Handle::receive`]s: `staging` says who may go on with what, `staged` writes chunks and
+//! publishes, `partial` is the map of what is durable. `query` compares manifest and disks: what is
+//! wanted, what is surplus; `delete` forgets and unlinks the latter. `journal` tells what came and
+//! went, `kept` keeps small state of others.
 //! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
 //! Asynchronous reads of cold pages (`residency`), moves, eviction and scrub have no room here yet.
@@ -10,20 +14,28 @@
 mod adopt;
 mod copies;
 mod core;
+mod delete;
 mod handle;
 mod identity;
 mod index;
+mod journal;
+mod kept;
 mod lane;
 mod layout;
 mod manifest;
 mod manifest_file;
 mod open;
+mod partial;
 mod place;
 pub mod prefill;
+mod query;
 mod root;
 mod scan;
 mod sidecar;
+mod staged;
+mod staging;
 mod state;
+mod step;
 mod suspects;
 mod table;
 mod view;
@@ -35,17 +47,22 @@ pub use adopt::Adopted;
 pub use adopt::RefusedRow;
 pub use handle::BindError;
 pub use index::VOLUMES_MAX;
+pub use journal::Changes;
+pub use kept::KEPT_BYTES_MAX;
 pub use manifest::Binding;
 pub use manifest::UNLISTED_RANK;
+pub use query::Room;
+pub use query::Wanted;
 pub use root::is_medium_error;
 pub use sidecar::OBJECT_BYTES_MAX;
+pub use staged::Staged;
 pub use state::FAILED_OBJECTS_MAX;
 pub use state::FAILURE_WINDOW;
-pub use writer::Probe;
+pub use step::Probe;
+pub use step::Step;
 pub use writer::Publication;
 pub use writer::PublishError;
 pub use writer::Published;
-pub use writer::Step;
 
 use crate::object::Digest;
 use serde::Serialize;

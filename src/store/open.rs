@@ -21,14 +21,15 @@ use super::index::Index;
 use super::index::VOLUMES_MAX;
 use super::lane::Ticks;
 use super::scan;
+use super::staging::Registry;
 use super::state::Event;
 use super::state::State;
+use super::step::Probe;
 use super::suspects;
 use super::view;
 use super::volume::CallError;
 use super::volume::Home;
 use super::volume::Volume;
-use super::writer::Probe;
 use crate::clock;
 use crate::clock::Instant;
 use arc_swap::ArcSwapOption;
@@ -75,6 +76,9 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
         volumes,
         manifest: ArcSwapOption::empty(),
         manifest_writer: Mutex::default(),
+        kept_writer: Mutex::default(),
+        journal: Mutex::default(),
+        staging: Registry::default(),
         state_dir,
         probe: probe.clone(),
         ticks,
@@ -90,12 +94,12 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
     spawn("store-watch", move || watch(&watched, &woken, deadline))?;
     identify(&shared);
     for volume in scannable(&shared) {
-        let own = Arc::clone(&shared);
+        let (own, scanned) = (Arc::clone(&shared), Arc::clone(volume));
         // However long it waits its turn: without its scan a disk would never be ready. From then
         // on each directory and object has the deadline.
         let queued = volume.write(Duration::MAX, move |volume, pulse| {
             pulse.beat(volume.deadline());
-            scan::scan(&own, volume, pulse);
+            scan::scan(&own, &scanned, pulse);
         });
         if let Err(error) = queued {
             volume.report(&shared, Event::Refused, &error.to_string());

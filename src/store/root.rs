@@ -110,6 +110,16 @@ pub(super) fn open_in(dir: &File, path: &str, flags: OFlag) -> io::Result<File> 
     open(dir, path, flags, Mode::empty())
 }
 
+/// A regular file of `dir` for reading. `O_NONBLOCK` as in [`Root::file`].
+pub(super) fn open_file(dir: &File, name: &str) -> io::Result<File> {
+    open_in(dir, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+}
+
+/// A file that exists, for reading and writing.
+pub(super) fn open_for_writing(dir: &File, name: &str) -> io::Result<File> {
+    open_in(dir, name, OFlag::O_RDWR | OFlag::O_NONBLOCK)
+}
+
 /// A fresh file for writing; it must not exist.
 pub(super) fn create_in(dir: &File, name: &str) -> io::Result<File> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;

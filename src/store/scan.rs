@@ -1,7 +1,8 @@
 //! The scan at start: one stat and one sidecar an object, and the index is there.
 //!
 //! `open` runs it on the writers' thread of each disk, side by side. An object without a valid
-//! sidecar of its length is set aside and named; left-overs of a crash in `staging/` are removed.
+//! sidecar of its length is set aside and named; what a crash left in `staging/` is kept
+//! where it can be gone on with, and removed elsewhere.
 //! Bytes are not hashed here: millions of objects must be ready in minutes.
 //!
 //! I/O: reads the whole tree of one disk.
@@ -14,6 +15,7 @@ use super::layout::Kind;
 use super::root;
 use super::root::Root;
 use super::sidecar;
+use super::staging;
 use super::state::Event;
 use super::state::State;
 use super::volume::Volume;
@@ -23,6 +25,7 @@ use nix::fcntl::OFlag;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Foreign names are counted, and the first few named.
@@ -43,7 +46,7 @@ enum Verdict {
 }
 
 /// Fills the index from one volume and reports it as scanned.
-pub(super) fn scan(shared: &Shared, volume: &Volume, pulse: &Pulse) {
+pub(super) fn scan(shared: &Shared, volume: &Arc<Volume>, pulse: &Pulse) {
     let started = clock::now();
     let mut found = Found::default();
     let outcome = run(shared, volume, pulse, &mut found);
@@ -69,13 +72,15 @@ pub(super) fn scan(shared: &Shared, volume: &Volume, pulse: &Pulse) {
     }
 }
 
-fn run(shared: &Shared, volume: &Volume, pulse: &Pulse, found: &mut Found) -> io::Result<bool> {
+fn run(
+    shared: &Shared,
+    volume: &Arc<Volume>,
+    pulse: &Pulse,
+    found: &mut Found,
+) -> io::Result<bool> {
     let root = volume.root()?;
     let space = root.space()?;
     volume.note_space(space);
-    if !space.read_only {
-        clear_staging(root, volume)?;
-    }
     count_quarantine(root, volume)?;
     for outer in fan_out(root, volume, layout::OBJECTS, found)? {
         for path in fan_out(root, volume, &outer, found)? {
@@ -96,6 +101,10 @@ fn run(shared: &Shared, volume: &Volume, pulse: &Pulse, found: &mut Found) -> io
             disk,
             "disk {disk}: {foreign} foreign names ignored, {orphans} lone sidecars removed"
         );
+    }
+    if !space.read_only {
+        // Last, so that what was published is known.
+        staging::sift(shared, volume, pulse)?;
     }
     Ok(space.read_only)
 }
@@ -237,24 +246,6 @@ fn speaks_of_the_file(error: &io::Error) -> bool {
             error.raw_os_error(),
             Some(libc::ELOOP | libc::EXDEV | libc::EISDIR | libc::ENOENT)
         )
-}
-
-/// What a crash left behind was never visible to anybody.
-fn clear_staging(root: &Root, volume: &Volume) -> io::Result<()> {
-    let names = root::list(root.dir(layout::STAGING)?)?;
-    let dir = root.dir(layout::STAGING)?;
-    for name in names.iter().filter(|name| !name.is_dir) {
-        root::remove(&dir, &name.text)?;
-    }
-    if !names.is_empty() {
-        let (disk, count) = (volume.name(), names.len());
-        tracing::info!(
-            disk,
-            count,
-            "disk {disk}: {count} unfinished files removed from staging"
-        );
-    }
-    Ok(())
 }
 
 fn count_quarantine(root: &Root, volume: &Volume) -> io::Result<()> {

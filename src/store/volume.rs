@@ -22,6 +22,7 @@ use super::state::Event;
 use super::state::Health;
 use super::state::State;
 use crate::clock;
+use crate::clock::Instant;
 use crate::clock::Wall;
 use crate::telemetry::LogLimit;
 use std::io;
@@ -83,6 +84,8 @@ pub(super) struct Status {
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) since: Wall,
+    /// The same moment on the clock that nobody sets.
+    pub(super) entered: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +117,7 @@ impl Volume {
             state: State::Scanning,
             reason: None,
             since: clock::wall(),
+            entered: clock::now(),
         };
         Ok(Self {
             number,
@@ -178,12 +182,36 @@ impl Volume {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let volume = Arc::clone(self);
         self.readers.submit(self.deadline, move |_| {
             // Nobody waits any more when the viewer left.
             let _ = reply.send(work(&volume));
         })?;
+        self.answer(&mut answer).await
+    }
+
+    /// Queues `work` on the writers' thread; the answer is waited for with [`Volume::answer`].
+    pub(super) fn queue<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Duration,
+        work: impl FnOnce(&Self, &Pulse) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let volume = Arc::clone(self);
+        self.writers.submit(patience, move |pulse| {
+            // Nobody waits any more when the transfer was stopped.
+            let _ = reply.send(work(&volume, pulse));
+        })?;
+        Ok(answer)
+    }
+
+    /// Waits for an answer, no longer than until the disk is isolated. May be dropped and called
+    /// again.
+    pub(super) async fn answer<T>(
+        &self,
+        answer: &mut oneshot::Receiver<T>,
+    ) -> Result<T, CallError> {
         let mut status = self.status.subscribe();
         tokio::select! {
             biased;
@@ -255,6 +283,13 @@ impl Volume {
         Ok(())
     }
 
+    /// Returns when the disk takes no writes.
+    pub(super) async fn until_unwritable(&self) {
+        let mut status = self.status.subscribe();
+        // The sender lives as long as this volume.
+        let _ = status.wait_for(|status| !status.state.is_writable()).await;
+    }
+
     /// Blocks for an answer, no longer than until the disk is isolated.
     pub(super) fn wait<T>(&self, answer: &Receiver<T>) -> Result<T, CallError> {
         loop {
@@ -276,12 +311,13 @@ impl Volume {
             return;
         };
         // Under the lock, so that two events cannot leave the index in the state of the first.
-        shared.index.set_online(self.number, state.is_readable());
+        shared.set_online(self.number, state.is_readable());
         let well = state == State::Online;
         self.status.send_replace(Status {
             state,
             reason: (!well && !reason.is_empty()).then(|| reason.to_owned()),
             since: clock::wall(),
+            entered: clock::now(),
         });
         drop(health);
         let (disk, state_name) = (self.name(), state.as_str());

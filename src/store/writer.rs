@@ -14,6 +14,7 @@ use super::root;
 use super::root::Root;
 use super::sidecar;
 use super::state::State;
+use super::step::Step;
 use super::suspects;
 use super::volume::CallError;
 use super::volume::Volume;
@@ -32,32 +33,7 @@ use std::sync::mpsc::Receiver;
 
 /// Data is flushed as it comes, so that no single flush covers more than this: the last one, which
 /// the publication waits for, stays within the disk's patience.
-const FLUSH_EVERY_BYTES: u64 = 64 << 20;
-
-/// Durable steps, in order. A test stops the process at each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    DiskFileSynced,
-    DiskFileRenamed,
-    DirectoryMade,
-    Staged,
-    DataWritten,
-    DataSynced,
-    SidecarWritten,
-    SidecarSynced,
-    SidecarRenamed,
-    ObjectRenamed,
-    ObjectDirectorySynced,
-    StagingSynced,
-    ManifestWritten,
-    ManifestSynced,
-    ManifestRenamed,
-    ManifestDirectorySynced,
-}
-
-/// Told of each durable step. The default does nothing; tests end the process in it.
-#[derive(Clone, Default)]
-pub struct Probe(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+pub(super) const FLUSH_EVERY_BYTES: u64 = 64 << 20;
 
 /// An object being written. Dropped before its commit, it leaves nothing.
 #[derive(Debug)]
@@ -83,7 +59,7 @@ impl Owner {
 }
 
 /// The publisher had its error before the disk's thread came to the work.
-fn given_up() -> io::Error {
+pub(super) fn given_up() -> io::Error {
     io::Error::other("its publisher has given up")
 }
 
@@ -117,49 +93,16 @@ pub enum PublishError {
     TooLarge { length: u64, most: u64 },
     #[error("the index refused the object: {0}")]
     Index(String),
-}
-
-impl Step {
-    pub const ALL: [Self; 16] = [
-        Self::DiskFileSynced,
-        Self::DiskFileRenamed,
-        Self::DirectoryMade,
-        Self::Staged,
-        Self::DataWritten,
-        Self::DataSynced,
-        Self::SidecarWritten,
-        Self::SidecarSynced,
-        Self::SidecarRenamed,
-        Self::ObjectRenamed,
-        Self::ObjectDirectorySynced,
-        Self::StagingSynced,
-        Self::ManifestWritten,
-        Self::ManifestSynced,
-        Self::ManifestRenamed,
-        Self::ManifestDirectorySynced,
-    ];
-}
-
-impl Probe {
-    pub fn new(told: impl Fn(Step) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(told)))
-    }
-
-    pub(super) fn reached(&self, step: Step) {
-        if let Some(told) = &self.0 {
-            told(step);
-        }
-    }
-}
-
-impl std::fmt::Debug for Probe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Probe(set)"
-        } else {
-            "Probe"
-        })
-    }
+    #[error("another transfer is receiving {0}; try again when it has ended")]
+    Receiving(Digest),
+    #[error("chunk {chunk} of {digest} cannot have {found} bytes")]
+    Chunk {
+        digest: Digest,
+        chunk: u64,
+        found: u64,
+    },
+    #[error("{missing} bytes of {digest} are missing; receive them first")]
+    Incomplete { digest: Digest, missing: u64 },
 }
 
 impl PublishError {
@@ -171,8 +114,16 @@ impl PublishError {
             | Self::NoVolume
             | Self::Digest { .. }
             | Self::TooLarge { .. }
-            | Self::Index(_) => None,
+            | Self::Index(_)
+            | Self::Receiving(_)
+            | Self::Chunk { .. }
+            | Self::Incomplete { .. } => None,
         }
+    }
+
+    /// Nothing is wrong with the object or the disks: the same may be tried again soon.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Receiving(_))
     }
 }
 
@@ -347,8 +298,9 @@ fn publish(
     outcome
 }
 
+/// From the flush of the data to that of the directories. On the disk's thread.
 #[allow(clippy::too_many_arguments)]
-fn publish_steps(
+pub(super) fn publish_steps(
     shared: &Shared,
     volume: &Volume,
     root: &Root,
@@ -397,7 +349,7 @@ fn publish_steps(
 }
 
 /// Turns the answer of a disk's thread into what the publisher is told.
-fn settle<T>(
+pub(super) fn settle<T>(
     shared: &Shared,
     volume: &Volume,
     answer: Result<io::Result<T>, CallError>,

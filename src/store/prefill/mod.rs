@@ -380,6 +380,9 @@ impl Fault {
             PublishError::Disk { .. } => "look at `oca show disks` and replace what failed",
             PublishError::TooLarge { .. } => "cut it into segments",
             PublishError::Index(_) => "prefill less",
+            PublishError::Receiving(_)
+            | PublishError::Chunk { .. }
+            | PublishError::Incomplete { .. } => "try again",
         };
         Self::Refused {
             problem: error.to_string(),
