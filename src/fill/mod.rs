@@ -20,9 +20,11 @@ use crate::store::PublishError;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;
+use bytes::Bytes as ChunkBytes;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +164,30 @@ pub struct Closed;
 pub trait Fetch: Send + Sync + Debug {
     /// Runs until its end; dropping the future stops it and keeps what is durable.
     fn fetch(&self, job: Job, turns: Arc<dyn Turns>) -> BoxFuture<'static, Outcome>;
+}
+
+/// Where fetched objects go; the store, or memory in tests.
+pub trait Receive: Send + Sync + Debug {
+    /// Begins an object, or goes on with what is staged of it. `tree` is the object's: it hashes
+    /// to `digest` for `length` bytes.
+    fn receive(
+        &self,
+        digest: Digest,
+        length: u64,
+        tree: ChunkTree,
+    ) -> BoxFuture<'static, Result<Box<dyn Staging>, PublishError>>;
+}
+
+/// One object on its way in. Dropped before its commit, it keeps what is durable of it.
+pub trait Staging: Send {
+    /// What is not there yet: byte ranges in order, aligned to chunks but for the object's end.
+    fn missing(&self) -> Vec<Range<u64>>;
+
+    /// A whole chunk that the caller has verified.
+    fn write(&mut self, chunk: u64, bytes: ChunkBytes) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// Nothing is missing: publishes the object.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), PublishError>>;
 }
 
 /// The control plane's answer to what is wanted.
