@@ -7,6 +7,8 @@
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
 //! `deletion` keeps what was announced, its grace and its pace. `task` runs the machine.
 
+mod fetch;
+
 use crate::clock::Wall;
 use crate::link::message::DeletionOverride;
 use crate::link::message::FillSource;
@@ -28,6 +30,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use fetch::Config as FetchConfig;
+pub use fetch::Fetcher;
+pub use fetch::Gateway;
+pub use fetch::Limits as FetchLimits;
+pub use fetch::Resolve;
+pub use fetch::SystemResolver;
+pub use fetch::TlsFor;
 
 /// `[fill]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
