@@ -10,6 +10,7 @@
 mod content;
 
 pub use content::StoreContent;
+mod fetch;
 
 use crate::clock::Wall;
 use crate::link::message::DeletionOverride;
@@ -32,6 +33,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use fetch::Config as FetchConfig;
+pub use fetch::Fetcher;
+pub use fetch::Gateway;
+pub use fetch::Limits as FetchLimits;
+pub use fetch::Resolve;
+pub use fetch::SystemResolver;
+pub use fetch::TlsFor;
 
 /// `[fill]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -13,7 +13,6 @@ mod checksum;
 mod directory;
 mod http;
 mod pool;
-mod roots;
 mod s3;
 
 use bytes::Bytes;

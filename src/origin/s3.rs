@@ -18,7 +18,7 @@ use super::checksum::Checksum;
 use super::checksum::Running;
 use super::http::Connector;
 use super::http::Refusal;
-use super::roots;
+use crate::tls;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
@@ -99,7 +99,8 @@ impl S3Origin {
             }
         };
         let tls = if is_tls {
-            Some(roots::client(config.ca.as_deref())?)
+            let client = tls::web_client(config.ca.as_deref());
+            Some(client.map_err(|error| refused(&error.what, error.problem))?)
         } else {
             None
         };

@@ -1,10 +1,11 @@
 //! TLS material: certificates chosen by server name, session tickets, one provider (aws-lc-rs).
 //!
 //! `serve` runs the protocol (`serve/handshake.rs`); this room only makes and checks the
-//! `rustls::ServerConfig`. Tokens of signed URLs will live here too.
+//! `rustls::ServerConfig`, and what clients of public authorities trust (`roots`). Tokens of signed URLs will live here too.
 
 mod certificate;
 mod der;
+mod roots;
 
 use crate::clock::Wall;
 use certificate::ByName;
@@ -16,6 +17,9 @@ use rustls::server::ProducesTickets;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use roots::RootsError;
+pub use roots::web_client;
 
 /// `[serve.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

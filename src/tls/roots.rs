@@ -1,11 +1,11 @@
 //! The certificate authorities that an HTTPS origin is checked against: those of the system.
 //!
-//! A store of its own in the binary would outlive the authorities in it, and would not know the
-//! operator's own authority, which every system has a command to add.
+//! `origin` (the control plane) and `fill` (the box) ask for them. A store of its own in the binary
+//! would outlive the authorities in it, and would not know the operator's own authority, which
+//! every system has a command to add.
 //!
 //! I/O: reads the system's bundle once a client.
 
-use super::OriginError;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -21,10 +21,18 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// How a client trusts: `bundle`, or else the system's.
-pub(super) fn client(bundle: Option<&Path>) -> Result<Arc<ClientConfig>, OriginError> {
+/// Why nobody is trusted. The message names the file and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {problem}")]
+pub struct RootsError {
+    pub what: String,
+    pub problem: String,
+}
+
+/// How a client of public or configured authorities trusts: `bundle`, or else the system's.
+pub fn web_client(bundle: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let found = BUNDLES.iter().map(Path::new).find(|path| path.is_file());
-    let path = bundle.or(found).ok_or_else(|| OriginError::Config {
+    let path = bundle.or(found).ok_or_else(|| RootsError {
         what: "HTTPS".into(),
         problem: format!(
             "the system has no bundle of certificate authorities; install ca-certificates \
@@ -32,7 +40,7 @@ pub(super) fn client(bundle: Option<&Path>) -> Result<Arc<ClientConfig>, OriginE
             BUNDLES.join(", ")
         ),
     })?;
-    let refused = |problem: String| OriginError::Config {
+    let refused = |problem: String| RootsError {
         what: path.display().to_string(),
         problem,
     };

@@ -1,0 +1,289 @@
+//! One connection to a source: addresses checked, TCP, TLS, HTTP/1.1.
+//!
+//! [`super::transfer`] opens one when [`super::pool`] has none. Every address of a name must be
+//! allowed, and the connection goes to one that was checked. Sends no request.
+//!
+//! I/O: resolves, connects, shakes hands; one task drives each connection and ends with it.
+
+use super::Config;
+use super::TlsFor;
+use super::answer::HEAD_BYTES_MAX;
+use super::meter::Meter;
+use super::meter::Metered;
+use super::place::Door;
+use super::place::Place;
+use super::place::Way;
+use super::resolve;
+use super::resolve::Resolve;
+use crate::clock;
+use crate::clock::Instant;
+use crate::fill::Fault;
+use crate::help::printable;
+use crate::link::message::FillSource;
+use crate::tls;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 4;
+
+/// For one address, when there are others.
+const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// An answer of a sensible service has a dozen.
+const HEADERS_MAX: usize = 100;
+
+/// For a connection that failed to tell us why.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Makes connections.
+pub(super) struct Dialler {
+    pub(super) config: Config,
+    tls: TlsFor,
+    resolver: Arc<dyn Resolve>,
+    /// Of the origin; read when it is first asked over HTTPS.
+    roots: OnceCell<Arc<ClientConfig>>,
+}
+
+/// Ready for a request, or in the middle of its answer.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) door: Door,
+    pub(super) sender: SendRequest<Empty<Bytes>>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) born: Instant,
+    driver: Driver,
+}
+
+/// Ends with its connection.
+#[derive(Debug)]
+struct Driver(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Dialler {
+    pub(super) fn new(config: Config, tls: TlsFor, resolver: Arc<dyn Resolve>) -> Self {
+        Self {
+            config,
+            tls,
+            resolver,
+            roots: OnceCell::new(),
+        }
+    }
+
+    /// Everything is read through `meter`, the handshake too.
+    pub(super) async fn open(
+        &self,
+        source: &FillSource,
+        place: &Place,
+        meter: Arc<Meter>,
+    ) -> Result<Connection, Fault> {
+        let within = self.config.limits.connect;
+        let opened = clock::within(within, self.open_at(source, &place.door, meter)).await;
+        opened.unwrap_or_else(|_| {
+            let Door { host, port, .. } = &place.door;
+            let problem = format!("no connection to {host}:{port} within {within:?}");
+            Err(Fault::Broken(problem))
+        })
+    }
+
+    async fn open_at(
+        &self,
+        source: &FillSource,
+        door: &Door,
+        meter: Arc<Meter>,
+    ) -> Result<Connection, Fault> {
+        let tls = self.tls_for(source, door).await?;
+        let addresses = self.addresses(door).await?;
+        let stream = self.connect(&addresses).await?;
+        let metered = Metered::new(stream, Arc::clone(&meter));
+        let (sender, driver) = match tls {
+            None => shake(metered).await?,
+            Some((config, name)) => {
+                let tls = TlsConnector::from(config).connect(name, metered);
+                shake(tls.await.map_err(|error| fault(&error))?).await?
+            }
+        };
+        Ok(Connection {
+            door: door.clone(),
+            sender,
+            meter,
+            born: clock::now(),
+            driver,
+        })
+    }
+
+    /// `None`: plain HTTP, which is for the origin alone and was asked for.
+    async fn tls_for(
+        &self,
+        source: &FillSource,
+        door: &Door,
+    ) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, Fault> {
+        let named = || {
+            let name = ServerName::try_from(door.host.clone());
+            name.map_err(|_| Fault::Refused(format!("`{}` is no host name", door.host)))
+        };
+        let ours = || (self.tls)(source).map_err(Fault::Broken);
+        match &door.way {
+            Way::Box(_) => Ok(Some((ours()?, named()?))),
+            Way::Gateway => {
+                let gateway = self.config.gateway.as_ref();
+                let name = gateway.map(|gateway| gateway.server_name.clone());
+                Ok(Some((ours()?, name.map_or_else(named, Ok)?)))
+            }
+            Way::Origin { tls: false } => Ok(None),
+            Way::Origin { tls: true } => {
+                let roots = self.roots.get_or_try_init(|| self.read_roots()).await?;
+                Ok(Some((Arc::clone(roots), named()?)))
+            }
+        }
+    }
+
+    async fn read_roots(&self) -> Result<Arc<ClientConfig>, Fault> {
+        let bundle = self.config.origin_ca.clone();
+        let read = tokio::task::spawn_blocking(move || tls::web_client(bundle.as_deref())).await;
+        read.map_err(|error| Fault::Broken(error.to_string()))?
+            .map_err(|error| Fault::Broken(error.to_string()))
+    }
+
+    /// Each of them may be connected to. The link's own are the operator's word.
+    async fn addresses(&self, door: &Door) -> Result<Vec<SocketAddr>, Fault> {
+        let Door { host, port, way } = door;
+        let resolved = self.resolver.resolve(host, *port).await;
+        let broken = |error: io::Error| {
+            let problem = printable(error.to_string().as_bytes(), 200);
+            Fault::Broken(format!("`{host}` has no address: {problem}"))
+        };
+        let mut addresses = resolved.map_err(broken)?;
+        let checked = match way {
+            Way::Box(_) | Way::Origin { .. } => true,
+            Way::Gateway => false,
+        };
+        let private = self.config.private_sources;
+        let bad = addresses
+            .iter()
+            .find(|address| !resolve::is_allowed(address.ip(), private));
+        if let Some(bad) = bad.filter(|_| checked) {
+            let problem = format!(
+                "{host} is at {}, which is not an address of the internet; \
+                 `[fill] private_sources` would allow private ones",
+                bad.ip()
+            );
+            return Err(Fault::Refused(problem));
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        for address in &mut addresses {
+            address.set_port(*port);
+        }
+        Ok(addresses)
+    }
+
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Fault> {
+        let mut failure = "the name has no address".to_owned();
+        let most = match addresses {
+            [_, _, ..] => ADDRESS_TIME_MAX,
+            [] | [_] => self.config.limits.connect,
+        };
+        for address in addresses {
+            match clock::within(most, self.connect_to(*address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = format!("{address}: {error}"),
+                Err(error) => failure = format!("{address}: {error}"),
+            }
+        }
+        Err(Fault::Broken(failure))
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Before the connection: the window that TCP offers follows from it.
+        socket.set_recv_buffer_size(self.config.limits.receive_buffer)?;
+        socket.set_nodelay(true)?;
+        socket.connect(address).await
+    }
+}
+
+impl Connection {
+    /// A TLS alert reaches the task that drives the connection, not always the request.
+    pub(super) async fn last_words(mut self, error: &hyper::Error) -> Fault {
+        let first = fault(error);
+        if matches!(first, Fault::Refused(_)) {
+            return first;
+        }
+        match clock::within(LAST_WORDS_TIME_MAX, &mut self.driver.0).await {
+            Ok(Ok(Err(ended))) => match fault(&ended) {
+                refused @ Fault::Refused(_) => refused,
+                _ => first,
+            },
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => first,
+        }
+    }
+}
+
+async fn shake<S>(stream: S) -> Result<(SendRequest<Empty<Bytes>>, Driver), Fault>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let shaken = builder.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|error| fault(&error))?;
+    Ok((sender, Driver(tokio::spawn(connection))))
+}
+
+/// A certificate that is not believed, on either side, is a refusal; everything else may pass.
+pub(super) fn fault(error: &(dyn Error + 'static)) -> Fault {
+    let mut last = error;
+    let mut refusal = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        last = error;
+        refusal = refusal.or_else(|| tls_refusal(error));
+        let inside = error.downcast_ref::<io::Error>();
+        let inside = inside.and_then(|error| error.get_ref());
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
+    }
+    let told = |text: String| printable(text.as_bytes(), 300);
+    match refusal {
+        Some(problem) => Fault::Refused(told(format!("TLS: {problem}"))),
+        None => Fault::Broken(told(last.to_string())),
+    }
+}
+
+fn tls_refusal(error: &(dyn Error + 'static)) -> Option<String> {
+    let error = error.downcast_ref::<rustls::Error>()?;
+    let is_refusal = matches!(
+        error,
+        rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)
+    );
+    is_refusal.then(|| error.to_string())
+}

@@ -1,0 +1,136 @@
+//! The body of an answer, gathered into chunks.
+//!
+//! [`super::transfer`] asks for one chunk after another. While bytes are waited for, turns are
+//! bought and the source's patience runs; neither happens while nobody asks.
+//!
+//! I/O: reads the answer, waits for turns.
+
+use super::Limits;
+use super::dial;
+use super::purse::Purse;
+use super::watch::Watch;
+use crate::clock;
+use crate::fill::Fault;
+use bytes::Buf;
+use bytes::Bytes;
+use bytes::BytesMut;
+use hyper::body::Body;
+use hyper::body::Incoming;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Sleep;
+
+pub(super) struct Gather {
+    incoming: Incoming,
+    /// Arrived and not yet part of a chunk.
+    left: Bytes,
+    /// Has not arrived.
+    rest: u64,
+    watch: Watch,
+    is_waiting: bool,
+    every: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Gather {
+    /// `length`: of the body, as it was asked for.
+    pub(super) fn new(incoming: Incoming, length: u64, limits: Limits) -> Self {
+        Self {
+            incoming,
+            left: Bytes::new(),
+            rest: length,
+            watch: Watch::new(limits),
+            is_waiting: false,
+            every: Watch::look_every(&limits),
+            timer: Box::pin(clock::timer(clock::now())),
+        }
+    }
+
+    /// The next `length` bytes in one piece.
+    pub(super) async fn chunk(&mut self, purse: &mut Purse, length: u64) -> Result<Bytes, Fault> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut chunk = BytesMut::with_capacity(length);
+        loop {
+            let most = self.left.len().min(length - chunk.len());
+            chunk.extend_from_slice(&self.left[..most]);
+            self.left.advance(most);
+            if chunk.len() == length {
+                return Ok(chunk.freeze());
+            }
+            self.left = self
+                .piece(purse)
+                .await?
+                .ok_or_else(|| Fault::Broken(format!("it ended {} bytes too early", self.rest)))?;
+        }
+    }
+
+    /// After the last chunk: nothing else may come.
+    pub(super) async fn end(&mut self, purse: &mut Purse) -> Result<(), Fault> {
+        while !self.incoming.is_end_stream() && self.piece(purse).await?.is_some() {}
+        Ok(())
+    }
+
+    async fn piece(&mut self, purse: &mut Purse) -> Result<Option<Bytes>, Fault> {
+        poll_fn(|context| self.poll_piece(purse, context)).await
+    }
+
+    fn poll_piece(
+        &mut self,
+        purse: &mut Purse,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Fault>> {
+        loop {
+            if let Poll::Ready(Err(_)) = purse.poll_pay(context, self.rest) {
+                return Poll::Ready(Err(Fault::Stopped));
+            }
+            match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Ready(frame) => {
+                    self.look(purse)?;
+                    self.is_waiting = false;
+                    let Some(frame) = frame else {
+                        return Poll::Ready(Ok(None));
+                    };
+                    let frame = frame.map_err(|error| dial::fault(&error))?;
+                    // Trailers say nothing to us.
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    let rest = self.rest.checked_sub(data.len() as u64);
+                    self.rest = rest.ok_or_else(|| {
+                        Fault::Broken("it sends more than was asked for".to_owned())
+                    })?;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Poll::Pending => return self.poll_patience(purse, context).map(Err),
+            }
+        }
+    }
+
+    fn poll_patience(&mut self, purse: &Purse, context: &mut Context<'_>) -> Poll<Fault> {
+        let now = clock::now();
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.watch.open(now, purse.blocked(now));
+            self.timer.as_mut().reset(now + self.every);
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            if let Err(fault) = self.look(purse) {
+                return Poll::Ready(fault);
+            }
+            self.timer.as_mut().reset(clock::now() + self.every);
+        }
+        Poll::Pending
+    }
+
+    fn look(&mut self, purse: &Purse) -> Result<(), Fault> {
+        if !self.is_waiting {
+            return Ok(());
+        }
+        let now = clock::now();
+        self.watch.step(now, purse.read(), purse.blocked(now))
+    }
+}

@@ -1,0 +1,207 @@
+//! A TCP stream that is read no further than its allowance, and counts what is read.
+//!
+//! [`super::dial`] makes it beneath TLS, so that every byte is seen as the wire carries it;
+//! [`super::purse`] raises the allowance with each payment. Where the allowance ends the kernel's
+//! receive buffer fills up, and TCP stops the sender.
+//!
+//! I/O: reads and writes a socket.
+
+use crate::clock;
+use crate::clock::Instant;
+use std::fmt;
+use std::io;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+/// rustls reads 4 KiB at a time: one system call for sixteen of them.
+const READ_BYTES: usize = 64 << 10;
+
+/// A kept connection may say that it closes: an alert, a page of plain text.
+const IDLE_BYTES: u64 = 4 << 10;
+
+/// What one connection has read, and how far it may.
+#[derive(Debug, Default)]
+pub(super) struct Meter(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    read: u64,
+    allowed: u64,
+    /// Since when reading waits for its allowance.
+    blocked_since: Option<Instant>,
+    blocked: Duration,
+    reader: Option<Waker>,
+}
+
+/// The stream beneath TLS.
+pub(super) struct Metered {
+    stream: TcpStream,
+    meter: Arc<Meter>,
+    buffer: Box<[u8]>,
+    unread: Range<usize>,
+}
+
+impl Meter {
+    /// Counts from zero, for the next answer.
+    pub(super) fn start(&self, allowed: u64) {
+        let reader = {
+            let mut state = self.state();
+            let reader = state.reader.take();
+            *state = State {
+                allowed,
+                ..State::default()
+            };
+            reader
+        };
+        wake(reader);
+    }
+
+    /// Raises the allowance; never lowers it.
+    pub(super) fn allow(&self, allowed: u64) {
+        let reader = {
+            let mut state = self.state();
+            if allowed <= state.allowed {
+                return;
+            }
+            state.allowed = allowed;
+            if let Some(since) = state.blocked_since.take() {
+                state.blocked += clock::now() - since;
+            }
+            state.reader.take()
+        };
+        wake(reader);
+    }
+
+    /// The answer is read; the connection waits for the next.
+    pub(super) fn rest(&self) {
+        let read = self.read();
+        self.allow(read + IDLE_BYTES);
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.state().read
+    }
+
+    /// Time that reading waited for its allowance.
+    pub(super) fn blocked(&self, now: Instant) -> Duration {
+        let state = self.state();
+        let open = state.blocked_since;
+        state.blocked + open.map_or(Duration::ZERO, |since| now - since)
+    }
+
+    /// How much may be read; zero waits to be woken.
+    fn room(&self, context: &Context<'_>) -> u64 {
+        let mut state = self.state();
+        let room = state.allowed.saturating_sub(state.read);
+        if room == 0 {
+            state.blocked_since.get_or_insert_with(clock::now);
+            state.reader = Some(context.waker().clone());
+        }
+        room
+    }
+
+    fn count(&self, bytes: usize) {
+        self.state().read += bytes as u64;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(reader: Option<Waker>) {
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
+
+impl Metered {
+    pub(super) fn new(stream: TcpStream, meter: Arc<Meter>) -> Self {
+        Self {
+            stream,
+            meter,
+            buffer: vec![0; READ_BYTES].into(),
+            unread: 0..0,
+        }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.unread.is_empty() {
+            let room = this.meter.room(context);
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let most = usize::try_from(room).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let mut fresh = ReadBuf::new(&mut this.buffer[..most]);
+            match Pin::new(&mut this.stream).poll_read(context, &mut fresh) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+            this.unread = 0..fresh.filled().len();
+            this.meter.count(this.unread.len());
+        }
+        let most = into.remaining().min(this.unread.len());
+        let end = this.unread.start + most;
+        into.put_slice(&this.buffer[this.unread.start..end]);
+        this.unread.start = end;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl fmt::Debug for Metered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metered")
+            .field("meter", &self.meter)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! Connections that have done their work and may do more: a few, for a short time.
+//!
+//! [`super::transfer`] takes one by its door and puts it back when the answer was read to its end.
+//! Whoever takes one must be ready for it to be dead: the other side may have closed it.
+//!
+//! I/O: one task closes what has been idle for too long, while there is any.
+
+use super::dial::Connection;
+use super::place::Door;
+use crate::clock;
+use crate::clock::Instant;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// Two for each stream: the next object is often elsewhere, and comes back.
+const IDLE_MAX: usize = 16;
+
+/// Servers close at about this time themselves.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A certificate that was replaced or revoked is seen again after this.
+const AGE_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<Idle>>);
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    /// The one that was put back last.
+    pub(super) fn take(&self, door: &Door) -> Option<Connection> {
+        let mut idle = self.idle();
+        sweep(&mut idle, clock::now());
+        let at = idle
+            .iter()
+            .rposition(|kept| kept.connection.door == *door)?;
+        Some(idle.remove(at).connection)
+    }
+
+    pub(super) fn put(self: &Arc<Self>, connection: Connection) {
+        let now = clock::now();
+        let mut idle = self.idle();
+        sweep(&mut idle, now);
+        if idle.len() >= IDLE_MAX {
+            idle.remove(0);
+        }
+        idle.push(Idle {
+            connection,
+            since: now,
+        });
+        if idle.len() == 1 {
+            tokio::spawn(close_idle(Arc::downgrade(self)));
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn sweep(idle: &mut Vec<Idle>, now: Instant) {
+    idle.retain(|kept| {
+        now < kept.since + IDLE_TIME_MAX
+            && now < kept.connection.born + AGE_MAX
+            && !kept.connection.sender.is_closed()
+    });
+}
+
+/// Ends with the last one. Several may run for a while; each finds nothing to do and ends.
+async fn close_idle(pool: Weak<Pool>) {
+    loop {
+        clock::sleep(IDLE_TIME_MAX).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle();
+        sweep(&mut idle, clock::now());
+        if idle.is_empty() {
+            return;
+        }
+    }
+}
