@@ -19,13 +19,18 @@ use super::books::Books;
 use super::fleet;
 use super::publish::Publisher;
 use super::run::ControlError;
+use super::sources;
 use super::steer;
 use super::steer::Steering;
+use super::store::Answer;
+use super::store::ControlStoreError;
+use super::store::Location;
 use crate::clock;
 use crate::clock::Instant;
 use crate::ids::BoxId;
 use crate::link::body;
 use crate::link::message::Position;
+use crate::object::Digest;
 use crate::telemetry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,6 +140,24 @@ fn start_link(
         keeping.run().await;
         "the renewal of the link's certificate"
     });
+    let sources = sources::Sources::new(
+        sources::Config {
+            // A source appears with a report: asking more often than boxes report finds nothing.
+            ask_again: sources::Config::default()
+                .ask_again
+                .min(config.report_every),
+        },
+        sources::Deps {
+            registry: books.watch_registry(),
+            library: books.watch_library(),
+            view: fleet.view(),
+            shelves: Arc::new(Shelf(books.clone())),
+            signer: Arc::clone(authority.signer()),
+            import: config.import.clone(),
+            metrics: metrics.clone(),
+        },
+    );
+    let sources = Arc::new(sources.map_err(|error| ControlError::Key(error.to_string()))?);
     let deps = link::Deps {
         tls: link::server_config(&[authority.certificate().clone()], Arc::new(certificate))?,
         fleet: fleet.inbox(),
@@ -142,6 +165,8 @@ fn start_link(
         library: books.watch_library(),
         enrolment: Arc::new(Enrolment::new(books.clone(), Arc::clone(authority))),
         manifests: publisher,
+        sources: Arc::clone(&sources) as _,
+        origin: sources,
         bodies: body::Limits {
             compressed: config.link.body,
             decompressed: config.link.body_decompressed,
@@ -150,6 +175,25 @@ fn start_link(
         metrics: metrics.clone(),
     };
     Ok(link::start(&config.link, deps)?)
+}
+
+/// The store as the sources see it.
+#[derive(Debug)]
+struct Shelf(Books);
+
+impl sources::Shelves for Shelf {
+    fn trees(&self, _digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>> {
+        let _books = &self.0;
+        Box::pin(std::future::ready(Err(not_kept())))
+    }
+
+    fn locations(&self, _digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>> {
+        Box::pin(std::future::ready(Err(not_kept())))
+    }
+}
+
+fn not_kept() -> ControlStoreError {
+    ControlStoreError::Database("it keeps neither chunk trees nor locations".to_owned())
 }
 
 /// Keeps what the fleet wants kept.

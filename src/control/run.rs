@@ -62,6 +62,8 @@ pub enum ControlError {
     Link(#[from] link::LinkListenerError),
     #[error(transparent)]
     Public(#[from] public::PublicListenerError),
+    #[error("the manifest key cannot be used: {0}; restore it from the backup")]
+    Key(String),
     #[error("NOTIFY_SOCKET cannot be used: {0}")]
     Notify(io::Error),
     #[error("{0} ended by itself; look at the log")]

@@ -29,6 +29,9 @@ const LISTED_MAX: usize = 256;
 /// Pieces of 1 MiB that wait for their reader: one is hashed while the next is read.
 const PIECES_MAX: usize = 2;
 
+/// Pieces of a range: many are read at a time, for boxes.
+const RANGE_PIECE_BYTES: usize = 256 * 1024;
+
 /// The files below one directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryOrigin {
@@ -50,6 +53,35 @@ impl DirectoryOrigin {
             return Err(refused("its path is not UTF-8; rename it".into()));
         }
         Ok(Self { root })
+    }
+}
+
+impl DirectoryOrigin {
+    /// Reads the bytes from `first` up to `end`, which is one past the last, of a file with this
+    /// size and tag. Whether it can be read, and is the same, is known before the first piece;
+    /// whether it still was at the last piece is known at the end.
+    pub async fn read_range(
+        &self,
+        entry: &Entry,
+        first: u64,
+        end: u64,
+    ) -> Result<Reading, OriginError> {
+        let path = self.root.join(&entry.name);
+        let entry = entry.clone();
+        let begin = tokio::task::spawn_blocking(move || {
+            let file = open(&path, &entry.name)?;
+            let now = state(&file, &entry.name);
+            if (now.size, &now.tag) != (entry.size, &entry.tag) || end > entry.size {
+                return Err(changed(&path));
+            }
+            Ok((file, path))
+        });
+        let (mut file, path) = begin.await.unwrap_or_else(|error| Err(panicked(&error)))?;
+        Ok(pieces(PIECES_MAX, move |send| {
+            if let Err(error) = read_part(&mut file, &path, first, end, send) {
+                send(Err(error));
+            }
+        }))
     }
 }
 
@@ -130,6 +162,30 @@ fn read(
         }
     }
     file.check().map_err(|error| told(path, error))
+}
+
+fn read_part(
+    file: &mut StableFile,
+    path: &Path,
+    first: u64,
+    end: u64,
+    send: &mut dyn FnMut(Result<Bytes, OriginError>) -> bool,
+) -> Result<(), OriginError> {
+    let mut at = first;
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(RANGE_PIECE_BYTES);
+        let most = most.min(RANGE_PIECE_BYTES);
+        let piece = file.piece_at(at, most).map_err(|error| told(path, error))?;
+        at += piece.len() as u64;
+        // Before the last piece goes out: a reader that has it all has what was imported.
+        if at >= end {
+            file.check_same().map_err(|error| told(path, error))?;
+        }
+        if !send(Ok(piece.into())) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 fn open(path: &Path, name: &str) -> Result<StableFile, OriginError> {

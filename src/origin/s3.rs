@@ -25,6 +25,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use hyper::HeaderMap;
+use hyper::Method;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use object_store::BackoffConfig;
@@ -38,6 +39,7 @@ use object_store::RetryConfig;
 use object_store::aws::AmazonS3;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Location;
+use object_store::signer::Signer;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -135,6 +137,19 @@ impl S3Origin {
             prefix,
             credentials_file: config.credentials_file.clone(),
         })
+    }
+
+    /// A URL with which anybody may get one object until it expires. Without credentials of our
+    /// own it is the plain one. Asks nobody.
+    pub async fn presign(&self, name: &str, expires: Duration) -> Result<String, OriginError> {
+        let location = self.location(name)?;
+        let url = self.store.signed_url(Method::GET, &location, expires).await;
+        let url = url.map_err(|error| self.told(name, &error))?;
+        let mut url = String::from(url);
+        if self.credentials_file.is_none() {
+            url.truncate(url.find('?').unwrap_or(url.len()));
+        }
+        Ok(url)
     }
 
     fn location(&self, name: &str) -> Result<Location, OriginError> {

@@ -8,6 +8,7 @@ use std::fs::Metadata;
 use std::io;
 use std::io::Read;
 use std::io::Seek;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -108,9 +109,29 @@ impl StableFile {
 
     /// After the last piece: is it still the file that was opened, and was it read whole?
     pub fn check(&self) -> Result<(), FileError> {
+        self.check_same()?;
+        if self.read == self.stamp.length {
+            Ok(())
+        } else {
+            Err(FileError::Changed)
+        }
+    }
+
+    /// `most` bytes from `offset` on; fewer than that is a change.
+    pub fn piece_at(&self, offset: u64, most: usize) -> Result<Vec<u8>, FileError> {
+        let mut piece = vec![0; most];
+        match self.file.read_exact_at(&mut piece, offset) {
+            Ok(()) => Ok(piece),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(FileError::Changed),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Is it still the file that was opened, however much of it was read?
+    pub fn check_same(&self) -> Result<(), FileError> {
         let open = Stamp::of(&self.file.metadata()?);
         let named = Stamp::of(&std::fs::symlink_metadata(&self.path)?);
-        if open == self.stamp && named == self.stamp && self.read == self.stamp.length {
+        if open == self.stamp && named == self.stamp {
             Ok(())
         } else {
             Err(FileError::Changed)

@@ -1,6 +1,7 @@
 //! A control plane's link side with an authority of its own, and simulated boxes.
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::Request;
@@ -27,6 +28,8 @@ use oca::link::message::Catalogue;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
 use oca::link::message::Enrolled;
+use oca::link::message::FillSources;
+use oca::link::message::FillSourcesRequest;
 use oca::link::message::GateState;
 use oca::link::message::Heartbeat;
 use oca::link::message::Load;
@@ -221,6 +224,8 @@ impl Lab {
                 renewed: renewed.clone(),
             }),
             manifests: Arc::new(Shelf),
+            sources: Arc::new(Shelf),
+            origin: Arc::new(Shelf),
             bodies: BODIES,
             limits,
             metrics: metrics.clone(),
@@ -477,6 +482,36 @@ fn enrolled(id: &BoxId) -> Enrolled {
         certificate: String::new(),
         ca: String::new(),
         manifest_keys: Vec::new(),
+    }
+}
+
+impl link::FillSourcesSource for Shelf {
+    fn fill_sources(
+        &self,
+        id: BoxId,
+        request: FillSourcesRequest,
+    ) -> BoxFuture<'_, Result<FillSources, fleet::Refused>> {
+        let answer = FillSources {
+            v: 1,
+            objects: Vec::new(),
+            tickets: vec![id.to_string()],
+            ask_again_s: request.wanted.len() as u64,
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+impl link::OriginGateway for Shelf {
+    fn open(
+        &self,
+        id: BoxId,
+        _ask: link::OriginAsk,
+    ) -> BoxFuture<'_, Result<link::OriginBody, link::OriginRefusal>> {
+        let message = format!("nothing for {id}");
+        let refused = fleet::Refused::new(Code::NotFound, message);
+        Box::pin(std::future::ready(Err(link::OriginRefusal::Refused(
+            refused,
+        ))))
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Held {
 /// The objects themselves: boxes of one cluster share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
-    known: Bitmap,
+    pub(super) known: Arc<Bitmap>,
     unknown: Arc<BTreeSet<Digest>>,
     /// Unknown ones beyond [`UNKNOWN_KEPT_MAX`].
     forgotten: u64,
@@ -109,7 +109,7 @@ impl Content {
                 && self.unknown.contains(&object.digest)
             {
                 Arc::make_mut(&mut content.unknown).remove(&object.digest);
-                content.known.insert(*number);
+                Arc::make_mut(&mut content.known).insert(*number);
             }
         }
         content.judge(change.bundles.iter().copied(), library);
@@ -128,7 +128,9 @@ impl Content {
             let is_new = match library.object_numbers.get(digest) {
                 Some(number) => {
                     let is_new = !self.known.contains(*number);
-                    self.known.insert(*number);
+                    if is_new {
+                        Arc::make_mut(&mut self.known).insert(*number);
+                    }
                     is_new
                 }
                 None if self.unknown.len() < UNKNOWN_KEPT_MAX => {
@@ -151,7 +153,7 @@ impl Content {
             let known = library.object_numbers.get(digest);
             let known = known.filter(|number| self.known.contains(**number));
             if let Some(number) = known {
-                self.known.remove(*number);
+                Arc::make_mut(&mut self.known).remove(*number);
             } else if self.unknown.contains(digest) {
                 Arc::make_mut(&mut self.unknown).remove(digest);
             } else if self.forgotten > 0 {

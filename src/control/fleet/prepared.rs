@@ -17,6 +17,7 @@ use crate::link::message::BgpSession;
 use crate::link::message::Catalogue;
 use crate::link::message::Code;
 use crate::link::message::Disk;
+use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
@@ -27,6 +28,7 @@ use crate::link::steps;
 use crate::link::steps::Place;
 use crate::link::steps::Step;
 use crate::link::steps::StepError;
+use crate::prefix::Prefix;
 use crate::set_hash::SetHash;
 
 /// Objects of one box: the largest tested catalogue is 10 million.
@@ -66,6 +68,8 @@ pub(super) struct Head {
     pub(super) gate: GateState,
     pub(super) load: Load,
     pub(super) manifest: Option<Position>,
+    pub(super) interfaces: Vec<Prefix>,
+    pub(super) fill: Option<FillProgress>,
 }
 
 #[derive(Debug)]
@@ -100,6 +104,8 @@ impl Prepared {
             gate: report.gate,
             load: report.load,
             manifest: report.manifest,
+            interfaces: report.interfaces,
+            fill: report.fill,
         };
         Ok(Self {
             head,

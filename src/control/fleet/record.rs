@@ -14,9 +14,11 @@ use crate::clock::Wall;
 use crate::control::model::Appliance;
 use crate::link::message::Acked;
 use crate::link::message::Code;
+use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::prefix::Prefix;
 use crate::telemetry::LogLimit;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub(super) struct Record {
     gate_at: Option<Instant>,
     load: Load,
     manifest: Option<Position>,
+    interfaces: Arc<[Prefix]>,
+    fill: Option<FillProgress>,
     version: Option<String>,
     last_report: Option<Wall>,
     last_heartbeat: Option<Wall>,
@@ -93,6 +97,8 @@ impl Record {
             gate_at: None,
             load: Load::default(),
             manifest: None,
+            interfaces: Arc::default(),
+            fill: None,
             version: None,
             last_report: None,
             last_heartbeat: None,
@@ -171,6 +177,13 @@ impl Record {
         self.load = report.load;
         self.is_changed |= self.manifest != report.manifest;
         self.manifest = report.manifest;
+        if *self.interfaces != *report.interfaces {
+            self.interfaces = report.interfaces.into();
+            self.is_changed = true;
+        }
+        // Amounts change with every report, and nobody is steered by them.
+        self.is_changed |= work(self.fill.as_ref()) != work(report.fill.as_ref());
+        self.fill = report.fill;
         self.version = Some(report.version);
         self.is_changed |= self.last_report.is_none();
         self.last_report = Some(wall);
@@ -225,9 +238,12 @@ impl Record {
                 .as_ref()
                 .map_or_else(Arc::default, |held| Arc::clone(&held.content.bundles)),
             objects: self.catalogue.as_ref().map_or(0, |held| held.place.count),
-            known: Arc::default(),
-            interfaces: Arc::default(),
-            fill: None,
+            known: self
+                .catalogue
+                .as_ref()
+                .map_or_else(Arc::default, |held| Arc::clone(&held.content.known)),
+            interfaces: Arc::clone(&self.interfaces),
+            fill: self.fill.clone(),
             routes: match &self.routes {
                 Some(set) => Arc::clone(&set.routes),
                 None => Arc::from([]),
@@ -289,6 +305,11 @@ impl Record {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Does it fill at this time, and do others get anything from it?
+fn work(fill: Option<&FillProgress>) -> Option<(bool, bool, bool)> {
+    fill.map(|fill| (fill.window_open, fill.paused, fill.gives))
 }
 
 /// Seconds are enough for people.

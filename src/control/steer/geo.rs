@@ -43,7 +43,7 @@ pub struct Locator(PrefixMap<Position>);
 
 /// A position on the unit sphere, ready to be measured from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Point([f64; 3]);
+pub(in crate::control) struct Point([f64; 3]);
 
 impl Position {
     /// `None` outside ±90 and ±180 degrees.
@@ -119,7 +119,7 @@ impl Locator {
 }
 
 impl Point {
-    pub(super) fn of(position: Position) -> Self {
+    pub(in crate::control) fn of(position: Position) -> Self {
         let (latitude, longitude) = (
             position.latitude.to_radians(),
             position.longitude.to_radians(),
@@ -133,7 +133,7 @@ impl Point {
 
     /// Great-circle distance in whole kilometres: nobody knows a viewer's place more exactly. The
     /// haversine of the angle is a quarter of the squared chord between the two points.
-    pub(super) fn distance_km(&self, other: &Self) -> u32 {
+    pub(in crate::control) fn distance_km(&self, other: &Self) -> u32 {
         let squares = self.0.iter().zip(other.0).map(|(a, b)| (a - b) * (a - b));
         let haversine = (squares.sum::<f64>() / 4.0).min(1.0);
         let km = 2.0 * EARTH_KM * haversine.sqrt().asin();

@@ -39,6 +39,7 @@ pub use decide::DecidedBy;
 pub use decide::Query;
 pub use decide::Scratch;
 pub use geo::Locator;
+pub(in crate::control) use geo::Point;
 pub use geo::Position;
 pub use geo::PositionError;
 pub use question::ANSWERS_MAX;

@@ -31,12 +31,22 @@ pub struct Limits {
     pub enrolments: usize,
     /// Reports of one box in a burst; one more every [`REPORT_EVERY`].
     pub reports: u32,
+    /// Questions of one box for fill sources in a burst; one more every [`FILL_EVERY`].
+    pub fills: u32,
+    /// Files of the origin in a burst; one more every [`ORIGIN_EVERY`].
+    pub origins: u32,
     /// Other requests of one box in a burst; one more every [`OTHER_EVERY`].
     pub others: u32,
 }
 
 /// A box has a report to make every 5 min, and at once when something happens.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A box asks for sources when it has finished with what it was told, or something failed.
+const FILL_EVERY: Duration = Duration::from_millis(200);
+
+/// A box fetches small objects as fast as its cap lets it: 1.2 Gbit/s of 150 KB each.
+const ORIGIN_EVERY: Duration = Duration::from_millis(1);
 
 /// Heartbeats come every 10 s, renewals and manifests seldom.
 const OTHER_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +62,8 @@ impl Default for Limits {
             large_bodies: 4,
             enrolments: 8,
             reports: 20,
+            fills: 20,
+            origins: 2_000,
             others: 30,
         }
     }
@@ -74,6 +86,8 @@ pub(super) struct Rates(Mutex<HashMap<(BoxId, Kind), Bucket>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Report,
+    Fill,
+    Origin,
     Other,
 }
 
@@ -129,6 +143,8 @@ impl Rates {
     ) -> Result<(), Refused> {
         let (every, burst) = match kind {
             Kind::Report => (REPORT_EVERY, limits.reports),
+            Kind::Fill => (FILL_EVERY, limits.fills),
+            Kind::Origin => (ORIGIN_EVERY, limits.origins),
             Kind::Other => (OTHER_EVERY, limits.others),
         };
         let mut buckets = lock(&self.0);

@@ -3,7 +3,7 @@
 //! `listener` accepts, within `limits` → `tls` checks the certificate → `peer` reads who that is →
 //! `connection` speaks HTTP until the box leaves or is revoked → `requests` decides what is asked
 //! and whether this peer may → `bodies` reads it, bounded, heavy ones on other threads → the
-//! fleet's task, the enrolment or the manifest source answers → `answer` writes it.
+//! fleet's task, the enrolment, the manifest source or the fill's sources answer → `answer` writes it.
 
 mod answer;
 mod bodies;
@@ -24,10 +24,15 @@ use crate::link::body;
 use crate::link::message::Code;
 use crate::link::message::Enrol;
 use crate::link::message::Enrolled;
+use crate::link::message::FillSources;
+use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
 use crate::link::message::Renew;
+use crate::object::Digest;
+use crate::origin::Reading;
 use crate::telemetry;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use std::fmt;
@@ -67,6 +72,61 @@ pub trait ManifestSource: fmt::Debug + Send + Sync {
     fn manifest(&self, id: &BoxId) -> Option<ManifestBody>;
 }
 
+/// Says who may fetch what from whom.
+pub trait FillSourcesSource: fmt::Debug + Send + Sync {
+    fn fill_sources(
+        &self,
+        id: BoxId,
+        request: FillSourcesRequest,
+    ) -> BoxFuture<'_, Result<FillSources, fleet::Refused>>;
+}
+
+/// Gives out the files of a directory origin.
+pub trait OriginGateway: fmt::Debug + Send + Sync {
+    /// Everything that may be refused is refused here; the body can only break off.
+    fn open(&self, id: BoxId, ask: OriginAsk) -> BoxFuture<'_, Result<OriginBody, OriginRefusal>>;
+}
+
+/// `GET /v1/origin/<digest>`, header values as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginAsk {
+    pub digest: Digest,
+    pub authorization: Option<String>,
+    pub range: Option<Vec<u8>>,
+    pub if_match: Option<Vec<u8>>,
+}
+
+/// An object of the origin, or a part of it.
+pub struct OriginBody {
+    /// Of the whole object.
+    pub length: u64,
+    /// First and last byte; `None`: all of it.
+    pub part: Option<(u64, u64)>,
+    pub etag: String,
+    pub pieces: Reading,
+}
+
+/// Why there is no body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginRefusal {
+    Refused(fleet::Refused),
+    /// The file is not the one that was imported.
+    Changed,
+    /// The range lies behind the end.
+    Unsatisfiable {
+        length: u64,
+    },
+}
+
+impl fmt::Debug for OriginBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OriginBody")
+            .field("length", &self.length)
+            .field("part", &self.part)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One box's manifest as it goes out: the rows are not copied for each box that fetches them.
 #[derive(Clone, Debug)]
 pub struct ManifestBody {
@@ -87,6 +147,8 @@ pub struct Deps {
     pub library: watch::Receiver<Arc<Library>>,
     pub enrolment: Arc<dyn Enrolment>,
     pub manifests: Arc<dyn ManifestSource>,
+    pub sources: Arc<dyn FillSourcesSource>,
+    pub origin: Arc<dyn OriginGateway>,
     /// Of `[link] body` and `body_decompressed`.
     pub bodies: body::Limits,
     pub limits: Limits,

@@ -2,6 +2,8 @@
 //!
 //! I/O: reads bodies, waits for the fleet and the enrolment.
 
+use super::OriginAsk;
+use super::OriginRefusal;
 use super::answer;
 use super::answer::Answer;
 use super::bodies;
@@ -16,9 +18,11 @@ use crate::control::fleet::Refused;
 use crate::help;
 use crate::link::message::Code;
 use crate::link::message::Enrol;
+use crate::link::message::FillSourcesRequest;
 use crate::link::message::Heartbeat;
 use crate::link::message::Renew;
 use crate::link::message::Report;
+use crate::object::Digest;
 use hyper::Method;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -30,6 +34,12 @@ use std::time::Duration;
 /// When somebody who found no place for an enrolment is to come again.
 const ENROL_RETRY: Duration = Duration::from_secs(10);
 
+/// Objects and complaints of one question: a thousand lines of JSON.
+const FILL_BODY_MAX: u64 = 512 * 1024;
+
+/// What is after it is a digest.
+const ORIGIN_PREFIX: &str = "/v1/origin/";
+
 /// A path of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
@@ -38,6 +48,8 @@ enum Path {
     Renew,
     Enrol,
     Manifest,
+    FillSources,
+    Origin(Digest),
 }
 
 /// Answers one request; refusals are counted and logged with who asked.
@@ -91,12 +103,19 @@ async fn dispatch(
     peer.must_be_known(&shared.deps.registry.borrow())?;
     match path {
         Path::Renew => peer.must_be_renewable(clock::wall())?,
-        Path::Report | Path::Heartbeat | Path::Enrol | Path::Manifest => {
+        Path::Report
+        | Path::Heartbeat
+        | Path::Enrol
+        | Path::Manifest
+        | Path::FillSources
+        | Path::Origin(_) => {
             peer.must_be_valid(clock::wall())?;
         }
     }
     let kind = match path {
         Path::Report => Kind::Report,
+        Path::FillSources => Kind::Fill,
+        Path::Origin(_) => Kind::Origin,
         Path::Heartbeat | Path::Renew | Path::Enrol | Path::Manifest => Kind::Other,
     };
     let limits = &shared.deps.limits;
@@ -106,6 +125,8 @@ async fn dispatch(
         Path::Heartbeat => heartbeat(shared, peer, request).await,
         Path::Renew => Ok(renew(shared, peer, request).await?),
         Path::Manifest => Ok(manifest(shared, peer, &request)?),
+        Path::FillSources => Ok(fill_sources(shared, peer, request).await?),
+        Path::Origin(digest) => Ok(origin(shared, peer, digest, &request).await?),
         Path::Enrol => Err(Refused::new(Code::Internal, "enrolment went astray").into()),
     }
 }
@@ -118,6 +139,13 @@ fn path(request: &Request<Incoming>) -> Result<Path, Refused> {
         "/v1/renew" => (Method::POST, Path::Renew),
         "/v1/enrol" => (Method::POST, Path::Enrol),
         "/v1/manifest" => (Method::GET, Path::Manifest),
+        "/v1/fill-sources" => (Method::POST, Path::FillSources),
+        _ if text.starts_with(ORIGIN_PREFIX) => {
+            let digest = text.strip_prefix(ORIGIN_PREFIX).unwrap_or_default();
+            let digest = digest.parse::<Digest>();
+            let digest = digest.map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
+            (Method::GET, Path::Origin(digest))
+        }
         "/v1/catalogue" | "/v1/routes" => {
             let message = "this control plane takes full sets with a report, as steps from 0";
             return Err(Refused::new(Code::NotFound, message));
@@ -183,6 +211,42 @@ async fn renew(
     let issued = enrolment.renew(clock::wall(), id, certificate, renew).await;
     let issued = issued.map_err(|(code, message)| Refused::new(code, message))?;
     Ok(answer::json(&issued))
+}
+
+async fn fill_sources(
+    shared: &Shared,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Result<Answer, Refused> {
+    let packed = bodies::read(shared, &peer.id, request, FILL_BODY_MAX).await?;
+    let make = |request: FillSourcesRequest| Ok(request);
+    let request = bodies::unpack(shared, &peer.id, packed, make).await?;
+    let sources = &shared.deps.sources;
+    let found = sources.fill_sources(peer.id.clone(), request).await?;
+    Ok(answer::json(&found))
+}
+
+async fn origin(
+    shared: &Shared,
+    peer: &Peer,
+    digest: Digest,
+    request: &Request<Incoming>,
+) -> Result<Answer, Refused> {
+    let value = |name| request.headers().get(name);
+    let bytes = |name| value(name).map(|value| value.as_bytes().to_vec());
+    let authorization = value(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let ask = OriginAsk {
+        digest,
+        authorization: authorization.map(str::to_owned),
+        range: bytes(header::RANGE),
+        if_match: bytes(header::IF_MATCH),
+    };
+    match shared.deps.origin.open(peer.id.clone(), ask).await {
+        Ok(body) => Ok(answer::origin(body)),
+        Err(OriginRefusal::Refused(refused)) => Err(refused),
+        Err(OriginRefusal::Changed) => Ok(answer::changed()),
+        Err(OriginRefusal::Unsatisfiable { length }) => Ok(answer::unsatisfiable(length)),
+    }
 }
 
 fn manifest(shared: &Shared, peer: &Peer, request: &Request<Incoming>) -> Result<Answer, Refused> {

@@ -1,0 +1,128 @@
+//! What boxes say of their sources. Sans-IO.
+//!
+//! Whoever complains is not sent there again for that object for a while. Wrong bytes are worse:
+//! the source comes last for everybody. It is never shut out for others on one box's word, or one
+//! stolen box could shut out the fleet.
+
+use super::ORIGIN;
+use super::stage::Who;
+use crate::clock::Instant;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The oldest complaint goes first.
+const COMPLAINTS_MAX: usize = 100_000;
+
+/// For wrong bytes: as long as somebody may need to look at the source.
+pub(super) const WRONG_BYTES: Duration = Duration::from_secs(3_600);
+
+/// For all else: a report or a restart may have mended it.
+const OTHERS: Duration = Duration::from_secs(120);
+
+/// The origin is nobody's to avoid for long: there is only one.
+const AT_ORIGIN: Duration = Duration::from_secs(60);
+
+/// Asker, source and object's number.
+type Key = (Who, Who, u32);
+
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    avoided: BTreeMap<Key, Instant>,
+    order: VecDeque<(Key, Instant)>,
+    demoted: BTreeMap<Who, Instant>,
+}
+
+/// A complaint's `problem`, as far as it makes a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    WrongBytes,
+    /// The origin has another file than was imported.
+    Changed,
+    Other,
+}
+
+impl Problem {
+    pub(super) fn of(text: &str) -> Self {
+        match text {
+            "wrong-bytes" => Self::WrongBytes,
+            "changed" => Self::Changed,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Complaints {
+    /// Takes a complaint; true if it is the first in a while that concerns everybody.
+    pub(super) fn take(&mut self, now: Instant, key: Key, problem: Problem) -> bool {
+        let time = match problem {
+            Problem::WrongBytes | Problem::Changed | Problem::Other if key.1 == ORIGIN => AT_ORIGIN,
+            Problem::WrongBytes => WRONG_BYTES,
+            Problem::Changed | Problem::Other => OTHERS,
+        };
+        let until = now + time;
+        self.avoided.insert(key, until);
+        self.order.push_back((key, until));
+        while self.order.len() > COMPLAINTS_MAX {
+            let Some((key, until)) = self.order.pop_front() else {
+                break;
+            };
+            // It may have been renewed since.
+            if self.avoided.get(&key) == Some(&until) {
+                self.avoided.remove(&key);
+            }
+        }
+        if problem != Problem::WrongBytes {
+            return false;
+        }
+        let was = self.demoted.insert(key.1, now + WRONG_BYTES);
+        self.demoted.retain(|_, until| now < *until);
+        was.is_none_or(|until| now >= until)
+    }
+
+    /// Should `asker` not be sent to `source` for this object?
+    pub(super) fn is_avoided(&self, now: Instant, key: Key) -> bool {
+        self.avoided.get(&key).is_some_and(|until| now < *until)
+    }
+
+    /// Did somebody get wrong bytes from it?
+    pub(super) fn is_demoted(&self, now: Instant, source: Who) -> bool {
+        self.demoted.get(&source).is_some_and(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_complains_stays_away_and_wrong_bytes_concern_everybody() {
+        let mut complaints = Complaints::default();
+        let now = clock::now();
+        let (asker, liar, gone) = (Who(1), Who(2), Who(3));
+        assert!(complaints.take(now, (asker, liar, 7), Problem::of("wrong-bytes")));
+        assert!(
+            !complaints.take(now, (asker, liar, 8), Problem::WrongBytes),
+            "told"
+        );
+        assert!(!complaints.take(now, (asker, gone, 7), Problem::of("not-found")));
+        let later = now + OTHERS;
+        assert!(complaints.is_avoided(later, (asker, liar, 7)));
+        assert!(!complaints.is_avoided(later, (asker, liar, 9)));
+        assert!(
+            !complaints.is_avoided(later, (Who(5), liar, 7)),
+            "others decide"
+        );
+        assert!(complaints.is_demoted(later, liar) && !complaints.is_demoted(now, gone));
+        assert!(complaints.is_avoided(now, (asker, gone, 7)));
+        assert!(!complaints.is_avoided(later, (asker, gone, 7)));
+        let end = now + WRONG_BYTES;
+        assert!(!complaints.is_demoted(end, liar));
+        assert!(!complaints.is_avoided(end, (asker, liar, 7)));
+        assert!(
+            complaints.take(end, (asker, liar, 7), Problem::WrongBytes),
+            "told again"
+        );
+    }
+}
