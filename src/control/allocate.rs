@@ -3,17 +3,48 @@
 //! The simple allocation: every box of a cluster holds everything that fits, by rank. The feed's
 //! score is bytes streamed divided by size, so that rank order is the order of gain a byte.
 
+use crate::control::fleet::Bitmap;
 use crate::control::model::Bundle;
 use crate::control::model::Library;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+/// What a published manifest lists: one value for all boxes with the same content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    bundles: Bitmap,
+    /// Numbers from here on were not given when the manifest was made.
+    end: u32,
+}
+
+impl Listed {
+    pub fn new(library: &Library, chosen: &[u32]) -> Self {
+        let mut bundles = Bitmap::default();
+        for number in chosen {
+            bundles.insert(*number);
+        }
+        Self {
+            bundles,
+            end: u32::try_from(library.bundles.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// A box that holds it has been told to let it go. What the manifest could not know of is
+    /// not leaving.
+    pub fn is_leaving(&self, bundle: u32) -> bool {
+        bundle < self.end && !self.bundles.contains(bundle)
+    }
+}
+
 /// Numbers of the bundles for a box of `capacity` bytes, the most popular first: a bundle's place
 /// is its rank. A bundle that does not fit is passed over, so that one that grows past the end of
 /// the disk costs itself and not everything behind it. An object that several bundles name counts
-/// once, as it does on the disk.
+/// once, as it does on the disk. Bundles of withdrawn titles are nobody's.
 pub fn allocate(library: &Library, capacity: u64) -> Vec<u32> {
-    let mut bundles: Vec<&Bundle> = library.bundles.iter().flatten().collect();
+    let bundles = library.bundles.iter().flatten();
+    let mut bundles: Vec<&Bundle> = bundles
+        .filter(|bundle| !library.is_withdrawn(bundle))
+        .collect();
     bundles.sort_by(|a, b| by_rank(a, b));
     let mut held: HashSet<u32> = HashSet::new();
     let mut room = capacity;
@@ -111,6 +142,21 @@ mod tests {
         let library = library(&[("a", 2.0, &[60, 60]), ("b", 1.0, &[60, 40])]);
         assert_eq!(allocate(&library, 100), [0, 1]);
         assert_eq!(allocate(&library, 99), [0]);
+    }
+
+    #[test]
+    fn a_withdrawn_title_makes_room_for_the_next() {
+        let mut library = library(&[("a", 2.0, &[60]), ("b", 1.0, &[70])]);
+        for (bundle, title) in library.bundles.iter_mut().flatten().zip(["film", "other"]) {
+            title.clone_into(&mut bundle.title);
+        }
+        assert_eq!(allocate(&library, 100), [0]);
+        let withdrawn = crate::control::model::TitleState {
+            withdrawn: true,
+            urgent_until: None,
+        };
+        library.titles.insert("film".to_owned(), withdrawn);
+        assert_eq!(allocate(&library, 100), [1]);
     }
 
     proptest! {

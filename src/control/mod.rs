@@ -2,8 +2,9 @@
 //!
 //! `import` and `popularity` bring in what there is → `store` keeps it with the registry of
 //! partners, sites, clusters and boxes → `allocate` decides what each box holds and `publish` signs
-//! it → boxes report to `fleet` over `api::link` → `steer` answers viewers over `api::public` from
-//! one immutable snapshot. `authority` makes certificates; `api::admin` is the operator's socket.
+//! it → boxes report to `fleet` over `api::link` and get their `orders` for the night → `steer`
+//! answers viewers over `api::public` from one immutable snapshot, `liveness` says what may be
+//! shown to them. `authority` makes certificates; `api::admin` is the operator's socket.
 
 pub mod allocate;
 pub mod api;
@@ -12,7 +13,9 @@ pub mod books;
 pub mod fleet;
 pub mod iata;
 pub mod import;
+pub mod liveness;
 pub mod model;
+pub mod orders;
 mod parts;
 pub mod popularity;
 pub mod publish;
@@ -48,6 +51,7 @@ pub struct Config {
     pub admin: AdminConfig,
     pub staleness: StalenessConfig,
     pub import: ImportConfig,
+    pub fill: FillConfig,
     pub telemetry: crate::telemetry::Config,
 }
 
@@ -107,4 +111,13 @@ pub struct ImportConfig {
     pub region: String,
     /// Two lines, access key and secret key. None: anonymous.
     pub credentials_file: Option<PathBuf>,
+}
+
+/// `[fill]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FillConfig {
+    /// How soon a box asks again for what has no source yet. Default 10 s.
+    pub ask_again: Duration,
+    /// Titles that may be urgent at a time: every reply carries their names. Default 16.
+    pub urgent_max: usize,
 }

@@ -262,6 +262,12 @@ impl Library {
         self.objects.get(usize::try_from(number).ok()?)
     }
 
+    /// Did an operator take its title away?
+    pub fn is_withdrawn(&self, bundle: &Bundle) -> bool {
+        let state = self.titles.get(&bundle.title);
+        state.is_some_and(|state| state.withdrawn)
+    }
+
     /// The bundle that a key (or a directory) belongs to.
     pub fn bundle_of(&self, key: &str) -> Option<&Bundle> {
         let by_directory = |directory: &str| {

@@ -1,15 +1,18 @@
 //! The moving parts of a running control plane: every channel and task between its rooms.
 //!
 //! ```text
-//! books ─ registry, library ─┬→ publisher ─ positions ─→ fleet ←─ reports ─ link listener
-//!                            └──────────→ steering ←──── view ──┘  ↓ quarantine → store
-//!                                            ↑ questions: public listener, operator's socket
+//! books ─ registry, library ─┬→ publisher ─ positions ─┬→ fleet ←─ reports ─ link listener
+//!                            │      │                  └→ fill book ─↑  ↓ quarantine → store
+//!                            │      └─── listed ──┐                  │
+//!                            └────────────────→ steering ←── view ───┘
+//!                                                 ↑ questions: public listener, operator's socket
 //! ```
 //! Called by `run`, which decides what the end of a part means.
 //!
 //! I/O: binds, spawns, waits for news.
 
 use super::Config;
+use super::allocate::Listed;
 use super::api::link;
 use super::api::public;
 use super::authority::Authority;
@@ -17,6 +20,10 @@ use super::authority::Enrolment;
 use super::authority::LinkCertificate;
 use super::books::Books;
 use super::fleet;
+use super::liveness;
+use super::liveness::Liveness;
+use super::orders;
+use super::orders::FillBook;
 use super::publish::Publisher;
 use super::run::ControlError;
 use super::sources;
@@ -29,6 +36,7 @@ use crate::clock;
 use crate::clock::Instant;
 use crate::ids::BoxId;
 use crate::link::body;
+use crate::link::manifest::Signer;
 use crate::link::message::Position;
 use crate::object::Digest;
 use crate::telemetry;
@@ -48,13 +56,25 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Signatures are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// What has an end on the calendar is looked at this often: clocks are set.
+const LOOK_AT_ENDS: Duration = Duration::from_secs(30);
+
 type Positions = Arc<BTreeMap<BoxId, Position>>;
+
+type AllListed = Arc<BTreeMap<BoxId, Arc<Listed>>>;
+
+/// What is said of the published manifests.
+struct Said {
+    positions: watch::Sender<Positions>,
+    listed: watch::Sender<AllListed>,
+}
 
 /// What runs. Dropping it closes the doors.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) fleet: fleet::Handle,
     pub(super) steering: Arc<Steering>,
+    pub(super) liveness: Arc<Liveness>,
     pub(super) link: link::Handle,
     pub(super) public: public::Handle,
 }
@@ -81,7 +101,11 @@ pub(super) fn start(
     let store = Arc::clone(books.store());
     let signer = Arc::clone(authority.signer());
     let publisher = Arc::new(Publisher::new(store, signer, config.manifest_validity));
-    let positions = watch::Sender::new(Positions::default());
+    let said = Said {
+        positions: watch::Sender::default(),
+        listed: watch::Sender::default(),
+    };
+    let book = watch::Sender::<Arc<FillBook>>::default();
     let (actions, orders) = mpsc::channel(ACTIONS_MAX);
     let fleet = fleet::start(
         fleet::Config {
@@ -92,7 +116,8 @@ pub(super) fn start(
         fleet::Deps {
             registry: books.watch_registry(),
             library: books.watch_library(),
-            manifests: positions.subscribe(),
+            manifests: said.positions.subscribe(),
+            fill: book.subscribe(),
             actions,
             metrics: metrics.clone(),
         },
@@ -101,14 +126,28 @@ pub(super) fn start(
         domain: config.domain.clone(),
         answers: config.public.answers,
     }));
+    let liveness = Arc::new(liveness(books, &fleet, said.listed.subscribe()));
     tasks.spawn(obey(orders, books.clone()));
-    tasks.spawn(publish(Arc::clone(&publisher), books.clone(), positions));
-    tasks.spawn(follow(Arc::clone(&steering), books.clone(), fleet.view()));
+    tasks.spawn(keep_book(
+        Arc::clone(authority.signer()),
+        config.fill.urgent_max,
+        books.clone(),
+        said.positions.subscribe(),
+        book,
+    ));
+    tasks.spawn(follow(
+        Arc::clone(&steering),
+        books.clone(),
+        fleet.view(),
+        said.listed.subscribe(),
+    ));
+    tasks.spawn(publish(Arc::clone(&publisher), books.clone(), said));
     let link = start_link(ground, &fleet, publisher, tasks)?;
     let public = public::start(
         &config.public,
         public::Deps {
             steering: Arc::clone(&steering),
+            liveness: Arc::clone(&liveness),
             limits: public::Limits::default(),
             metrics: metrics.clone(),
         },
@@ -116,8 +155,19 @@ pub(super) fn start(
     Ok(Parts {
         fleet,
         steering,
+        liveness,
         link,
         public,
+    })
+}
+
+fn liveness(books: &Books, fleet: &fleet::Handle, listed: watch::Receiver<AllListed>) -> Liveness {
+    let (books, view) = (books.clone(), fleet.view());
+    Liveness::new(move || liveness::Facts {
+        registry: books.registry(),
+        library: books.library(),
+        view: view.borrow().clone(),
+        listed: listed.borrow().clone(),
     })
 }
 
@@ -212,11 +262,7 @@ async fn obey(mut orders: mpsc::Receiver<fleet::Action>, books: Books) -> &'stat
 }
 
 /// Publishes at each change of what there is and who there is, and before signatures age.
-async fn publish(
-    publisher: Arc<Publisher>,
-    books: Books,
-    positions: watch::Sender<Positions>,
-) -> &'static str {
+async fn publish(publisher: Arc<Publisher>, books: Books, said: Said) -> &'static str {
     let (mut registry, mut library) = (books.watch_registry(), books.watch_library());
     loop {
         let (people, content) = (
@@ -224,12 +270,9 @@ async fn publish(
             library.borrow_and_update().clone(),
         );
         let outcome = publisher.refresh(&people, &content, clock::wall()).await;
-        let told = Arc::new(publisher.positions());
-        positions.send_if_modified(|old| {
-            let differs = *old != told;
-            old.clone_from(&told);
-            differs
-        });
+        // Steering first: whoever is told to let content go gets no viewers for it any more.
+        say(&said.listed, Arc::new(publisher.listed()));
+        say(&said.positions, Arc::new(publisher.positions()));
         let retry = match outcome {
             Ok(0) => None,
             Ok(changed) => {
@@ -246,6 +289,52 @@ async fn publish(
             Ok(()) = library.changed() => {}
             () = due(&publisher, retry) => {}
             else => return "the publication of manifests",
+        }
+    }
+}
+
+fn say<T: PartialEq>(sender: &watch::Sender<T>, told: T) {
+    sender.send_if_modified(|old| {
+        let differs = *old != told;
+        *old = told;
+        differs
+    });
+}
+
+/// Writes the orders of the night again at each change, and when something in them ends.
+async fn keep_book(
+    signer: Arc<Signer>,
+    urgent_max: usize,
+    books: Books,
+    mut positions: watch::Receiver<Positions>,
+    book: watch::Sender<Arc<FillBook>>,
+) -> &'static str {
+    let (mut registry, mut library) = (books.watch_registry(), books.watch_library());
+    loop {
+        let before = book.borrow().clone();
+        let fresh = FillBook::new(
+            &orders::Ground {
+                registry: &registry.borrow_and_update().clone(),
+                library: &library.borrow_and_update().clone(),
+                positions: &positions.borrow_and_update().clone(),
+                signer: &signer,
+                urgent_max,
+            },
+            &before,
+            clock::wall(),
+        );
+        let has_ends = fresh.due().is_some();
+        let until = fresh.due().map_or(LOOK_AT_ENDS, |due| {
+            let left = due.duration_since(clock::wall());
+            left.unsigned_abs().min(LOOK_AT_ENDS)
+        });
+        say(&book, Arc::new(fresh));
+        tokio::select! {
+            Ok(()) = registry.changed() => {}
+            Ok(()) = library.changed() => {}
+            Ok(()) = positions.changed() => {}
+            () = clock::sleep(until), if has_ends => {}
+            else => return "the orders of the night",
         }
     }
 }
@@ -268,6 +357,7 @@ async fn follow(
     steering: Arc<Steering>,
     books: Books,
     mut view: watch::Receiver<Arc<fleet::View>>,
+    mut listed: watch::Receiver<AllListed>,
 ) -> &'static str {
     let (mut registry, mut library) = (books.watch_registry(), books.watch_library());
     loop {
@@ -276,6 +366,7 @@ async fn follow(
             registry: registry.borrow_and_update().clone(),
             library: library.borrow_and_update().clone(),
             view: Arc::clone(&seen),
+            listed: listed.borrow_and_update().clone(),
             ..steer::Inputs::default()
         };
         let steering = Arc::clone(&steering);
@@ -287,6 +378,7 @@ async fn follow(
             Ok(()) = registry.changed() => {}
             Ok(()) = library.changed() => {}
             Ok(_) = view.wait_for(|now| is_news(now, &seen)) => {}
+            Ok(()) = listed.changed() => {}
             else => return "the fleet",
         }
     }

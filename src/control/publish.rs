@@ -13,6 +13,7 @@
 
 use crate::clock;
 use crate::clock::Wall;
+use crate::control::allocate::Listed;
 use crate::control::allocate::allocate;
 use crate::control::api::link::ManifestBody;
 use crate::control::api::link::ManifestSource;
@@ -73,6 +74,7 @@ struct Manifest {
 struct Rows {
     bytes: Bytes,
     sealed: Sealed,
+    listed: Arc<Listed>,
 }
 
 /// Rows by the capacity that they were allocated for, of one library.
@@ -117,11 +119,10 @@ impl Publisher {
         for id in registry.appliances.keys() {
             let Some(rows) = content(id) else { continue };
             let (position, is_new) = place(known.get(id), rows.sealed.content, epoch);
-            if !is_new
-                && served
-                    .get(id)
-                    .is_some_and(|old| self.is_good(old, position, now))
-            {
+            let old = served.get_mut(id).filter(|_| !is_new);
+            if let Some(old) = old.filter(|old| self.is_good(old, position, now)) {
+                // The same bytes; but a later library knows of more that they do not list.
+                old.rows = rows.clone();
                 continue;
             }
             match self.one(id, position, is_new, rows, now).await {
@@ -146,6 +147,15 @@ impl Publisher {
         let positions = served.iter();
         positions
             .map(|(id, manifest)| (id.clone(), manifest.position))
+            .collect()
+    }
+
+    /// What each box's manifest lists; a box without one is not there.
+    pub fn listed(&self) -> BTreeMap<BoxId, Arc<Listed>> {
+        let served = self.served.load();
+        let listed = served.iter();
+        listed
+            .map(|(id, manifest)| (id.clone(), manifest.rows.listed.clone()))
             .collect()
     }
 
@@ -307,7 +317,11 @@ fn rows(
         bytes: bytes.len() as u64,
         content: Digest::of(&bytes),
     };
-    Ok(Some(Rows { bytes, sealed }))
+    Ok(Some(Rows {
+        bytes,
+        sealed,
+        listed: Arc::new(Listed::new(library, &chosen)),
+    }))
 }
 
 impl fmt::Debug for Publisher {

@@ -154,6 +154,8 @@ fn admin_deps(
         authority: Arc::clone(&house.authority),
         fleet: Arc::new(move || view.borrow().clone()),
         steer: Arc::new(move |asked| answered(&steering, asked)),
+        liveness: Arc::clone(&parts.liveness),
+        urgent_max: config.fill.urgent_max,
         import: config.import.clone(),
         domain: config.domain.clone(),
         link_url: link_url(&config.link),

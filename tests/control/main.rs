@@ -9,6 +9,7 @@ mod authority;
 mod books;
 mod cli;
 mod full_disk;
+mod night;
 mod registry;
 mod sqlite;
 mod values;

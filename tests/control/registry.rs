@@ -30,6 +30,7 @@ pub(crate) async fn suite(store: &dyn ControlStore) {
     content(store).await;
     popularity(store).await;
     memory_of_other_rooms(store).await;
+    crate::night::suite(store).await;
 }
 
 async fn registry(store: &dyn ControlStore) {

@@ -206,6 +206,7 @@ impl Lab {
                 registry: registry_rx.clone(),
                 library: library_rx.clone(),
                 manifests: manifests_rx,
+                fill: watch::Sender::default().subscribe(),
                 actions: actions_tx,
                 metrics: metrics.clone(),
             },

@@ -5,7 +5,11 @@ use futures_util::future::BoxFuture;
 use oca::control::import;
 use oca::control::import::ImportError;
 use oca::control::import::Summary;
+use oca::control::store::CachedDigest;
+use oca::control::store::ControlStore as _;
 use oca::control::store::SqlStore;
+use oca::object::CHUNK_BYTES;
+use oca::object::ChunkTree;
 use oca::object::Digest;
 use oca::origin::DirectoryOrigin;
 use oca::origin::Entry;
@@ -13,6 +17,7 @@ use oca::origin::Listing;
 use oca::origin::Origin;
 use oca::origin::OriginError;
 use oca::origin::Reading;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -240,4 +245,75 @@ async fn a_directory_that_cannot_be_read_is_named() {
     let error = place.import(&place.origin()).await.unwrap_err().to_string();
     assert!(error.contains("content disk"), "{error}");
     assert!(DirectoryOrigin::new(&place.media().join("absent")).is_err());
+}
+
+/// Bytes of three chunks.
+fn large() -> Vec<u8> {
+    let chunk = usize::try_from(CHUNK_BYTES).unwrap();
+    (0..2 * chunk + 9).map(|at| (at % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn large_files_are_read_for_their_chunk_trees_even_if_their_digest_is_known() {
+    let bytes = large();
+    let digest = Digest::of(&bytes);
+    let place = Place::new(&[("a/large.mp4", &bytes), ("a/small.mp4", b"s")]).await;
+    let origin = place.origin();
+    // As an import left it that kept digests only.
+    let entry = origin.look("a/large.mp4").await.unwrap();
+    let cached = CachedDigest {
+        size: entry.size,
+        tag: entry.tag,
+        digest,
+    };
+    let cached = BTreeMap::from([("a/large.mp4".to_owned(), cached)]);
+    let kept = place.store.put_cached_digests(origin.name(), cached).await;
+    kept.unwrap();
+    let first = place.import(&origin).await.unwrap();
+    assert_eq!((first.hashed, first.cached, first.keys_new), (2, 0, 2));
+    let trees = place.store.trees(vec![digest]).await.unwrap();
+    let tree = ChunkTree::verified(digest, bytes.len() as u64, trees[&digest].clone());
+    assert_eq!(tree.unwrap().chunks().len(), 3);
+    origin.read_names();
+    let second = place.import(&origin).await.unwrap();
+    assert_eq!((second.hashed, second.cached), (0, 2));
+    assert_eq!(origin.read_names(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_word_beside_a_large_file_is_compared_with_its_bytes_once() {
+    let bytes = large();
+    let place = Place::new(&[("a.mp4", &bytes)]).await;
+    let origin = place.origin();
+    place.write("a.mp4.b3", Digest::of(b"lie").to_string().as_bytes());
+    let lie = place.import(&origin).await.unwrap();
+    assert_eq!((lie.refused_total, lie.keys_new), (1, 0));
+    assert!(lie.refused[0].why.contains("another digest"), "{lie:?}");
+    place.write("a.mp4.b3", Digest::of(&bytes).to_string().as_bytes());
+    let read = place.import(&origin).await.unwrap();
+    assert_eq!((read.hashed, read.trusted, read.keys_new), (1, 0, 1));
+    // The tree is kept: the word alone is enough for a copy of it.
+    place.write("b.mp4", &bytes);
+    place.write("b.mp4.b3", Digest::of(&bytes).to_string().as_bytes());
+    origin.read_names();
+    let copy = place.import(&origin).await.unwrap();
+    assert_eq!((copy.trusted, copy.cached, copy.keys_new), (1, 1, 1));
+    assert_eq!(origin.read_names(), ["b.mp4.b3"]);
+}
+
+#[tokio::test]
+async fn trees_of_an_import_that_is_stopped_are_kept() {
+    let (one, mut two) = (large(), large());
+    two[0] ^= 1;
+    let files: [(&str, &[u8]); 2] = [("1.mp4", &one), ("2.mp4", &two)];
+    let place = Place::new(&files).await;
+    let mut origin = place.origin();
+    origin.stop_at = Some(1);
+    let stopped = place.import(&origin).await.unwrap();
+    assert!(stopped.interrupted && stopped.keys_new == 0);
+    let known = place.store.known_trees(vec![Digest::of(&one)]).await;
+    assert_eq!(known.unwrap().len(), 1);
+    let origin = place.origin();
+    let rest = place.import(&origin).await.unwrap();
+    assert_eq!((rest.cached, rest.hashed, rest.keys_new), (1, 1, 2));
 }

@@ -9,3 +9,4 @@ mod contract;
 mod decisions;
 mod hostile;
 mod stage;
+mod titles;

@@ -8,6 +8,8 @@ use oca::control::fleet::Bitmap;
 use oca::control::fleet::BoxView;
 use oca::control::fleet::Shut;
 use oca::control::fleet::View;
+use oca::control::liveness::Facts;
+use oca::control::liveness::Liveness;
 use oca::control::model::Appliance;
 use oca::control::model::Approval;
 use oca::control::model::Bundle;
@@ -32,6 +34,7 @@ use oca::telemetry;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -58,6 +61,7 @@ pub(crate) struct Fleet {
 pub(crate) struct Stage {
     pub(crate) steering: Arc<Steering>,
     pub(crate) metrics: telemetry::Registry,
+    facts: Arc<Mutex<Facts>>,
     pub(crate) handle: public::Handle,
 }
 
@@ -200,8 +204,19 @@ impl Fleet {
 impl Stage {
     pub(crate) fn of(fleet: &Fleet) -> Self {
         let stage = Self::without_fleet(Limits::default());
-        stage.steering.refresh(fleet.inputs());
+        stage.take(fleet.inputs());
         stage
+    }
+
+    /// What the wiring does when something changes.
+    pub(crate) fn take(&self, inputs: Inputs) {
+        *self.facts.lock().unwrap() = Facts {
+            registry: inputs.registry.clone(),
+            library: inputs.library.clone(),
+            view: inputs.view.clone(),
+            listed: inputs.listed.clone(),
+        };
+        self.steering.refresh(inputs);
     }
 
     pub(crate) fn without_fleet(limits: Limits) -> Self {
@@ -217,8 +232,11 @@ impl Stage {
             answers: 3,
         }));
         let metrics = telemetry::Registry::new("test", oca::clock::now());
+        let facts = Arc::<Mutex<Facts>>::default();
+        let shared = facts.clone();
         let deps = Deps {
             steering: steering.clone(),
+            liveness: Arc::new(Liveness::new(move || shared.lock().unwrap().clone())),
             limits,
             metrics: metrics.clone(),
         };
@@ -232,6 +250,7 @@ impl Stage {
         Self {
             steering,
             metrics,
+            facts,
             handle,
         }
     }

@@ -37,6 +37,18 @@ pub(super) enum ApplianceCommand {
     },
     /// Somebody has looked: let it back.
     Unquarantine(BoxArgs),
+    /// Let it delete more than a day's twentieth, or under another control plane's first manifest.
+    AllowDeletion {
+        id: String,
+        /// How much beyond its own pace: `2 TB`.
+        #[arg(long)]
+        bytes: String,
+        /// How long it is good for: `24h`.
+        #[arg(long = "for", value_name = "TIME", default_value = "24h")]
+        time: String,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +67,9 @@ pub(super) struct AddArgs {
     ipv6: Option<Ipv6Addr>,
     #[arg(long, default_value_t = 443)]
     https_port: u16,
+    /// Where other boxes fetch.
+    #[arg(long, default_value_t = 7443)]
+    peer_port: u16,
     /// Content it can hold: `100 TB`.
     #[arg(long)]
     capacity: String,
@@ -84,12 +99,15 @@ pub(super) fn appliance(command: ApplianceCommand) -> anyhow::Result<Exit> {
                 "ipv4",
                 "ipv6",
                 "https_port",
+                "peer_port",
                 "capacity",
                 "enabled",
                 "enrolled",
                 "revoked",
                 "quarantined",
                 "certificate_ends",
+                "may_delete.bytes",
+                "may_delete.until",
             ];
             ask::rows(medium, answer, "appliances", &columns)
         }),
@@ -106,6 +124,18 @@ pub(super) fn appliance(command: ApplianceCommand) -> anyhow::Result<Exit> {
                 ask::members(medium, answer, "appliance")
             })
         }
+        ApplianceCommand::AllowDeletion {
+            id,
+            bytes,
+            time,
+            socket,
+        } => {
+            let body = json!({"id": id, "bytes": bytes, "for": time});
+            let path = "/v1/appliances/allow-deletion";
+            ask::post(&socket, path, &body, |medium, answer| {
+                ask::members(medium, answer, "appliance")
+            })
+        }
     }
 }
 
@@ -117,6 +147,7 @@ fn add(args: &AddArgs) -> anyhow::Result<Exit> {
         "ipv4": args.ipv4,
         "ipv6": args.ipv6,
         "https_port": args.https_port,
+        "peer_port": args.peer_port,
         "capacity": args.capacity,
         "enabled": args.enabled,
     });

@@ -1,14 +1,17 @@
 //! `oca control …`: the control plane itself, and every order and question to a running one.
 //!
-//! `run` is the daemon; the others speak to its socket: `registry` partners, sites and clusters,
-//! `appliance` boxes, `import` content, `show` what there is. `ask` is how they all do it.
+//! `run` is the daemon; the others speak to its socket: `partner` partners, `site` sites, `cluster`
+//! clusters and their policies, `appliance` boxes, `title` titles, `import` content, `show` what there is. `ask` is how they all do it.
 
 mod appliance;
 mod ask;
+mod cluster;
 mod import;
-mod registry;
+mod partner;
 mod run;
 mod show;
+mod site;
+mod title;
 
 use super::Exit;
 use clap::Args;
@@ -31,13 +34,19 @@ enum Command {
     Popularity(import::PopularityArgs),
     /// Who may announce prefixes to our boxes.
     #[command(subcommand)]
-    Partner(registry::PartnerCommand),
+    Partner(partner::PartnerCommand),
     /// Places where boxes stand.
     #[command(subcommand)]
-    Site(registry::SiteCommand),
+    Site(site::SiteCommand),
     /// Boxes that hold one content plan between them.
     #[command(subcommand)]
-    Cluster(registry::ClusterCommand),
+    Cluster(cluster::ClusterCommand),
+    /// How the nights of clusters go: masters, waits, when a title is live.
+    #[command(subcommand)]
+    Policy(cluster::PolicyCommand),
+    /// What may be shown, what is to come at once, what is to go.
+    #[command(subcommand)]
+    Title(title::TitleCommand),
     /// Boxes, and the tokens that make them who they are.
     #[command(subcommand)]
     Appliance(appliance::ApplianceCommand),
@@ -74,9 +83,11 @@ pub(super) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args),
         Command::Import(args) => import::import(&args),
         Command::Popularity(args) => import::popularity(&args),
-        Command::Partner(command) => registry::partner(command),
-        Command::Site(command) => registry::site(command),
-        Command::Cluster(command) => registry::cluster(command),
+        Command::Partner(command) => partner::partner(command),
+        Command::Site(command) => site::site(command),
+        Command::Cluster(command) => cluster::cluster(command),
+        Command::Policy(command) => cluster::policy(command),
+        Command::Title(command) => title::title(command),
         Command::Appliance(command) => appliance::appliance(command),
         Command::Status(socket) => show::status(&socket),
         Command::Boxes(socket) => show::boxes(&socket),

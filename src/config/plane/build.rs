@@ -13,6 +13,7 @@ pub(in crate::config) fn config(settings: &Settings) -> Option<control::Config> 
     let link = settings.section("link")?;
     let staleness = settings.section("staleness")?;
     let import = settings.section("import")?;
+    let fill = settings.section("fill")?;
     Some(control::Config {
         state_dir: control.path("state_dir")?,
         domain: control.text("domain")?,
@@ -39,6 +40,10 @@ pub(in crate::config) fn config(settings: &Settings) -> Option<control::Config> 
             endpoint: import.optional("endpoint", Fields::text)?,
             region: import.text("region")?,
             credentials_file: import.optional("credentials_file", Fields::path)?,
+        },
+        fill: control::FillConfig {
+            ask_again: fill.time("ask_again")?,
+            urgent_max: fill.number("urgent_max")?,
         },
         telemetry: common::build_telemetry(settings)?,
     })

@@ -42,6 +42,7 @@ const SECTIONS: &[Section] = &[
     section("admin", Shape::Single, table::ADMIN),
     section("staleness", Shape::Single, table::STALENESS),
     section("import", Shape::Single, table::IMPORT),
+    section("fill", Shape::Single, table::FILL),
     section("telemetry", Shape::Single, &common::telemetry(false)),
 ];
 

@@ -201,3 +201,24 @@ pub(super) const IMPORT: &[Key] = &[
         "the file of the S3 access key and secret key",
     ),
 ];
+
+pub(super) const FILL: &[Key] = &[
+    // Longer than an hour, and a box would sleep through a good part of its window.
+    key(
+        "ask_again",
+        time(1_000, 3_600),
+        Default(r#""10s""#),
+        false,
+        "/fill/ask_again",
+        "how soon a box asks again for what has no source yet",
+    ),
+    // Every reply to every box carries their names.
+    key(
+        "urgent_max",
+        Kind::Integer { min: 1, max: 1_000 },
+        Default("16"),
+        false,
+        "/fill/urgent_max",
+        "the titles that may be urgent at a time",
+    ),
+];

@@ -206,9 +206,17 @@ pub(super) fn plane() -> impl Strategy<Value = control::Config> {
             credentials_file,
         },
     );
+    let fill = (time(1_000, 3_600), 1_usize..=1_000).prop_map(|(ask_again, urgent_max)| {
+        control::FillConfig {
+            ask_again,
+            urgent_max,
+        }
+    });
     let names = (path(), "[a-z]{1,9}(\\.[a-z0-9]{1,9}x){1,3}", path());
-    (names, times, doors(), staleness, import, telemetry()).prop_map(
-        |((state_dir, domain, socket), times, (link, public), staleness, import, telemetry)| {
+    let rest = (import, fill, telemetry());
+    (names, times, doors(), staleness, rest).prop_map(
+        |((state_dir, domain, socket), times, (link, public), staleness, rest)| {
+            let (import, fill, telemetry) = rest;
             control::Config {
                 state_dir,
                 domain,
@@ -220,6 +228,7 @@ pub(super) fn plane() -> impl Strategy<Value = control::Config> {
                 admin: control::AdminConfig { socket },
                 staleness,
                 import,
+                fill,
                 telemetry,
             }
         },

@@ -26,6 +26,7 @@ use crate::control::StalenessConfig;
 use crate::control::model::Appliance;
 use crate::control::model::Library;
 use crate::control::model::Registry;
+use crate::control::orders::FillBook;
 use crate::ids::BoxId;
 use crate::link::message;
 use crate::link::message::Code;
@@ -69,6 +70,7 @@ pub struct Fleet {
     pub(super) library: Arc<Library>,
     pub(super) needs: Needs,
     manifests: BTreeMap<BoxId, Position>,
+    book: Arc<FillBook>,
     pub(super) records: BTreeMap<BoxId, Record>,
     pub(super) sharing: Sharing,
     staleness: Staleness,
@@ -100,6 +102,7 @@ impl Fleet {
             library: Arc::default(),
             needs: Needs::default(),
             manifests: BTreeMap::new(),
+            book: Arc::default(),
             records: BTreeMap::new(),
             sharing: Sharing::default(),
             resyncs: Resyncs::default(),
@@ -138,6 +141,11 @@ impl Fleet {
     /// Which manifest each box should have.
     pub fn manifests(&mut self, manifests: BTreeMap<BoxId, Position>) {
         self.manifests = manifests;
+    }
+
+    /// What each box is to be told of the fill.
+    pub fn fill(&mut self, book: Arc<FillBook>) {
+        self.book = book;
     }
 
     /// As [`Fleet::report_prepared`], with the heavy part done here.
@@ -417,7 +425,7 @@ impl Fleet {
             renew: ends.is_some_and(|ends| ends < soon),
             report_now,
             server_time: rfc_3339(wall),
-            fill: None,
+            fill: appliance.and_then(|one| self.book.orders(id, &one.site)),
         }
     }
 

@@ -12,6 +12,9 @@ use crate::control::fleet::fixtures::digest;
 use crate::control::fleet::fixtures::id;
 use crate::control::fleet::fixtures::library;
 use crate::control::fleet::fixtures::registry;
+use crate::control::orders;
+use crate::control::steer::testing::World;
+use crate::link::manifest::Signer;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -414,4 +417,26 @@ proptest! {
         let lengths: BTreeSet<u8> = a.routes.iter().map(|route| route.prefix.length()).collect();
         prop_assert_eq!(&lengths, &walk.last().unwrap().1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_and_heartbeats_are_answered_with_the_orders_of_the_night() {
+    let mut lab = Lab::new(1);
+    let sim = Sim::new(0, BOOT_A);
+    assert_eq!(lab.beat(&sim, 1).unwrap().orders.fill, None);
+    let mut world = World::new();
+    let site = world.site("TLS001.isp", "isp", (43.6, 1.4));
+    let ground = orders::Ground {
+        registry: &world.registry,
+        library: &world.library,
+        positions: &BTreeMap::new(),
+        signer: &Signer::generate().unwrap(),
+        urgent_max: 1,
+    };
+    let book = FillBook::new(&ground, &FillBook::default(), lab.wall);
+    let expected = book.orders(&id(0), &site);
+    assert!(expected.is_some());
+    lab.fleet.fill(Arc::new(book));
+    assert_eq!(lab.beat(&sim, 2).unwrap().orders.fill, expected);
+    assert_eq!(lab.report(&sim).unwrap().orders.fill, expected);
 }

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::clock::Instant;
 use crate::control::model::Library;
 use crate::control::model::Registry;
+use crate::control::orders::FillBook;
 use crate::ids::BoxId;
 use crate::link::message::Code;
 use crate::link::message::Heartbeat;
@@ -54,6 +55,8 @@ pub struct Deps {
     pub library: watch::Receiver<Arc<Library>>,
     /// The manifest each box should have.
     pub manifests: watch::Receiver<Arc<BTreeMap<BoxId, Position>>>,
+    /// What replies say of the fill.
+    pub fill: watch::Receiver<Arc<FillBook>>,
     /// For the store. A full channel loses nothing: the machine asks again.
     pub actions: mpsc::Sender<Action>,
     pub metrics: telemetry::Registry,
@@ -182,6 +185,7 @@ impl Keeper {
         self.follow_library();
         self.follow_registry();
         self.follow_manifests();
+        self.follow_fill();
         self.publish();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -197,6 +201,7 @@ impl Keeper {
                 Ok(()) = self.deps.registry.changed() => self.follow_registry(),
                 Ok(()) = self.deps.library.changed() => self.follow_library(),
                 Ok(()) = self.deps.manifests.changed() => self.follow_manifests(),
+                Ok(()) = self.deps.fill.changed() => self.follow_fill(),
                 () = clock::sleep_until(next) => {}
             }
             let now = clock::now();
@@ -275,5 +280,10 @@ impl Keeper {
     fn follow_manifests(&mut self) {
         let manifests = Arc::clone(&self.deps.manifests.borrow_and_update());
         self.fleet.manifests(BTreeMap::clone(&manifests));
+    }
+
+    fn follow_fill(&mut self) {
+        let book = Arc::clone(&self.deps.fill.borrow_and_update());
+        self.fleet.fill(book);
     }
 }

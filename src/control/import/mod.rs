@@ -1,9 +1,10 @@
 //! Import: an origin's files become keys with digests, and with them bundles and titles.
 //!
 //! `plan` lists the origin and sorts out what cannot be content → `read` finds each digest (known
-//! from an earlier import, told by a `.b3` file beside it, or by reading the file once) → all keys
-//! are put at once, so that a key bound to other bytes refuses the whole call. Called by the
-//! operator's socket. A second import of unchanged files reads none of them.
+//! from an earlier import, told by a `.b3` file beside it, or by reading the file once) and keeps
+//! the chunk tree of what it reads → all keys are put at once, so that a key bound to other bytes
+//! refuses the whole call. Called by the operator's socket. A second import of unchanged files
+//! reads none of them, but those of several chunks whose tree is not kept.
 //!
 //! I/O: lists and reads the origin, asks and writes the control store.
 
@@ -17,6 +18,7 @@ use crate::control::store::CachedDigest;
 use crate::control::store::ControlStore;
 use crate::control::store::ControlStoreError;
 use crate::control::store::ImportedKey;
+use crate::object::CHUNK_BYTES;
 use crate::origin::DirectoryOrigin;
 use crate::origin::Limits;
 use crate::origin::Origin;
@@ -55,7 +57,7 @@ pub struct Progress {
     pub files_done: u64,
     pub bytes: u64,
     pub bytes_done: u64,
-    /// Files whose bytes were read.
+    /// Files whose bytes were read: for their digest, or for their chunk tree alone.
     pub hashed: u64,
     /// Files that an earlier import had read.
     pub cached: u64,
@@ -215,13 +217,25 @@ async fn digests(
     let cached = store.cached_digests(origin.name()).await?;
     let mut keys = Vec::with_capacity(plan.files.len());
     let mut unknown = Vec::new();
+    let mut known = Vec::new();
     for file in &plan.files {
-        match known(&cached, file) {
-            Some(key) => keys.push(key),
+        match remembered(&cached, file) {
+            Some(key) => known.push((file, key)),
             None => unknown.push(file),
         }
     }
     drop(cached);
+    let large = known.iter().filter(|(_, key)| key.length > CHUNK_BYTES);
+    let trees = store.known_trees(large.map(|(_, key)| key.digest).collect());
+    let trees = trees.await?;
+    for (file, key) in known {
+        if key.length <= CHUNK_BYTES || trees.contains(&key.digest) {
+            keys.push(key);
+        } else {
+            unknown.push(file);
+        }
+    }
+    drop(trees);
     summary.cached = keys.len() as u64;
     let mut reader = read::Reader::new(origin, store, summary, progress, plan);
     let outcome = reader.all(&unknown, stop, &mut keys).await;
@@ -230,7 +244,7 @@ async fn digests(
     Ok(keys)
 }
 
-fn known(cached: &BTreeMap<String, CachedDigest>, file: &plan::File) -> Option<ImportedKey> {
+fn remembered(cached: &BTreeMap<String, CachedDigest>, file: &plan::File) -> Option<ImportedKey> {
     let before = cached.get(&file.entry.name)?;
     let is_same = before.size == file.entry.size && before.tag == file.tag(&file.entry);
     is_same.then(|| file.imported(&file.entry, before.digest))

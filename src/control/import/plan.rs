@@ -9,6 +9,7 @@ use super::ImportError;
 use super::Progress;
 use super::Summary;
 use crate::control::store::ImportedKey;
+use crate::control::store::SIDECAR_MARK;
 use crate::key::Key;
 use crate::object::Digest;
 use crate::object::OBJECT_BYTES_MAX;
@@ -145,7 +146,7 @@ impl File {
     pub(super) fn tag(&self, entry: &Entry) -> String {
         match &self.sidecar {
             None => entry.tag.clone(),
-            Some(sidecar) => format!("{} b3 {}", entry.tag, sidecar.tag),
+            Some(sidecar) => format!("{}{SIDECAR_MARK}{}", entry.tag, sidecar.tag),
         }
     }
 
@@ -155,6 +156,7 @@ impl File {
             digest,
             length: entry.size,
             last_modified: entry.last_modified,
+            // Kept by the reader as it goes: all trees at once would fill memory.
             tree: None,
         }
     }

@@ -1,6 +1,7 @@
 //! The digests of the files that no earlier import knows: two at a time, each read once.
 //!
-//! A file that changes or arrives damaged is looked at and read once more, then refused alone. An
+//! A file of several chunks is read even if its digest is told: boxes need its chunk tree, and only
+//! its bytes have it. A file that changes or arrives damaged is looked at and read once more, then refused alone. An
 //! origin that fails file after file ends the import. What was read is remembered every so often:
 //! an import that is stopped, or dies after a day, goes on where it was.
 //!
@@ -21,6 +22,8 @@ use crate::control::store::CachedDigest;
 use crate::control::store::ControlStore;
 use crate::control::store::ControlStoreError;
 use crate::control::store::ImportedKey;
+use crate::object::CHUNK_BYTES;
+use crate::object::ChunkTree;
 use crate::object::Digest;
 use crate::object::TreeBuilder;
 use crate::origin::Entry;
@@ -49,6 +52,9 @@ const FAILURES_IN_A_ROW_MAX: u32 = 8;
 const REMEMBER_FILES: usize = 2000;
 const REMEMBER_EVERY: Duration = Duration::from_secs(30);
 
+/// Chunks of learned trees after which they are written: 16 MiB of memory, 128 GiB of content.
+const REMEMBER_CHUNKS: usize = 512 * 1024;
+
 /// Somebody may be watching a terminal.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
@@ -60,6 +66,9 @@ pub(super) struct Reader<'a> {
     progress: &'a mut (dyn FnMut(Progress) + Send),
     at: Progress,
     learned: BTreeMap<String, CachedDigest>,
+    /// Of objects of several chunks, and how many chunks they are.
+    trees: Vec<ChunkTree>,
+    chunks: usize,
     remembered: Instant,
     failures: u32,
 }
@@ -68,7 +77,8 @@ pub(super) struct Reader<'a> {
 struct Found {
     entry: Entry,
     digest: Digest,
-    is_trusted: bool,
+    /// `None`: not read, because the `.b3` file beside it was enough.
+    tree: Option<ChunkTree>,
 }
 
 /// Why a file is refused.
@@ -104,6 +114,8 @@ impl<'a> Reader<'a> {
             progress,
             at,
             learned: BTreeMap::new(),
+            trees: Vec::new(),
+            chunks: 0,
             remembered: clock::now(),
             failures: 0,
         }
@@ -130,7 +142,7 @@ impl<'a> Reader<'a> {
                     waiting = [].iter();
                     break;
                 }
-                reads.push(one(self.origin, file, &read).boxed());
+                reads.push(one(self.origin, self.store, file, &read).boxed());
             }
             self.at.bytes_done = known.saturating_add(read.load(Ordering::Relaxed));
             (self.progress)(self.at);
@@ -142,7 +154,8 @@ impl<'a> Reader<'a> {
                 () = clock::sleep(PROGRESS_EVERY) => {}
             }
             let is_due = clock::now().duration_since(self.remembered) >= REMEMBER_EVERY;
-            if self.learned.len() >= REMEMBER_FILES || is_due {
+            let is_much = self.learned.len() >= REMEMBER_FILES || self.chunks >= REMEMBER_CHUNKS;
+            if is_much || is_due {
                 self.remember().await?;
             }
         }
@@ -154,6 +167,10 @@ impl<'a> Reader<'a> {
         if self.learned.is_empty() {
             return Ok(());
         }
+        // Trees first: a digest that is remembered without its tree is read again for it.
+        let trees = std::mem::take(&mut self.trees);
+        self.chunks = 0;
+        self.store.put_trees(trees).await?;
         let learned = std::mem::take(&mut self.learned);
         self.store
             .put_cached_digests(self.origin.name(), learned)
@@ -175,12 +192,15 @@ impl<'a> Reader<'a> {
             }
         };
         self.failures = 0;
-        if found.is_trusted {
+        if found.tree.is_none() {
             self.summary.trusted += 1;
         } else {
             self.summary.hashed += 1;
             self.at.hashed += 1;
         }
+        let tree = found.tree.filter(|tree| !tree.chunks().is_empty());
+        self.chunks += tree.as_ref().map_or(0, |tree| tree.chunks().len());
+        self.trees.extend(tree);
         let cached = CachedDigest {
             size: found.entry.size,
             tag: file.tag(&found.entry),
@@ -207,31 +227,45 @@ impl<'a> Reader<'a> {
 
 async fn one<'a>(
     origin: &'a dyn Origin,
+    store: &'a dyn ControlStore,
     file: &'a File,
     read: &'a AtomicU64,
 ) -> (&'a File, Result<Found, ReadError>) {
-    (file, attempts(origin, file, read).await)
+    (file, attempts(origin, store, file, read).await)
 }
 
-async fn attempts(origin: &dyn Origin, file: &File, read: &AtomicU64) -> Result<Found, ReadError> {
-    if let Some(entry) = &file.sidecar {
-        let digest = trusted(origin, entry, &file.entry.name).await?;
+async fn attempts(
+    origin: &dyn Origin,
+    store: &dyn ControlStore,
+    file: &File,
+    read: &AtomicU64,
+) -> Result<Found, ReadError> {
+    let told = match &file.sidecar {
+        Some(sidecar) => Some(trusted(origin, sidecar, &file.entry.name).await?),
+        None => None,
+    };
+    if let Some(digest) = told
+        && is_enough(store, &file.entry, digest).await
+    {
         read.fetch_add(file.entry.size, Ordering::Relaxed);
         return Ok(Found {
             entry: file.entry.clone(),
             digest,
-            is_trusted: true,
+            tree: None,
         });
     }
     let mut entry = file.entry.clone();
     let mut attempt = 1;
     loop {
         let error = match hash(origin, &entry, read).await {
-            Ok(digest) => {
+            Ok(tree) if told.is_some_and(|told| told != tree.digest()) => {
+                return Err(SidecarError::Digest.into());
+            }
+            Ok(tree) => {
                 return Ok(Found {
                     entry,
-                    digest,
-                    is_trusted: false,
+                    digest: tree.digest(),
+                    tree: Some(tree),
                 });
             }
             Err(error) => error,
@@ -248,6 +282,15 @@ async fn attempts(origin: &dyn Origin, file: &File, read: &AtomicU64) -> Result<
     }
 }
 
+/// Is the digest all there is to know? A database that fails is noticed where trees are written.
+async fn is_enough(store: &dyn ControlStore, entry: &Entry, digest: Digest) -> bool {
+    if entry.size <= CHUNK_BYTES {
+        return true;
+    }
+    let known = store.known_trees(vec![digest]).await;
+    known.is_ok_and(|known| known.contains(&digest))
+}
+
 /// Access is not granted by asking again; a file that is gone was taken away.
 fn is_worth_another(error: &OriginError) -> bool {
     match error {
@@ -262,9 +305,12 @@ fn is_worth_another(error: &OriginError) -> bool {
     }
 }
 
-/// Reads a file to its end. The chunk tree is left out of what is kept: whoever needs it builds it
-/// again and compares it with the digest.
-async fn hash(origin: &dyn Origin, entry: &Entry, read: &AtomicU64) -> Result<Digest, OriginError> {
+/// Reads a file to its end.
+async fn hash(
+    origin: &dyn Origin,
+    entry: &Entry,
+    read: &AtomicU64,
+) -> Result<ChunkTree, OriginError> {
     let mut tree = TreeBuilder::new();
     let mut reading = origin.read(entry);
     while let Some(piece) = reading.next().await {
@@ -279,7 +325,7 @@ async fn hash(origin: &dyn Origin, entry: &Entry, read: &AtomicU64) -> Result<Di
         tree.update(&piece);
         read.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
-    Ok(tree.finish().digest())
+    Ok(tree.finish())
 }
 
 async fn trusted(origin: &dyn Origin, entry: &Entry, name: &str) -> Result<Digest, ReadError> {

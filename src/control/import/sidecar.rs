@@ -1,7 +1,8 @@
 //! `<key>.b3`: the digest of the file beside it, as `b3sum` prints it.
 //!
-//! An operator who hashed a file where it was made spares the import reading it. Boxes verify what
-//! they fetch against the digest, so a wrong word costs a fill, never a viewer.
+//! An operator who hashed a file where it was made tells what it has to be. A file of one chunk is
+//! not read then; a larger one is read once for its chunk tree and must have that digest. Boxes
+//! verify what they fetch against the digest, so a wrong word costs a fill, never a viewer.
 
 use crate::object::Digest;
 
@@ -17,6 +18,8 @@ pub(super) enum SidecarError {
     Form,
     #[error("it names another file")]
     Name,
+    #[error("the file's bytes have another digest")]
+    Digest,
 }
 
 /// Reads the word on the file called `name` (a key).

@@ -4,16 +4,22 @@ use super::*;
 use crate::control::model::Appliance;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
+use crate::control::model::FillCluster;
+use crate::control::model::Grant;
 use crate::control::model::Object;
 use crate::control::model::Partner;
 use crate::control::model::Site;
+use crate::control::model::TitleState;
 use crate::control::steer::testing::World;
 use crate::control::store::Answer;
 use crate::control::store::CachedDigest;
 use crate::control::store::ImportedKey;
 use crate::control::store::Issued;
+use crate::control::store::Location;
 use crate::control::store::Revision;
 use crate::link::manifest::Verifier;
+use crate::object::ChunkTree;
+use std::collections::BTreeSet;
 use std::sync::Mutex as StdMutex;
 
 const VALIDITY: Duration = Duration::from_secs(30 * 86_400);
@@ -72,6 +78,30 @@ impl ControlStore for Memory {
         unused()
     }
     fn put_cluster(&self, _: Cluster) -> Answer<'_, ()> {
+        unused()
+    }
+    fn put_fill_cluster(&self, _: FillCluster) -> Answer<'_, ()> {
+        unused()
+    }
+    fn remove_fill_cluster(&self, _: String) -> Answer<'_, ()> {
+        unused()
+    }
+    fn put_grant(&self, _: BoxId, _: Grant) -> Answer<'_, ()> {
+        unused()
+    }
+    fn set_title(&self, _: String, _: TitleState) -> Answer<'_, ()> {
+        unused()
+    }
+    fn put_trees(&self, _: Vec<ChunkTree>) -> Answer<'_, ()> {
+        unused()
+    }
+    fn trees(&self, _: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>> {
+        unused()
+    }
+    fn known_trees(&self, _: Vec<Digest>) -> Answer<'_, BTreeSet<Digest>> {
+        unused()
+    }
+    fn locations(&self, _: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>> {
         unused()
     }
     fn put_appliance(&self, _: Appliance) -> Answer<'_, ()> {

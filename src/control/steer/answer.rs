@@ -99,9 +99,14 @@ pub(super) fn answer(
         "empty": null,
     });
     let bundle = asked.key.as_deref().map(|key| snapshot.bundle_of(key));
-    if bundle == Some(None) {
-        counters.empty(Empty::UnknownKey);
-        body["empty"] = empty(Empty::UnknownKey);
+    let nothing = match bundle {
+        Some(None) => Some(Empty::UnknownKey),
+        Some(Some(number)) if snapshot.is_withdrawn(number) => Some(Empty::Withdrawn),
+        Some(Some(_)) | None => None,
+    };
+    if let Some(reason) = nothing {
+        counters.empty(reason);
+        body["empty"] = empty(reason);
         return body;
     }
     let query = Query {

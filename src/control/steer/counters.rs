@@ -21,6 +21,10 @@ pub(super) enum Empty {
     UnknownKey,
     /// Boxes are there for the client, and all of them are closed.
     NoOpenBox,
+    /// Open boxes that hold it are about to delete it.
+    Leaving,
+    /// An operator took its title away.
+    Withdrawn,
 }
 
 /// Shared by whoever counts and whoever shows.
@@ -35,11 +39,13 @@ struct Counts {
 }
 
 impl Empty {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::NoRoute,
         Self::NoBoxHoldsIt,
         Self::UnknownKey,
         Self::NoOpenBox,
+        Self::Leaving,
+        Self::Withdrawn,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -48,6 +54,8 @@ impl Empty {
             Self::NoBoxHoldsIt => "no-box-holds-it",
             Self::UnknownKey => "unknown-key",
             Self::NoOpenBox => "no-open-box",
+            Self::Leaving => "leaving",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -64,6 +72,13 @@ impl Empty {
             Self::UnknownKey => "nothing with this key was imported; check its spelling",
             Self::NoOpenBox => {
                 "every box that may serve this client is closed; ask with explain=1 for the reasons"
+            }
+            Self::Leaving => {
+                "the open boxes that hold the content are about to delete it: their manifests do \
+                 not list it"
+            }
+            Self::Withdrawn => {
+                "its title was withdrawn; `oca control title restore` brings it back"
             }
         }
     }

@@ -30,7 +30,8 @@ struct Considered<'a> {
     #[serde(rename = "box")]
     id: &'a BoxId,
     site: &'a str,
-    /// `chosen`, or where it lost: `trust`, `open`, `family`, `content`, or a step of the order.
+    /// `chosen`, or where it lost: `trust`, `open`, `family`, `leaving`, `content`, or a step of
+    /// the order.
     stage: &'static str,
     #[serde(flatten)]
     facts: Facts<'a>,
@@ -74,9 +75,14 @@ impl<T> Bounded<T> {
 pub(super) fn why_empty(snapshot: &Snapshot, query: &Query) -> Empty {
     let mut somebody = false;
     let mut somebody_open = false;
+    let mut somebody_lets_go = false;
     let mut look = |number: u32| {
+        let is_open = snapshot.is_usable(number, query.family);
+        let bundle = query.bundle;
+        let is_leaving = bundle.is_some_and(|bundle| snapshot.is_leaving(number, bundle));
         somebody = true;
-        somebody_open |= snapshot.is_usable(number, query.family);
+        somebody_open |= is_open;
+        somebody_lets_go |= is_open && is_leaving;
     };
     let owners = owners(snapshot, query);
     for (_, node) in over(snapshot, query) {
@@ -91,6 +97,7 @@ pub(super) fn why_empty(snapshot: &Snapshot, query: &Query) -> Empty {
     match (somebody, somebody_open) {
         (false, _) => Empty::NoRoute,
         (true, false) => Empty::NoOpenBox,
+        (true, true) if somebody_lets_go => Empty::Leaving,
         (true, true) => Empty::NoBoxHoldsIt,
     }
 }
@@ -194,6 +201,13 @@ fn why_unable(snapshot: &Snapshot, query: &Query, number: u32) -> (&'static str,
     if !snapshot.is_usable(number, query.family) {
         let words = "has no address of the family that was asked for";
         return ("family", words.to_owned());
+    }
+    if query
+        .bundle
+        .is_some_and(|bundle| snapshot.is_leaving(number, bundle))
+    {
+        let words = "holds the bundle, but its manifest does not list it: it is about to go";
+        return ("leaving", words.to_owned());
     }
     if query
         .bundle

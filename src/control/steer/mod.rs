@@ -23,11 +23,14 @@ mod tests;
 mod trust;
 
 use crate::clock::Wall;
+use crate::control::allocate::Listed;
 use crate::control::fleet::View;
 use crate::control::model::Library;
 use crate::control::model::Registry;
+use crate::ids::BoxId;
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -62,6 +65,8 @@ pub struct Inputs {
     pub registry: Arc<Registry>,
     pub library: Arc<Library>,
     pub view: Arc<View>,
+    /// What the published manifests list; boxes without one are taken by what they hold.
+    pub listed: Arc<BTreeMap<BoxId, Arc<Listed>>>,
     /// The operator's table of client positions.
     pub locator: Arc<Locator>,
 }

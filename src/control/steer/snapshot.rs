@@ -13,6 +13,7 @@ use super::index::at;
 use super::routes::Compiled;
 use super::routes::compile;
 use super::trust::Trust;
+use crate::control::allocate::Listed;
 use crate::control::fleet::Bitmap;
 use crate::control::fleet::BoxView;
 use crate::control::fleet::Shut;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     usable: [Vec<u64>; 3],
     /// What each box holds, by number.
     holds: Vec<Option<Arc<Bitmap>>>,
+    /// What of it each box is to keep, by number; shared by boxes with the same manifest.
+    listed: Vec<Option<Arc<Listed>>>,
     /// The routes that `index` was made of, by number.
     heard: Vec<Option<Heard>>,
     /// Boxes of open sites.
@@ -124,6 +127,11 @@ impl Snapshot {
                 .iter()
                 .map(|view| view.map(|view| view.bundles.clone()))
                 .collect(),
+            listed: ground
+                .boxes
+                .iter()
+                .map(|machine| inputs.listed.get(&machine.id).cloned())
+                .collect(),
             heard,
             index,
             usable,
@@ -150,9 +158,28 @@ impl Snapshot {
         word.is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
+    /// May viewers fetch it there for as long as a film lasts?
     pub(super) fn holds(&self, number: u32, bundle: u32) -> bool {
         let held = self.holds.get(at(number)).and_then(Option::as_ref);
-        held.is_some_and(|held| held.contains(bundle))
+        held.is_some_and(|held| held.contains(bundle)) && !self.is_unlisted(number, bundle)
+    }
+
+    /// The box holds it, and its manifest does not list it: it is about to be deleted.
+    pub(super) fn is_leaving(&self, number: u32, bundle: u32) -> bool {
+        let held = self.holds.get(at(number)).and_then(Option::as_ref);
+        held.is_some_and(|held| held.contains(bundle)) && self.is_unlisted(number, bundle)
+    }
+
+    fn is_unlisted(&self, number: u32, bundle: u32) -> bool {
+        let listed = self.listed.get(at(number)).and_then(Option::as_ref);
+        listed.is_some_and(|listed| listed.is_leaving(bundle))
+    }
+
+    /// Did an operator take the bundle's title away?
+    pub(super) fn is_withdrawn(&self, bundle: u32) -> bool {
+        let library = &self.inputs.library;
+        let found = library.bundle(bundle);
+        found.is_some_and(|bundle| library.is_withdrawn(bundle))
     }
 
     pub(super) fn machine(&self, number: u32) -> &Machine {

@@ -185,6 +185,7 @@ impl World {
             library: Arc::new(self.library.clone()),
             view: Arc::new(self.view.clone()),
             locator: Arc::new(self.locator.clone()),
+            ..Inputs::default()
         }
     }
 }

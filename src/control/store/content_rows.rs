@@ -9,6 +9,7 @@ use super::registry_rows::LIBRARY;
 use super::registry_rows::raise;
 use super::rows;
 use super::rows::ROWS_MAX;
+use super::tree_rows;
 use crate::object::Digest;
 use sqlx::AnyConnection;
 use sqlx::Row as _;
@@ -45,6 +46,7 @@ pub(super) async fn put_keys(
     let bundles = bundles(connection, import.bundles.keys().copied()).await?;
     let mut added = import.new_keys(connection, &known, &bundles).await?;
     import.refuse_conflicts()?;
+    tree_rows::put_imported(connection, keys).await?;
     if added.is_empty() {
         return Ok(0);
     }

@@ -3,6 +3,7 @@
 //! Called at start and after each import; a library has millions of keys.
 
 use super::fault::Fault;
+use super::fill_rows;
 use super::registry_rows::LIBRARY;
 use super::registry_rows::revision;
 use super::rows;
@@ -24,6 +25,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Library, Faul
     objects(connection, &mut library).await?;
     bundles(connection, &mut library).await?;
     keys(connection, &mut library).await?;
+    library.titles = fill_rows::titles(connection).await?;
     for bundle in library.bundles.iter_mut().flatten() {
         // Databases sort text by their own rules; ours is by bytes.
         bundle.keys.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -3,32 +3,40 @@
 //! [`ControlStore`] speaks of partners, boxes and content, never of rows. `sql` implements it over
 //! `sqlx`'s `Any` driver with portable SQL only (TEXT, BIGINT, DOUBLE PRECISION, BLOB; booleans as
 //! 0/1, times as microseconds UTC, no server-side defaults), so that PostgreSQL can follow. `rules`
-//! has what a value must be by itself; `registry_rows`, `identity_rows`, `content_rows` and
-//! `work_rows` have the statements, `library` reads all content at once.
+//! has what a value must be by itself; `registry_rows`, `identity_rows`, `fill_rows`,
+//! `content_rows`, `tree_rows` and `work_rows` have the statements, `library` reads all content at
+//! once.
 
 mod content_rows;
 mod fault;
+mod fill_rows;
 mod identity_rows;
 mod library;
 mod registry_rows;
 mod rows;
 mod rules;
 mod sql;
+mod tree_rows;
 mod work_rows;
 
 use crate::clock::Wall;
 use crate::control::model::Appliance;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
+use crate::control::model::FillCluster;
+use crate::control::model::Grant;
 use crate::control::model::Library;
 use crate::control::model::Partner;
 use crate::control::model::Registry;
 use crate::control::model::Site;
+use crate::control::model::TitleState;
 use crate::ids::BoxId;
 use crate::key::Key;
 use crate::link::message::Position;
+use crate::object::ChunkTree;
 use crate::object::Digest;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -83,11 +91,15 @@ pub struct Location {
     pub tag: String,
 }
 
+/// Between a file's own tag and that of the `.b3` file that speaks for it, in
+/// [`CachedDigest::tag`]. No ETag has a space.
+pub const SIDECAR_MARK: &str = " b3 ";
+
 /// What an earlier import read of a source file: valid while size and tag are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedDigest {
     pub size: u64,
-    /// ETag, or the modification time of a file.
+    /// ETag, or the modification time of a file; [`SIDECAR_MARK`] and that of its `.b3` file.
     pub tag: String,
     pub digest: Digest,
 }
@@ -119,6 +131,17 @@ pub trait ControlStore: Send + Sync {
 
     fn put_cluster(&self, cluster: Cluster) -> Answer<'_, ()>;
 
+    fn put_fill_cluster(&self, fill_cluster: FillCluster) -> Answer<'_, ()>;
+
+    /// Refused for the default one, and while clusters belong to it.
+    fn remove_fill_cluster(&self, name: String) -> Answer<'_, ()>;
+
+    /// Replaces the box's last grant; ended ones of all boxes vanish.
+    fn put_grant(&self, id: BoxId, grant: Grant) -> Answer<'_, ()>;
+
+    /// What an operator says of a title that the library has.
+    fn set_title(&self, name: String, state: TitleState) -> Answer<'_, ()>;
+
     /// Adds or replaces what an operator says of a box; its identity stays, and so do `enabled`
     /// and quarantine, which have verbs of their own.
     fn put_appliance(&self, appliance: Appliance) -> Answer<'_, ()>;
@@ -143,9 +166,23 @@ pub trait ControlStore: Send + Sync {
     fn put_issued(&self, id: BoxId, issued: Issued) -> Answer<'_, ()>;
 
     /// Takes imported keys. A key that is bound to another digest is refused, and with it the
-    /// whole call (SAFETY: import). A key keeps the Last-Modified it first came with. Returns how
-    /// many keys are new.
+    /// whole call (SAFETY: import). A key keeps the Last-Modified it first came with. Trees that
+    /// come along are kept; one that is not its object's is refused. Returns how many keys are
+    /// new.
     fn put_keys(&self, keys: Vec<ImportedKey>) -> Answer<'_, u64>;
+
+    /// Keeps chunk trees, before or after the keys of their objects.
+    fn put_trees(&self, trees: Vec<ChunkTree>) -> Answer<'_, ()>;
+
+    /// Chaining values of those objects whose tree is kept. Objects of one chunk need none and are
+    /// never in the answer.
+    fn trees(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>>;
+
+    /// Those of `digests` whose tree is kept.
+    fn known_trees(&self, digests: Vec<Digest>) -> Answer<'_, BTreeSet<Digest>>;
+
+    /// Where the origin has these objects: the file that an import read last.
+    fn locations(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>>;
 
     /// What is known of the files of a source (`file:///…` or `s3://bucket/…`).
     fn cached_digests(&self, source: String) -> Answer<'_, BTreeMap<String, CachedDigest>>;

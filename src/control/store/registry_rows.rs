@@ -3,12 +3,12 @@
 //! Writing checks the rules that need other rows: who is approved for what, what stands where.
 
 use super::fault::Fault;
+use super::fill_rows;
 use super::rows;
 use super::rules;
 use crate::control::model::Appliance;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
-use crate::control::model::FILL_CLUSTER;
 use crate::control::model::Partner;
 use crate::control::model::Registry;
 use crate::control::model::Site;
@@ -47,22 +47,24 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Registry, Fau
     for partner in registry.partners.values_mut() {
         partner.approvals.sort_unstable();
     }
-    let sites = "SELECT label, name, partner, latitude, longitude, timezone, open FROM site";
+    let sites = "SELECT label, name, partner, latitude, longitude, timezone, open, fill_start, \
+                 fill_length, rate_limit_bps FROM site";
     for row in sqlx::query(sites).fetch_all(&mut *connection).await? {
         registry.sites.insert(rows::text(&row, 0)?, site(&row)?);
     }
-    for row in sqlx::query("SELECT name FROM cluster")
+    for row in sqlx::query("SELECT name, fill_cluster FROM cluster")
         .fetch_all(&mut *connection)
         .await?
     {
         let name = rows::text(&row, 0)?;
-        let fill_cluster = FILL_CLUSTER.to_owned();
         let cluster = Cluster {
             name: name.clone(),
-            fill_cluster,
+            fill_cluster: rows::text(&row, 1)?,
         };
         registry.clusters.insert(name, cluster);
     }
+    registry.fill_clusters = fill_rows::fill_clusters(connection).await?;
+    registry.grants = fill_rows::grants(connection).await?;
     for row in sqlx::query(APPLIANCES).fetch_all(&mut *connection).await? {
         let appliance = appliance(&row)?;
         registry.appliances.insert(appliance.id.clone(), appliance);
@@ -183,11 +185,12 @@ pub(super) async fn put_site(connection: &mut AnyConnection, site: &Site) -> Res
         }
     }
     sqlx::query(
-        "INSERT INTO site (label, name, partner, latitude, longitude, timezone, open) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        "INSERT INTO site (label, name, partner, latitude, longitude, timezone, open, fill_start, \
+         fill_length, rate_limit_bps) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT (label) DO UPDATE SET partner = excluded.partner, \
          latitude = excluded.latitude, longitude = excluded.longitude, \
-         timezone = excluded.timezone, open = excluded.open",
+         timezone = excluded.timezone, open = excluded.open, fill_start = excluded.fill_start, \
+         fill_length = excluded.fill_length, rate_limit_bps = excluded.rate_limit_bps",
     )
     .bind(label)
     .bind(site.name.as_str())
@@ -196,6 +199,9 @@ pub(super) async fn put_site(connection: &mut AnyConnection, site: &Site) -> Res
     .bind(site.longitude)
     .bind(site.timezone.as_str())
     .bind(rows::bit(site.open))
+    .bind(i64::from(site.fill.start_s))
+    .bind(rows::micros(site.fill.length))
+    .bind(site.fill.rate_limit_bps.map(rows::signed))
     .execute(&mut *connection)
     .await?;
     raise(connection, REGISTRY).await
@@ -206,10 +212,15 @@ pub(super) async fn put_cluster(
     cluster: &Cluster,
 ) -> Result<(), Fault> {
     rules::name("cluster", &cluster.name)?;
-    sqlx::query("INSERT INTO cluster (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
-        .bind(cluster.name.as_str())
-        .execute(&mut *connection)
-        .await?;
+    exists(connection, "fill_cluster", &cluster.fill_cluster).await?;
+    sqlx::query(
+        "INSERT INTO cluster (name, fill_cluster) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET fill_cluster = excluded.fill_cluster",
+    )
+    .bind(cluster.name.as_str())
+    .bind(cluster.fill_cluster.as_str())
+    .execute(&mut *connection)
+    .await?;
     raise(connection, REGISTRY).await
 }
 
@@ -234,12 +245,13 @@ pub(super) async fn put_appliance(
         refuse_taken(connection, appliance, address).await?;
     }
     sqlx::query(
-        "INSERT INTO appliance (id, site, cluster, profile, ipv4, ipv6, https_port, capacity, \
-         enabled, quarantined, revoked, key_fingerprint, certificate_ends) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, 0, NULL, NULL) \
+        "INSERT INTO appliance (id, site, cluster, profile, ipv4, ipv6, https_port, peer_port, \
+         capacity, enabled, quarantined, revoked, key_fingerprint, certificate_ends) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, 0, NULL, NULL) \
          ON CONFLICT (id) DO UPDATE SET site = excluded.site, cluster = excluded.cluster, \
          profile = excluded.profile, ipv4 = excluded.ipv4, ipv6 = excluded.ipv6, \
-         https_port = excluded.https_port, capacity = excluded.capacity",
+         https_port = excluded.https_port, peer_port = excluded.peer_port, \
+         capacity = excluded.capacity",
     )
     .bind(appliance.id.as_str())
     .bind(appliance.site.as_str())
@@ -248,6 +260,7 @@ pub(super) async fn put_appliance(
     .bind(appliance.ipv4.map(|address| address.to_string()))
     .bind(appliance.ipv6.map(|address| address.to_string()))
     .bind(i64::from(appliance.https_port))
+    .bind(i64::from(appliance.peer_port))
     .bind(rows::signed(appliance.capacity))
     .bind(rows::bit(appliance.enabled))
     .execute(&mut *connection)
@@ -255,7 +268,8 @@ pub(super) async fn put_appliance(
     raise(connection, REGISTRY).await
 }
 
-/// Viewers of one box must not reach another one.
+/// Viewers of one box must not reach another one. Boxes notice by its certificate, so that a
+/// laboratory may have many boxes behind one address without a peer port each.
 async fn refuse_taken(
     connection: &mut AnyConnection,
     appliance: &Appliance,
@@ -315,13 +329,14 @@ async fn approvals(connection: &mut AnyConnection) -> Result<Vec<(String, Approv
     Ok(approvals)
 }
 
-async fn exists(
+pub(super) async fn exists(
     connection: &mut AnyConnection,
     table: &'static str,
     name: &str,
 ) -> Result<(), Fault> {
     let question = match table {
         "partner" => "SELECT name FROM partner WHERE name = $1",
+        "fill_cluster" => "SELECT name FROM fill_cluster WHERE name = $1",
         _ => "SELECT name FROM cluster WHERE name = $1",
     };
     let found = sqlx::query(question)
@@ -332,7 +347,11 @@ async fn exists(
         Some(_) => Ok(()),
         None => {
             let name = crate::help::printable(name.as_bytes(), 60);
-            Err(Fault::not_found(format!("{table} `{name}`")))
+            let kind = match table {
+                "fill_cluster" => "policy",
+                kind => kind,
+            };
+            Err(Fault::not_found(format!("{kind} `{name}`")))
         }
     }
 }
@@ -344,14 +363,18 @@ fn site(row: &AnyRow) -> Result<Site, Fault> {
         latitude: row.try_get(3)?,
         longitude: row.try_get(4)?,
         timezone: rows::text(row, 5)?,
-        fill: SiteFill::default(),
         open: rows::flag(row, 6)?,
+        fill: SiteFill {
+            start_s: rows::number(row, 7)?,
+            length: rows::duration(row, 8)?.ok_or_else(|| rows::broken("no window length"))?,
+            rate_limit_bps: rows::optional(row, 9)?,
+        },
     })
 }
 
-const APPLIANCES: &str = "SELECT id, site, cluster, profile, ipv4, ipv6, https_port, capacity, \
-                          enabled, quarantined, revoked, key_fingerprint, certificate_ends \
-                          FROM appliance";
+const APPLIANCES: &str = "SELECT id, site, cluster, profile, ipv4, ipv6, https_port, peer_port, \
+                          capacity, enabled, quarantined, revoked, key_fingerprint, \
+                          certificate_ends FROM appliance";
 
 fn appliance(row: &AnyRow) -> Result<Appliance, Fault> {
     Ok(Appliance {
@@ -362,13 +385,13 @@ fn appliance(row: &AnyRow) -> Result<Appliance, Fault> {
         ipv4: address(row, 4)?,
         ipv6: address(row, 5)?,
         https_port: rows::number(row, 6)?,
-        peer_port: 7443,
-        capacity: rows::number(row, 7)?,
-        enabled: rows::flag(row, 8)?,
-        quarantined: row.try_get(9)?,
-        revoked: rows::flag(row, 10)?,
-        key_fingerprint: row.try_get(11)?,
-        certificate_ends: rows::wall(row, 12)?,
+        peer_port: rows::number(row, 7)?,
+        capacity: rows::number(row, 8)?,
+        enabled: rows::flag(row, 9)?,
+        quarantined: row.try_get(10)?,
+        revoked: rows::flag(row, 11)?,
+        key_fingerprint: row.try_get(12)?,
+        certificate_ends: rows::wall(row, 13)?,
     })
 }
 

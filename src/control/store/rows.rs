@@ -12,6 +12,7 @@ use sqlx::any::AnyArguments;
 use sqlx::any::AnyRow;
 use sqlx::query::Query;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Rows of one statement. SQLite takes 32,766 arguments and PostgreSQL 65,535; beyond some
 /// hundred rows a larger statement is no faster.
@@ -65,6 +66,17 @@ pub(super) fn number<T: TryFrom<i64>>(row: &AnyRow, column: usize) -> Result<T, 
     T::try_from(value).map_err(|_| broken(format!("{value} is out of range")))
 }
 
+/// `None` for NULL.
+pub(super) fn optional<T: TryFrom<i64>>(row: &AnyRow, column: usize) -> Result<Option<T>, Fault> {
+    let value: Option<i64> = row.try_get(column)?;
+    value.map(|_| number(row, column)).transpose()
+}
+
+/// Microseconds; `None` for NULL.
+pub(super) fn duration(row: &AnyRow, column: usize) -> Result<Option<Duration>, Fault> {
+    Ok(optional(row, column)?.map(Duration::from_micros))
+}
+
 pub(super) fn digest(row: &AnyRow, column: usize) -> Result<Digest, Fault> {
     let bytes: Vec<u8> = row.try_get(column)?;
     let digest = bytes.as_slice().try_into().map(Digest);
@@ -94,6 +106,10 @@ pub(super) fn broken(problem: impl Into<String>) -> Fault {
 /// Unsigned as the database has it; what does not fit was refused before.
 pub(super) fn signed(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn micros(duration: Duration) -> i64 {
+    signed(duration.as_micros())
 }
 
 pub(super) fn bit(holds: bool) -> i64 {

@@ -11,24 +11,31 @@ use super::ControlStore;
 use super::ControlStoreError;
 use super::ImportedKey;
 use super::Issued;
+use super::Location;
 use super::Revision;
 use super::content_rows as content;
 use super::fault::Fault;
+use super::fill_rows as fill;
 use super::identity_rows as identity;
 use super::library;
 use super::registry_rows as registry;
+use super::tree_rows as trees;
 use super::work_rows as work;
 use crate::clock;
 use crate::clock::Wall;
 use crate::control::model::Appliance;
 use crate::control::model::Approval;
 use crate::control::model::Cluster;
+use crate::control::model::FillCluster;
+use crate::control::model::Grant;
 use crate::control::model::Library;
 use crate::control::model::Partner;
 use crate::control::model::Registry;
 use crate::control::model::Site;
+use crate::control::model::TitleState;
 use crate::ids::BoxId;
 use crate::link::message::Position;
+use crate::object::ChunkTree;
 use crate::object::Digest;
 use sqlx::AnyConnection;
 use sqlx::AnyPool;
@@ -37,6 +44,7 @@ use sqlx::Executor as _;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::MigrateError;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
@@ -319,6 +327,28 @@ impl ControlStore for SqlStore {
         }))
     }
 
+    fn put_fill_cluster(&self, fill_cluster: FillCluster) -> Answer<'_, ()> {
+        Box::pin(self.with_tx(fill_cluster, |c, fill_cluster| {
+            Box::pin(fill::put_fill_cluster(c, fill_cluster))
+        }))
+    }
+
+    fn remove_fill_cluster(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(self.with_tx(name, |c, name| Box::pin(fill::remove_fill_cluster(c, name))))
+    }
+
+    fn put_grant(&self, id: BoxId, grant: Grant) -> Answer<'_, ()> {
+        Box::pin(self.with_tx((id, grant), |c, (id, grant)| {
+            Box::pin(fill::put_grant(c, id, *grant))
+        }))
+    }
+
+    fn set_title(&self, name: String, state: TitleState) -> Answer<'_, ()> {
+        Box::pin(self.with_tx((name, state), |c, (name, state)| {
+            Box::pin(fill::set_title(c, name, *state))
+        }))
+    }
+
     fn put_appliance(&self, appliance: Appliance) -> Answer<'_, ()> {
         Box::pin(self.with_tx(appliance, |c, appliance| {
             Box::pin(registry::put_appliance(c, appliance))
@@ -367,6 +397,31 @@ impl ControlStore for SqlStore {
             let put = store.with_tx(keys, |c, keys| Box::pin(content::put_keys(c, keys)));
             put.await
         }))
+    }
+
+    fn put_trees(&self, trees: Vec<ChunkTree>) -> Answer<'_, ()> {
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let put = store.with_tx(trees, |c, trees| Box::pin(trees::put_trees(c, trees)));
+            put.await
+        }))
+    }
+
+    fn trees(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>> {
+        Box::pin(self.with_snapshot(digests, |c, digests| Box::pin(trees::trees(c, digests))))
+    }
+
+    fn known_trees(&self, digests: Vec<Digest>) -> Answer<'_, BTreeSet<Digest>> {
+        let store = self.clone();
+        Box::pin(aside(async move {
+            let look =
+                store.with_snapshot(digests, |c, digests| Box::pin(trees::known(c, digests)));
+            look.await
+        }))
+    }
+
+    fn locations(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>> {
+        Box::pin(self.with_snapshot(digests, |c, digests| Box::pin(work::locations(c, digests))))
     }
 
     fn cached_digests(&self, source: String) -> Answer<'_, BTreeMap<String, CachedDigest>> {

@@ -1,6 +1,8 @@
 //! What other rooms remember between starts: digests of imported files, published manifests.
 
 use super::CachedDigest;
+use super::Location;
+use super::SIDECAR_MARK;
 use super::fault::Fault;
 use super::rows;
 use super::rows::ROWS_MAX;
@@ -36,22 +38,66 @@ pub(super) async fn put_cached_digests(
     source: &str,
     digests: &BTreeMap<String, CachedDigest>,
 ) -> Result<(), Fault> {
+    if digests.is_empty() {
+        return Ok(());
+    }
+    let learned = "UPDATE counter SET value = value + 1 WHERE name = 'learned' RETURNING value";
+    let learned = sqlx::query(learned).fetch_one(&mut *connection).await?;
+    let learned: i64 = rows::number(&learned, 0)?;
     let all: Vec<(&String, &CachedDigest)> = digests.iter().collect();
     for part in all.chunks(ROWS_MAX) {
-        let head = "INSERT INTO source_file (source, path, size, tag, digest) VALUES";
+        let head = "INSERT INTO source_file (source, path, size, tag, digest, learned) VALUES";
         let tail = "ON CONFLICT (source, path) DO UPDATE SET size = excluded.size, \
-                    tag = excluded.tag, digest = excluded.digest";
-        let mut insert = rows::statement(rows::values(head, part.len(), 5, tail));
+                    tag = excluded.tag, digest = excluded.digest, learned = excluded.learned";
+        let mut insert = rows::statement(rows::values(head, part.len(), 6, tail));
         for (path, cached) in part {
             insert = insert.bind(source).bind(path.as_str());
             insert = insert.bind(rows::signed(cached.size));
             insert = insert
                 .bind(cached.tag.as_str())
-                .bind(cached.digest.0.to_vec());
+                .bind(cached.digest.0.to_vec())
+                .bind(learned);
         }
         insert.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Of several files with one digest the one that was read last.
+pub(super) async fn locations(
+    connection: &mut AnyConnection,
+    digests: &[Digest],
+) -> Result<BTreeMap<Digest, Location>, Fault> {
+    let mut found: BTreeMap<Digest, (i64, Location)> = BTreeMap::new();
+    for part in digests.chunks(ROWS_MAX) {
+        let head = "SELECT digest, source, path, size, tag, learned FROM source_file \
+                    WHERE digest IN";
+        let mut question = rows::statement(rows::any_of(head, part.len()));
+        for digest in part {
+            question = question.bind(digest.0.to_vec());
+        }
+        for row in question.fetch_all(&mut *connection).await? {
+            let digest = rows::digest(&row, 0)?;
+            let tag = rows::text(&row, 4)?;
+            let tag = tag.split_once(SIDECAR_MARK).map_or(&*tag, |(own, _)| own);
+            let location = Location {
+                source: rows::text(&row, 1)?,
+                path: rows::text(&row, 2)?,
+                size: rows::number(&row, 3)?,
+                tag: tag.to_owned(),
+            };
+            let learned: i64 = rows::number(&row, 5)?;
+            let is_better = found.get(&digest).is_none_or(|(before, kept)| {
+                // Read in one go: the same one whatever order the database has.
+                (*before, &kept.source, &kept.path) < (learned, &location.source, &location.path)
+            });
+            if is_better {
+                found.insert(digest, (learned, location));
+            }
+        }
+    }
+    let found = found.into_iter();
+    Ok(found.map(|(digest, (_, at))| (digest, at)).collect())
 }
 
 pub(super) async fn published(

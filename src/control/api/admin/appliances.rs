@@ -6,8 +6,11 @@ use super::routes::bad;
 use super::routes::command;
 use super::routes::refused;
 use crate::clock;
+use crate::clock::Wall;
 use crate::control::authority::token;
 use crate::control::model::Appliance;
+use crate::control::model::Grant;
+use crate::control::model::Registry;
 use crate::control::store::ControlStoreError;
 use crate::ids::BoxId;
 use crate::ids::Profile;
@@ -16,6 +19,7 @@ use crate::local::Failure;
 use crate::local::Peer;
 use crate::prefix::Family;
 use crate::units::Bytes;
+use crate::units::parse_duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -30,6 +34,9 @@ use std::net::Ipv6Addr;
 /// For HTTPS.
 const HTTPS_PORT: u16 = 443;
 
+/// Between boxes.
+const PEER_PORT: u16 = 7443;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ApplianceBody {
@@ -39,6 +46,7 @@ struct ApplianceBody {
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
     https_port: Option<u16>,
+    peer_port: Option<u16>,
     /// `100 TB`.
     capacity: String,
     #[serde(default)]
@@ -58,10 +66,22 @@ struct QuarantineBody {
     reason: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeletionBody {
+    id: BoxId,
+    /// `2 TB`.
+    bytes: String,
+    /// `24h`.
+    #[serde(rename = "for")]
+    time: String,
+}
+
 pub(super) async fn list(State(shared): State<Shared>) -> Response {
     let registry = shared.deps.books.registry();
     let rows = registry.appliances.values();
-    let rows: Vec<Value> = rows.map(|one| row(one, &shared.deps.domain)).collect();
+    let domain = &shared.deps.domain;
+    let rows: Vec<Value> = rows.map(|one| row(&registry, one, domain)).collect();
     local::ok(json!({ "appliances": rows }))
 }
 
@@ -87,7 +107,7 @@ pub(super) async fn put(
         ipv4: body.ipv4,
         ipv6: body.ipv6,
         https_port: body.https_port.unwrap_or(HTTPS_PORT),
-        peer_port: 7443,
+        peer_port: body.peer_port.unwrap_or(PEER_PORT),
         capacity,
         enabled: body.enabled,
         quarantined: None,
@@ -199,6 +219,27 @@ pub(super) async fn unquarantine(
     one(&shared, &id).await
 }
 
+/// Leave to delete faster than the box's own pace, or under a new epoch; it replaces the last one.
+pub(super) async fn allow_deletion(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let body: DeletionBody = command(peer, "appliance allow-deletion", body).await?;
+    let bytes = Bytes::parse(&body.bytes).map_err(|error| bad(format!("bytes: {error}")))?;
+    let time = parse_duration(&body.time).map_err(|error| bad(format!("for: {error}")))?;
+    let issued = clock::wall();
+    let grant = Grant {
+        bytes: bytes.0,
+        issued,
+        expires: issued.checked_add(time).unwrap_or(Wall::MAX),
+    };
+    let store = shared.deps.books.store();
+    let put = store.put_grant(body.id.clone(), grant).await;
+    put.map_err(refused)?;
+    one(&shared, &body.id).await
+}
+
 /// The provisioning file: everything a box needs to find us, believe us and be believed, once.
 async fn provision(shared: &Shared, id: BoxId) -> Answer {
     let (text, hash) = token::make().map_err(|_| {
@@ -224,11 +265,13 @@ async fn one(shared: &Shared, id: &BoxId) -> Answer {
     shared.refresh().await?;
     let registry = shared.deps.books.registry();
     let appliance = registry.appliances.get(id);
-    let appliance = appliance.map(|one| row(one, &shared.deps.domain));
+    let appliance = appliance.map(|one| row(&registry, one, &shared.deps.domain));
     Ok(local::ok(json!({ "appliance": appliance })))
 }
 
-fn row(one: &Appliance, domain: &str) -> Value {
+fn row(registry: &Registry, one: &Appliance, domain: &str) -> Value {
+    let grant = registry.grants.get(&one.id);
+    let grant = grant.filter(|grant| grant.expires > clock::wall());
     let family = |family, has: bool| has.then(|| one.host_name(Some(family), domain));
     json!({
         "id": one.id,
@@ -238,6 +281,7 @@ fn row(one: &Appliance, domain: &str) -> Value {
         "ipv4": one.ipv4,
         "ipv6": one.ipv6,
         "https_port": one.https_port,
+        "peer_port": one.peer_port,
         "capacity": one.capacity,
         "enabled": one.enabled,
         "quarantined": one.quarantined,
@@ -245,6 +289,9 @@ fn row(one: &Appliance, domain: &str) -> Value {
         "enrolled": one.key_fingerprint.is_some(),
         "key_fingerprint": one.key_fingerprint,
         "certificate_ends": one.certificate_ends.map(|at| format!("{at:.0}")),
+        "may_delete": grant.map(|grant| {
+            json!({"bytes": grant.bytes, "until": format!("{:.0}", grant.expires)})
+        }),
         "host": one.host_name(None, domain),
         "host_ipv4": family(Family::Ipv4, one.ipv4.is_some()),
         "host_ipv6": family(Family::Ipv6, one.ipv6.is_some()),

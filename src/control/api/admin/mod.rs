@@ -1,16 +1,19 @@
 //! THE OPERATOR'S SOCKET: everything `oca control` asks and orders, as HTTP and JSON.
 //!
 //! `server` binds the socket and its read-only twin and lets `local` do the talking → `routes` has
-//! every path → `registry` takes partners, sites and clusters, `appliances` boxes and their tokens,
-//! `import` content and popularity → `views` answers questions from snapshots. What fleet and
+//! every path → `partners`, `sites`, `clusters` with their policies, `appliances` with their tokens,
+//! `titles`, and `import` for content and popularity → `views` answers questions from snapshots. What fleet and
 //! steering know comes through closures, so that a wedged task can still be asked about.
 
 mod appliances;
+mod clusters;
 mod gauges;
 mod import;
-mod registry;
+mod partners;
 mod routes;
 mod server;
+mod sites;
+mod titles;
 mod views;
 
 use crate::clock::Instant;
@@ -18,6 +21,7 @@ use crate::control::ImportConfig;
 use crate::control::authority::Authority;
 use crate::control::books::Books;
 use crate::control::fleet;
+use crate::control::liveness::Liveness;
 use crate::telemetry;
 use serde::Deserialize;
 use serde_json::Value;
@@ -60,6 +64,9 @@ pub struct Deps {
     pub authority: Arc<Authority>,
     pub fleet: FleetFn,
     pub steer: SteerFn,
+    pub liveness: Arc<Liveness>,
+    /// `[fill] urgent_max`.
+    pub urgent_max: usize,
     pub import: ImportConfig,
     /// What box names end in.
     pub domain: String,

@@ -5,9 +5,12 @@
 use super::Deps;
 use super::REPLY_TIME;
 use super::appliances;
+use super::clusters;
 use super::import;
 use super::import::Import;
-use super::registry;
+use super::partners;
+use super::sites;
+use super::titles;
 use super::views;
 use crate::clock;
 use crate::control::store::ControlStoreError;
@@ -36,7 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 21] = [
+const PATHS: [&str; 30] = [
     "/v1/status",
     "/v1/boxes",
     "/v1/routes",
@@ -45,8 +48,12 @@ const PATHS: [&str; 21] = [
     "/v1/partners/approve",
     "/v1/partners/disapprove",
     "/v1/sites",
+    "/v1/sites/change",
     "/v1/clusters",
+    "/v1/policies",
+    "/v1/policies/remove",
     "/v1/appliances",
+    "/v1/appliances/allow-deletion",
     "/v1/appliances/enable",
     "/v1/appliances/disable",
     "/v1/appliances/token",
@@ -54,6 +61,11 @@ const PATHS: [&str; 21] = [
     "/v1/appliances/revoke",
     "/v1/appliances/quarantine",
     "/v1/appliances/unquarantine",
+    "/v1/titles",
+    "/v1/titles/withdraw",
+    "/v1/titles/restore",
+    "/v1/titles/urgent",
+    "/v1/titles/calm",
     "/v1/import",
     "/v1/import/stop",
     "/v1/popularity",
@@ -86,15 +98,23 @@ pub(super) fn full(shared: Shared) -> Router {
     questions()
         .route(
             "/v1/partners",
-            get(registry::partners).post(registry::put_partner),
+            get(partners::partners).post(partners::put_partner),
         )
-        .route("/v1/partners/approve", post(registry::approve))
-        .route("/v1/partners/disapprove", post(registry::disapprove))
-        .route("/v1/sites", get(registry::sites).post(registry::put_site))
+        .route("/v1/partners/approve", post(partners::approve))
+        .route("/v1/partners/disapprove", post(partners::disapprove))
+        .route("/v1/sites", get(sites::list).post(sites::put))
+        .route("/v1/sites/change", post(sites::change))
+        .route("/v1/clusters", get(clusters::list).post(clusters::put))
         .route(
-            "/v1/clusters",
-            get(registry::clusters).post(registry::put_cluster),
+            "/v1/policies",
+            get(clusters::policies).post(clusters::set_policy),
         )
+        .route("/v1/policies/remove", post(clusters::remove_policy))
+        .route("/v1/titles", get(titles::list))
+        .route("/v1/titles/withdraw", post(titles::withdraw))
+        .route("/v1/titles/restore", post(titles::restore))
+        .route("/v1/titles/urgent", post(titles::urgent))
+        .route("/v1/titles/calm", post(titles::calm))
         .route(
             "/v1/appliances",
             get(appliances::list).post(appliances::put),
@@ -109,6 +129,10 @@ pub(super) fn full(shared: Shared) -> Router {
             "/v1/appliances/unquarantine",
             post(appliances::unquarantine),
         )
+        .route(
+            "/v1/appliances/allow-deletion",
+            post(appliances::allow_deletion),
+        )
         .route("/v1/import", get(import::state).post(import::begin))
         .route("/v1/import/stop", post(import::stop))
         .route("/v1/popularity", post(import::popularity))
@@ -120,9 +144,11 @@ pub(super) fn full(shared: Shared) -> Router {
 pub(super) fn read_only(shared: Shared) -> Router {
     let refuse = from_fn_with_state(shared.clone(), questions_only);
     questions()
-        .route("/v1/partners", get(registry::partners))
-        .route("/v1/sites", get(registry::sites))
-        .route("/v1/clusters", get(registry::clusters))
+        .route("/v1/partners", get(partners::partners))
+        .route("/v1/sites", get(sites::list))
+        .route("/v1/clusters", get(clusters::list))
+        .route("/v1/policies", get(clusters::policies))
+        .route("/v1/titles", get(titles::list))
         .route("/v1/appliances", get(appliances::list))
         .route("/v1/import", get(import::state))
         .with_state(shared)

@@ -1,13 +1,14 @@
 //! Viewers and players ask here: which box for this client and this key?
 //!
 //! `listener` accepts (plain HTTP and HTTPS) within `crowd`'s bounds and runs each connection →
-//! `requests` reads the question, asks [`Steering`], writes JSON. Everything is in memory; nothing
+//! `requests` reads the question, asks [`Steering`] or [`Liveness`], writes JSON. Everything is in memory; nothing
 //! here waits for a database. docs/STEERING.md is the contract.
 
 mod listener;
 mod requests;
 
 use crate::control::api::crowd::Room;
+use crate::control::liveness::Liveness;
 use crate::control::steer::Steering;
 use crate::telemetry;
 use crate::tls::TlsError;
@@ -23,6 +24,7 @@ pub use listener::start;
 #[derive(Clone, Debug)]
 pub struct Deps {
     pub steering: Arc<Steering>,
+    pub liveness: Arc<Liveness>,
     pub limits: Limits,
     pub metrics: telemetry::Registry,
 }

@@ -30,7 +30,9 @@ use std::net::SocketAddr;
 const BODY_BYTES_MAX: usize = 128 * 1024;
 
 const STEER_METHODS: &str = "GET, HEAD, POST, OPTIONS";
-const HEALTH_METHODS: &str = "GET, HEAD, OPTIONS";
+const TITLE: &str = "/v1/title/";
+
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Pages of any origin may ask; the answer depends on nothing that a browser keeps.
 const COMMON: [(HeaderName, &str); 4] = [
@@ -82,8 +84,12 @@ pub(super) async fn answer(
         (&Method::GET | &Method::HEAD, "/v1/steer") => steer(shared, peer, request.uri()),
         (&Method::POST, "/v1/steer") => steer_many(shared, peer, request).await,
         (&Method::GET | &Method::HEAD, "/v1/health") => Ok(health(shared)),
+        (&Method::GET | &Method::HEAD, path) if path.starts_with(TITLE) => {
+            title(shared, &path[TITLE.len()..])
+        }
+        (_, path) if path.starts_with(TITLE) => Err(not_allowed(READ_METHODS)),
         (_, "/v1/steer") => Err(not_allowed(STEER_METHODS)),
-        (_, "/v1/health") => Err(not_allowed(HEALTH_METHODS)),
+        (_, "/v1/health") => Err(not_allowed(READ_METHODS)),
         _ => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "there is nothing here; ask GET /v1/steer?client=<address>&key=<key>",
@@ -139,6 +145,22 @@ fn health(shared: &Shared) -> Answer {
         StatusCode::SERVICE_UNAVAILABLE
     };
     said(status, &value)
+}
+
+/// May the title be shown? Titles have no letters that a URL would encode.
+fn title(shared: &Shared, name: &str) -> Result<Answer, Refusal> {
+    let standing = shared.deps.liveness.title(name, clock::wall());
+    let standing = standing.ok_or_else(|| {
+        let message = "nothing with this title was imported; it is the first segment of its keys";
+        Refusal::new(StatusCode::NOT_FOUND, message)
+    })?;
+    let value = json!({
+        "v": 1,
+        "title": standing.title,
+        "live": standing.live,
+        "regions": standing.regions,
+    });
+    Ok(said(StatusCode::OK, &value))
 }
 
 /// The parameters of a URL. Unknown ones are left alone, because players add their own; one that

@@ -1,18 +1,12 @@
-//! Partners with their approvals, sites, clusters.
+//! Partners with their approvals.
 
 use super::routes::Answer;
 use super::routes::Shared;
 use super::routes::bad;
 use super::routes::command;
 use super::routes::refused;
-use crate::control::iata;
 use crate::control::model::Approval;
-use crate::control::model::Cluster;
-use crate::control::model::FILL_CLUSTER;
 use crate::control::model::Partner;
-use crate::control::model::Site;
-use crate::control::model::SiteFill;
-use crate::ids::SiteName;
 use crate::local;
 use crate::local::Failure;
 use crate::local::Peer;
@@ -42,24 +36,6 @@ struct ApprovalBody {
     prefixes: Vec<Prefix>,
     #[serde(default)]
     origins: Vec<Asn>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SiteBody {
-    name: SiteName,
-    partner: String,
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-    timezone: Option<String>,
-    #[serde(default)]
-    open: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClusterBody {
-    name: String,
 }
 
 pub(super) async fn partners(State(shared): State<Shared>) -> Response {
@@ -154,94 +130,4 @@ fn partner_row(partner: &Partner) -> Value {
         "prefixes": prefixes,
         "origins": origins,
     })
-}
-
-pub(super) async fn sites(State(shared): State<Shared>) -> Response {
-    let registry = shared.deps.books.registry();
-    let rows: Vec<Value> = registry.sites.values().map(site_row).collect();
-    local::ok(json!({ "sites": rows }))
-}
-
-pub(super) async fn put_site(
-    State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    body: Body,
-) -> Answer {
-    let site = placed(command(peer, "site add", body).await?)?;
-    let row = site_row(&site);
-    let store = shared.deps.books.store();
-    store.put_site(site).await.map_err(refused)?;
-    shared.refresh().await?;
-    Ok(local::ok(json!({ "site": row })))
-}
-
-/// The airport in the site's name knows where it is; an operator may know better.
-fn placed(body: SiteBody) -> Result<Site, Failure> {
-    let code: String = body.name.as_str().chars().take(3).collect();
-    let place = iata::find(&code);
-    let missing = |what: &str| {
-        bad(format!(
-            "{code} is not in the table of airports; give the {what} of site {}",
-            body.name
-        ))
-    };
-    if body.latitude.is_some() != body.longitude.is_some() {
-        return Err(bad("give latitude and longitude together"));
-    }
-    let latitude = body.latitude.or(place.map(|place| place.latitude));
-    let longitude = body.longitude.or(place.map(|place| place.longitude));
-    let timezone = body
-        .timezone
-        .clone()
-        .or(place.map(|place| place.timezone.to_owned()));
-    Ok(Site {
-        latitude: latitude.ok_or_else(|| missing("latitude"))?,
-        longitude: longitude.ok_or_else(|| missing("longitude"))?,
-        timezone: timezone.ok_or_else(|| missing("time zone"))?,
-        name: body.name,
-        partner: body.partner,
-        open: body.open,
-        fill: SiteFill::default(),
-    })
-}
-
-fn site_row(site: &Site) -> Value {
-    json!({
-        "name": site.name,
-        "label": site.name.label(),
-        "partner": site.partner,
-        "latitude": site.latitude,
-        "longitude": site.longitude,
-        "timezone": site.timezone,
-        "open": site.open,
-    })
-}
-
-pub(super) async fn clusters(State(shared): State<Shared>) -> Response {
-    let registry = shared.deps.books.registry();
-    let boxes_of = |name: &str| {
-        let all = registry.appliances.values();
-        all.filter(|one| one.cluster == name).count()
-    };
-    let clusters = registry.clusters.values();
-    let rows: Vec<Value> = clusters
-        .map(|cluster| json!({"name": cluster.name, "boxes": boxes_of(&cluster.name)}))
-        .collect();
-    local::ok(json!({ "clusters": rows }))
-}
-
-pub(super) async fn put_cluster(
-    State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    body: Body,
-) -> Answer {
-    let ClusterBody { name } = command(peer, "cluster add", body).await?;
-    let store = shared.deps.books.store();
-    let cluster = Cluster {
-        name: name.clone(),
-        fill_cluster: FILL_CLUSTER.to_owned(),
-    };
-    store.put_cluster(cluster).await.map_err(refused)?;
-    shared.refresh().await?;
-    Ok(local::ok(json!({ "cluster": {"name": name} })))
 }

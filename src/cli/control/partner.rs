@@ -1,4 +1,4 @@
-//! `oca control partner|site|cluster …`.
+//! `oca control partner …`.
 //!
 //! I/O: asks the control plane, writes standard output.
 
@@ -36,47 +36,6 @@ pub(super) struct ApprovalArgs {
     subjects: Vec<String>,
     #[command(flatten)]
     socket: SocketArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum SiteCommand {
-    /// Add a site, or change where it is.
-    Add(SiteArgs),
-    List(SocketArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SiteArgs {
-    /// `<IATA>NNN[.<provider>].<isp|ix>`, for example `TLS001.example.ISP`.
-    name: String,
-    /// Whose routers the boxes there listen to.
-    #[arg(long)]
-    partner: String,
-    /// Degrees north; without it, the airport's.
-    #[arg(long, allow_hyphen_values = true)]
-    latitude: Option<f64>,
-    /// Degrees east; without it, the airport's.
-    #[arg(long, allow_hyphen_values = true)]
-    longitude: Option<f64>,
-    /// IANA name; without it, the airport's.
-    #[arg(long)]
-    timezone: Option<String>,
-    /// Serves clients that nobody announces, when nobody else can.
-    #[arg(long)]
-    open: bool,
-    #[command(flatten)]
-    socket: SocketArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ClusterCommand {
-    Add {
-        /// Lower-case letters, digits and hyphens.
-        name: String,
-        #[command(flatten)]
-        socket: SocketArgs,
-    },
-    List(SocketArgs),
 }
 
 pub(super) fn partner(command: PartnerCommand) -> anyhow::Result<Exit> {
@@ -122,50 +81,6 @@ fn origin(text: &str) -> Option<u32> {
     let digits = if cut { text.get(2..)? } else { text };
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
-}
-
-pub(super) fn site(command: SiteCommand) -> anyhow::Result<Exit> {
-    match command {
-        SiteCommand::Add(args) => {
-            let body = json!({
-                "name": args.name,
-                "partner": args.partner,
-                "latitude": args.latitude,
-                "longitude": args.longitude,
-                "timezone": args.timezone,
-                "open": args.open,
-            });
-            ask::post(&args.socket, "/v1/sites", &body, |medium, answer| {
-                ask::members(medium, answer, "site")
-            })
-        }
-        SiteCommand::List(socket) => ask::get(&socket, "/v1/sites", |medium, answer| {
-            let columns = [
-                "name",
-                "label",
-                "partner",
-                "latitude",
-                "longitude",
-                "timezone",
-                "open",
-            ];
-            ask::rows(medium, answer, "sites", &columns)
-        }),
-    }
-}
-
-pub(super) fn cluster(command: ClusterCommand) -> anyhow::Result<Exit> {
-    match command {
-        ClusterCommand::Add { name, socket } => {
-            let body = json!({ "name": name });
-            ask::post(&socket, "/v1/clusters", &body, |medium, answer| {
-                ask::members(medium, answer, "cluster")
-            })
-        }
-        ClusterCommand::List(socket) => ask::get(&socket, "/v1/clusters", |medium, answer| {
-            ask::rows(medium, answer, "clusters", &["name", "boxes"])
-        }),
-    }
 }
 
 #[cfg(test)]
