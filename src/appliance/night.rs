@@ -68,3 +68,154 @@ impl fill::Ask for Asker {
         self.0.fill_sources(request)
     }
 }
+
+impl Night {
+    /// Starts the fill, and the peer listener where one is configured.
+    pub(super) fn start(ground: &Ground<'_>) -> Result<Self, ApplianceError> {
+        let config = &ground.config.fill;
+        let content = Arc::new(fill::StoreContent::new(ground.store.clone()));
+        let larder = Arc::new(fill::Larder::load(config, content.clone()));
+        let peer = start_peer(ground)?;
+        let orders = watch::Sender::new(fill::Orders::default());
+        let seen = orders.subscribe();
+        let verifier = ground.line.clone();
+        let deps = fill::Deps {
+            id: ground.config.appliance.id.clone(),
+            content: content.clone(),
+            fetch: Arc::new(fetcher(ground, content)?),
+            ask: Arc::new(Asker(ground.line.clone())),
+            ration: larder.clone(),
+            orders: seen,
+            store: ground.store.subscribe(),
+            verifier: Arc::new(move || verifier.verifier()),
+            gives: peer.is_some(),
+        };
+        let fill = fill::start(config.clone(), deps);
+        fill.register(ground.metrics);
+        let follower = tokio::spawn(follow(ground.line.clone(), larder, orders));
+        Ok(Self {
+            fill,
+            peer,
+            follower,
+        })
+    }
+
+    /// Transfers end; what is durable of them stays staged.
+    pub(super) async fn stop(self) {
+        self.follower.abort();
+        self.fill.stop().await;
+        if let Some(peer) = &self.peer {
+            peer.stop();
+        }
+    }
+}
+
+fn start_peer(ground: &Ground<'_>) -> Result<Option<peer::Handle>, ApplianceError> {
+    let config = &ground.config.peer;
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    let line = ground.line.clone();
+    let deps = peer::Deps {
+        id: ground.config.appliance.id.clone(),
+        identity: Arc::new(move || Some((line.identity()?, line.verifier()?))),
+        store: ground.store.clone(),
+        bind: Arc::new(peer::net::Tcp),
+        phase: ground.phase.clone(),
+        metrics: ground.metrics.clone(),
+        limits: peer::Limits::default(),
+    };
+    Ok(Some(peer::start(config, deps)?))
+}
+
+fn fetcher(
+    ground: &Ground<'_>,
+    receive: Arc<fill::StoreContent>,
+) -> Result<fill::Fetcher, ApplianceError> {
+    let config = &ground.config.fill;
+    let place = peering::gateway(&ground.control.url)?;
+    let fetch = fill::FetchConfig {
+        private_sources: config.private_sources,
+        plain_origin: config.plain_origin,
+        origin_ca: config.origin_ca.clone(),
+        gateway: Some(fill::Gateway {
+            host: place.host,
+            port: place.port,
+            server_name: place.server_name,
+        }),
+        limits: fill::FetchLimits::for_rate(config.rate_limit, config.streams),
+    };
+    let line = ground.line.clone();
+    let tls = Arc::new(move |source: &FillSource| client_config(&line, source));
+    let resolver = Arc::new(fill::SystemResolver);
+    Ok(fill::Fetcher::new(fetch, tls, resolver, receive))
+}
+
+/// As a client of another box, or of the control plane.
+fn client_config(line: &health::Line, source: &FillSource) -> Result<Arc<ClientConfig>, String> {
+    let identity = line.identity().ok_or("this box is not enrolled")?;
+    let config = match source.kind {
+        SourceKind::Peer | SourceKind::Tier | SourceKind::Network => {
+            let id = source.id.parse().map_err(|_| "no name of a box")?;
+            peering::box_client_config(&identity, &id)
+        }
+        SourceKind::Origin => peering::gateway_client_config(&identity),
+    };
+    config.map_err(|error| error.to_string())
+}
+
+/// Puts the control plane's orders and the clock's word together, until the link ends.
+async fn follow(
+    line: health::Line,
+    larder: Arc<fill::Larder>,
+    orders: watch::Sender<fill::Orders>,
+) {
+    let mut view = line.subscribe();
+    loop {
+        let told = view.borrow_and_update().clone();
+        let next = ordered(&told, clock_is_sane(&told, &larder));
+        orders.send_if_modified(|old| {
+            let differs = *old != next;
+            if differs {
+                *old = next;
+            }
+            differs
+        });
+        // A link that has ended says nothing, and the wiring ends the process.
+        if let Ok(Err(_)) = clock::within(LOOK_EVERY, view.changed()).await {
+            return;
+        }
+    }
+}
+
+fn ordered(view: &health::ControlView, clock_sane: bool) -> fill::Orders {
+    let site = view.fill.as_ref();
+    fill::Orders {
+        window: site.and_then(window),
+        rate_limit: site
+            .and_then(|site| site.rate_limit_bps)
+            .map(|bits| BytesPerSecond(bits / 8)),
+        urgent: site.map(|site| site.urgent.clone()).unwrap_or_default(),
+        deletion_override: site.and_then(|site| site.deletion_override.clone()),
+        acknowledged: view.acknowledged,
+        clock_sane,
+        connected: view.state == health::LinkState::Connected,
+    }
+}
+
+fn window(site: &FillOrders) -> Option<Window> {
+    let start = window::seconds_of_day(&site.window_start);
+    let length = Duration::from_secs(site.window_s);
+    let made = start.and_then(|start| Window::new(&site.timezone, start, length));
+    made.inspect_err(|error| {
+        tracing::warn!(%error, "the control plane's window is no window; the configured one stays");
+    })
+    .ok()
+}
+
+/// Somebody who should know says so, and nobody says otherwise (SAFETY: cap and clock).
+fn clock_is_sane(view: &health::ControlView, larder: &fill::Larder) -> bool {
+    let agrees = view.clock_agrees;
+    let vouched = agrees == Some(true) || clock_sync::is_synchronised().unwrap_or(false);
+    vouched && agrees != Some(false) && !larder.is_below_floor(clock::wall())
+}
