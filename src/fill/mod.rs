@@ -7,6 +7,15 @@
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
 //! `deletion` keeps what was announced, its grace and its pace. `task` runs the machine.
 
+mod bucket;
+mod ledger;
+mod ledger_file;
+mod meter;
+mod nights;
+mod overhead;
+mod pace;
+mod queue;
+
 use crate::clock::Wall;
 use crate::link::message::DeletionOverride;
 use crate::link::message::FillSource;
@@ -26,6 +35,20 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use ledger::BUILT;
+pub use ledger::Book;
+pub use ledger_file::ContentKeeper;
+pub use ledger_file::KeepLedger;
+pub use ledger_file::MemoryKeeper;
+pub use nights::Night;
+pub use nights::Nights;
+pub use nights::SourceBytes;
+pub use pace::Budget;
+pub use pace::Free;
+pub use pace::Pace;
+pub use pace::PaceView;
+pub use queue::Limits;
 
 /// `[fill]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

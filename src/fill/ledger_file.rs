@@ -1,0 +1,190 @@
+//! The ledger's book as bytes, and where it is kept: checksummed; of all copies the highest serial
+//! wins, and copies of one serial are merged by their maximum.
+//!
+//! [`super::pace`] loads it once and keeps it before a reservation is used. A copy that is damaged,
+//! or of a version that is not known here, is none.
+//!
+//! I/O: [`ContentKeeper`] waits for the disks.
+
+use super::Content;
+use super::ledger::Account;
+use super::ledger::Book;
+use super::ledger::SLOTS_MAX;
+use super::nights::NIGHTS_MAX;
+use super::nights::Nights;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// Its name in the store's small state.
+const NAME: &str = "ledger";
+
+/// Text, version and what follows: the BLAKE3 digest of the rest.
+const MAGIC: &[u8] = b"oca fill ledger 1\n";
+
+/// Two accounts full of slots and a quarter of nights are a third of it.
+const BYTES_MAX: usize = 1 << 20;
+
+/// No real sum of a day comes near: a sum of such numbers fits its type.
+const COUNT_MAX: u64 = 1 << 48;
+
+/// Where the ledger is durable.
+pub trait KeepLedger: Send + Sync + Debug {
+    /// Durable on return. Blocks. `Err`: in words.
+    fn keep(&self, book: &Book) -> Result<(), String>;
+
+    /// What was kept last.
+    fn kept(&self) -> Option<Book>;
+
+    /// Keeping takes no time, and may be done where nothing may block.
+    fn is_instant(&self) -> bool {
+        false
+    }
+}
+
+/// In the store's small state, beside the manifest.
+#[derive(Clone, Debug)]
+pub struct ContentKeeper(pub Arc<dyn Content>);
+
+/// For worlds, whose disks are memory too. Clones share it: it outlives a simulated crash.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryKeeper(Arc<Mutex<Option<Book>>>);
+
+impl KeepLedger for ContentKeeper {
+    fn keep(&self, book: &Book) -> Result<(), String> {
+        let kept = self.0.keep(NAME, &encode(book));
+        kept.map_err(|error| error.to_string())
+    }
+
+    fn kept(&self) -> Option<Book> {
+        let copies = self.0.kept(NAME);
+        let book = merge(copies.iter().filter_map(|bytes| decode(bytes)));
+        if book.is_none() && !copies.is_empty() {
+            tracing::warn!(
+                "no copy of the fill ledger can be read: everything counts as spent for 24 h"
+            );
+            return Some(Book::spent());
+        }
+        book
+    }
+}
+
+impl KeepLedger for MemoryKeeper {
+    fn keep(&self, book: &Book) -> Result<(), String> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(book.clone());
+        Ok(())
+    }
+
+    fn kept(&self) -> Option<Book> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
+}
+
+fn merge(copies: impl Iterator<Item = Book>) -> Option<Book> {
+    copies.reduce(|one, other| match one.serial.cmp(&other.serial) {
+        std::cmp::Ordering::Less => other,
+        std::cmp::Ordering::Greater => one,
+        std::cmp::Ordering::Equal => maximum(one, &other),
+    })
+}
+
+/// Two histories under one serial: what either counts is counted, the slower clock holds.
+fn maximum(one: Book, other: &Book) -> Book {
+    Book {
+        serial: one.serial,
+        time_ms: one.time_ms.min(other.time_ms),
+        wall_ms: one.wall_ms.max(other.wall_ms),
+        boot_ms: one.boot_ms.max(other.boot_ms),
+        night: account_maximum(&one.night, &other.night),
+        urgent: account_maximum(&one.urgent, &other.urgent),
+        nights: one.nights,
+    }
+}
+
+fn account_maximum(one: &Account, other: &Account) -> Account {
+    let mut slots: BTreeMap<u64, u64> = one.slots().iter().copied().collect();
+    for (slot, bytes) in other.slots() {
+        let most = slots.entry(*slot).or_default();
+        *most = (*most).max(*bytes);
+    }
+    Account::new(
+        one.reserved.max(other.reserved),
+        slots.into_iter().collect(),
+    )
+}
+
+/// Everything after the digest: numbers of eight bytes, little end first; then the nights in JSON.
+fn encode(book: &Book) -> Vec<u8> {
+    let mut body = Vec::with_capacity(4096);
+    let mut put = |number: u64| body.extend_from_slice(&number.to_le_bytes());
+    for number in [book.serial, book.time_ms, book.wall_ms, book.boot_ms] {
+        put(number);
+    }
+    for account in [&book.night, &book.urgent] {
+        put(account.reserved);
+        put(account.slots().len() as u64);
+        for (slot, bytes) in account.slots() {
+            put(*slot);
+            put(*bytes);
+        }
+    }
+    body.extend(serde_json::to_vec(&book.nights).unwrap_or_default());
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(blake3::hash(&body).as_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Book> {
+    if bytes.len() > BYTES_MAX {
+        return None;
+    }
+    let (digest, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(32)?;
+    if blake3::hash(body).as_bytes() != digest {
+        return None;
+    }
+    let mut rest = body;
+    let book = Book {
+        serial: number(&mut rest)?,
+        time_ms: number(&mut rest)?,
+        wall_ms: number(&mut rest)?,
+        boot_ms: number(&mut rest)?,
+        night: account(&mut rest)?,
+        urgent: account(&mut rest)?,
+        nights: serde_json::from_slice::<Nights>(rest).ok()?,
+    };
+    (book.nights.len() <= NIGHTS_MAX).then_some(book)
+}
+
+fn account(rest: &mut &[u8]) -> Option<Account> {
+    let reserved = number(rest)?;
+    let count = usize::try_from(number(rest)?).ok()?;
+    if count > SLOTS_MAX {
+        return None;
+    }
+    let mut slots: VecDeque<(u64, u64)> = VecDeque::with_capacity(count);
+    for _ in 0..count {
+        let (slot, bytes) = (number(rest)?, number(rest)?);
+        if slots.back().is_some_and(|(last, _)| *last >= slot) {
+            return None;
+        }
+        slots.push_back((slot, bytes));
+    }
+    Some(Account::new(reserved, slots))
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let (first, others) = rest.split_first_chunk::<8>()?;
+    *rest = others;
+    Some(u64::from_le_bytes(*first)).filter(|number| *number < COUNT_MAX)
+}
