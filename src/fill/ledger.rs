@@ -87,7 +87,10 @@ pub(super) struct Ledger {
     is_dirty: bool,
     /// Granted since the last book, which [`Ledger::settle`] tells.
     has_granted: bool,
-    anchor: Anchor,
+    /// Reserved before a crash or a stop: spent, as far as anybody knows.
+    lost: [u64; 2],
+    /// `None` until the first use: before it the calendar may not be synchronised yet.
+    anchor: Option<Anchor>,
     /// No calendar time before it is believed.
     floor: Wall,
 }
@@ -101,35 +104,23 @@ struct Anchor {
 }
 
 impl Ledger {
-    /// Goes on from what was kept. What had been reserved counts as spent at this moment. `built`:
+    /// Goes on from what was kept. What had been reserved counts as spent at the first use. `built`:
     /// this program did not exist before.
-    pub(super) fn new(kept: Option<Book>, built: Wall, moment: Moment) -> Self {
+    pub(super) fn new(kept: Option<Book>, built: Wall) -> Self {
         let mut book = kept.unwrap_or_default();
-        let kept_wall = from_millis(book.wall_ms);
-        let wall_ms = millis(moment.wall).max(book.wall_ms);
-        // After a restart of the machine the boot clock tells nothing about the time before it.
-        let mut passed = wall_ms - book.wall_ms;
-        if let Some(since_boot) = boot_millis(moment.boot).checked_sub(book.boot_ms) {
-            passed = passed.min(since_boot);
-        }
-        let anchor = Anchor {
-            time_ms: book.time_ms.saturating_add(passed),
-            wall_ms,
-            boot: moment.boot,
-        };
-        for account in [&mut book.night, &mut book.urgent] {
-            let lost = std::mem::take(&mut account.reserved);
-            account.add(anchor.time_ms, lost);
-        }
+        let floor = built.max(from_millis(book.wall_ms));
+        let lost = [&mut book.night, &mut book.urgent]
+            .map(|account| std::mem::take(&mut account.reserved));
         Self {
             book,
+            lost,
             pending: [0; 2],
             in_flight: [0; 2],
             is_writing: false,
             is_dirty: false,
             has_granted: false,
-            anchor,
-            floor: built.max(kept_wall),
+            anchor: None,
+            floor,
         }
     }
 
@@ -144,7 +135,8 @@ impl Ledger {
         let first = first_slot(self.time(moment));
         let left = account.slots.iter().take_while(|(slot, _)| *slot <= first);
         let left: u64 = left.map(|(_, bytes)| *bytes).sum();
-        let ahead = self.pending[index(class)] + self.in_flight[index(class)];
+        let at = index(class);
+        let ahead = self.pending[at] + self.in_flight[at] + self.lost[at];
         account.granted - left + account.reserved + ahead
     }
 
@@ -246,7 +238,7 @@ impl Ledger {
         (self.is_writing, self.is_dirty, self.has_granted) = (true, false, false);
         self.book.serial += 1;
         self.book.time_ms = self.time(moment);
-        self.book.wall_ms = millis(moment.wall).max(self.anchor.wall_ms);
+        self.book.wall_ms = self.book.wall_ms.max(millis(moment.wall));
         self.book.boot_ms = boot_millis(moment.boot);
         self.floor = self.floor.max(from_millis(self.book.wall_ms));
         let mut book = self.book.clone();
@@ -273,24 +265,44 @@ impl Ledger {
 
     /// The ledger's own time: since the anchor, the smaller of what both clocks say.
     fn time(&self, moment: Moment) -> u64 {
-        let wall = millis(moment.wall).saturating_sub(self.anchor.wall_ms);
-        let boot = moment.boot.saturating_since(self.anchor.boot).as_millis();
+        let Some(anchor) = self.anchor else {
+            return self.time_after_restart(moment);
+        };
+        let wall = millis(moment.wall).saturating_sub(anchor.wall_ms);
+        let boot = moment.boot.saturating_since(anchor.boot).as_millis();
         let boot = u64::try_from(boot).unwrap_or(u64::MAX);
-        self.anchor.time_ms.saturating_add(wall.min(boot))
+        anchor.time_ms.saturating_add(wall.min(boot))
+    }
+
+    /// By the calendar alone if the machine was restarted too: its boot clock tells nothing about
+    /// the time before.
+    fn time_after_restart(&self, moment: Moment) -> u64 {
+        let passed = millis(moment.wall).saturating_sub(self.book.wall_ms);
+        let since = boot_millis(moment.boot).checked_sub(self.book.boot_ms);
+        let passed = since.map_or(passed, |since| passed.min(since));
+        self.book.time_ms.saturating_add(passed)
     }
 
     fn advance(&mut self, moment: Moment) {
-        if moment.boot.saturating_since(self.anchor.boot) < ANCHOR_EVERY {
+        let before = self.anchor.map(|anchor| anchor.boot);
+        let is_recent = |boot| moment.boot.saturating_since(boot) < ANCHOR_EVERY;
+        if before.is_some_and(is_recent) {
             return;
         }
-        self.anchor = Anchor {
-            time_ms: self.time(moment),
-            wall_ms: self.anchor.wall_ms.max(millis(moment.wall)),
+        let time_ms = self.time(moment);
+        let wall_ms = self
+            .anchor
+            .map_or(self.book.wall_ms, |anchor| anchor.wall_ms);
+        self.anchor = Some(Anchor {
+            time_ms,
+            wall_ms: wall_ms.max(millis(moment.wall)),
             boot: moment.boot,
-        };
-        let first = first_slot(self.anchor.time_ms);
-        for account in [&mut self.book.night, &mut self.book.urgent] {
-            account.leave(first);
+        });
+        for class in [Class::Night, Class::Urgent] {
+            let lost = std::mem::take(&mut self.lost[index(class)]);
+            let account = self.book.account_mut(class);
+            account.leave(first_slot(time_ms));
+            account.add(time_ms, lost);
         }
     }
 }
@@ -389,3 +401,12 @@ fn boot_millis(boot: Boot) -> u64 {
     let since = boot.saturating_since(Boot::default()).as_millis();
     u64::try_from(since).map_or(UPTIME_MS_MAX, |since| since.min(UPTIME_MS_MAX))
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+#[path = "ledger_tests.rs"]
+mod tests;

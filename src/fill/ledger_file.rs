@@ -188,3 +188,115 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     *rest = others;
     Some(u64::from_le_bytes(*first)).filter(|number| *number < COUNT_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::message::SourceKind;
+    use jiff::civil::Date;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn slots() -> impl Strategy<Value = VecDeque<(u64, u64)>> {
+        vec((1_u64..50, 0_u64..1 << 40), 0..40).prop_map(|steps| {
+            let mut slot = 0;
+            let add = |(step, bytes)| {
+                slot += step;
+                (slot, bytes)
+            };
+            steps.into_iter().map(add).collect()
+        })
+    }
+
+    fn account() -> impl Strategy<Value = Account> {
+        (0_u64..1 << 40, slots()).prop_map(|(reserved, slots)| Account::new(reserved, slots))
+    }
+
+    fn book() -> impl Strategy<Value = Book> {
+        let clocks = (0_u64..1 << 40, 0_u64..1 << 40, 0_u64..1 << 40);
+        let nights = vec((1_i16..28, 0_u64..1 << 50), 0..5);
+        (0_u64..1 << 40, clocks, account(), account(), nights).prop_map(
+            |(serial, clocks, night, urgent, nights)| {
+                let mut book = Book {
+                    serial,
+                    time_ms: clocks.0,
+                    wall_ms: clocks.1,
+                    boot_ms: clocks.2,
+                    night,
+                    urgent,
+                    nights: Nights::default(),
+                };
+                for (day, bytes) in nights {
+                    let date = Date::constant(2026, 3, i8::try_from(day).unwrap());
+                    book.nights.entry(date).bytes.add(SourceKind::Tier, bytes);
+                }
+                book
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_book_is_read_as_it_was_written(book in book()) {
+            prop_assert_eq!(decode(&encode(&book)), Some(book));
+        }
+
+        #[test]
+        fn a_damaged_copy_is_none(book in book(), at in any::<usize>(), bit in 0_u8..8) {
+            let mut bytes = encode(&book);
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(decode(&bytes), None);
+            bytes[at] ^= 1 << bit;
+            bytes.truncate(at);
+            prop_assert_eq!(decode(&bytes), None);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
+            let mut signed = MAGIC.to_vec();
+            signed.extend_from_slice(blake3::hash(&bytes).as_bytes());
+            signed.extend(&bytes);
+            let _ = (decode(&bytes), decode(&signed));
+        }
+
+        #[test]
+        fn copies_are_merged_by_serial_then_by_maximum(one in book(), mut other in book()) {
+            let newest = one.serial.max(other.serial);
+            let merged = merge([one.clone(), other.clone()].into_iter()).unwrap();
+            prop_assert_eq!(merged.serial, newest);
+            other.serial = one.serial;
+            let merged = merge([one.clone(), other.clone()].into_iter()).unwrap();
+            for copy in [&one, &other] {
+                prop_assert!(merged.night.reserved >= copy.night.reserved);
+                for (slot, bytes) in copy.night.slots() {
+                    let mut kept = merged.night.slots().iter();
+                    prop_assert!(kept.any(|(at, most)| at == slot && most >= bytes));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_ledger_fits_and_a_quarter_of_nights_is_kept() {
+        let full: VecDeque<(u64, u64)> = (1..=8_641).map(|slot| (slot, 1 << 40)).collect();
+        let mut book = Book {
+            night: Account::new(0, full.clone()),
+            urgent: Account::new(0, full),
+            ..Book::default()
+        };
+        let mut date = Date::constant(2026, 1, 1);
+        for _ in 0..120 {
+            let night = book.nights.entry(date);
+            night.done = u64::MAX;
+            night.carried_over_bytes = u64::MAX;
+            date = date.tomorrow().unwrap();
+        }
+        assert_eq!(book.nights.len(), NIGHTS_MAX);
+        let oldest = book.nights.latest_first().last().unwrap().0;
+        assert_eq!(oldest, Date::constant(2026, 1, 31));
+        let bytes = encode(&book);
+        assert!(bytes.len() < BYTES_MAX / 3, "{}", bytes.len());
+        assert_eq!(decode(&bytes), Some(book));
+    }
+}

@@ -103,7 +103,7 @@ impl Pace {
     /// earlier, see [`super::BUILT`]. Reads disks: called where that is allowed.
     pub fn load(limits: Limits, keeper: Arc<dyn KeepLedger>, built: Wall) -> Self {
         let at = at();
-        let ledger = Ledger::new(keeper.kept(), built, at.moment);
+        let ledger = Ledger::new(keeper.kept(), built);
         let desk = Desk {
             queue: Queue::new(limits, ledger, at.now),
             bells: BTreeMap::new(),
@@ -344,3 +344,7 @@ fn at() -> At {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;
