@@ -3,6 +3,7 @@
 //! A site is `<IATA>NNN[.<provider>].<isp|ix>`, for example `TLS001.example.ISP`. A box there has a
 //! host label made of its number and the site: `c009-tls001-example-isp`.
 
+use crate::units::BytesPerSecond;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
@@ -34,6 +35,17 @@ pub enum Profile {
     Storage,
     Global,
     Flash,
+}
+
+impl Profile {
+    /// The fill cap: what the network it fills over was promised.
+    pub fn cap(self) -> BytesPerSecond {
+        BytesPerSecond(match self {
+            Self::Storage => 150_000_000,
+            Self::Global => 50_000_000,
+            Self::Flash => 37_500_000,
+        })
+    }
 }
 
 /// Why a name was refused; the message gives the form to write.

@@ -172,7 +172,8 @@ pub fn seconds_of_day(text: &str) -> Result<u32, WindowError> {
     Ok(number(hours, 23)? * 3600 + number(minutes, 59)? * 60 + number(seconds, 59)?)
 }
 
-fn time_of_day(second: u32) -> String {
+/// `HH:MM`, or `HH:MM:SS` where seconds matter: [`seconds_of_day`] reads it back.
+pub fn time_of_day(second: u32) -> String {
     let (hours, minutes, seconds) = (second / 3600, second / 60 % 60, second % 60);
     if seconds == 0 {
         format!("{hours:02}:{minutes:02}")

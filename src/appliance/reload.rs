@@ -99,6 +99,8 @@ impl Appliance {
             store: old.store.clone(),
             bgp: old.bgp.clone(),
             control: old.control.clone(),
+            fill: old.fill.clone(),
+            peer: old.peer.clone(),
             admin: old.admin.clone(),
             serve: serve::Config {
                 workers: old.serve.workers,

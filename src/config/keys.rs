@@ -99,6 +99,15 @@ pub enum Kind {
         min: Duration,
         max: Duration,
     },
+    /// A rate, in bytes a second.
+    Rate {
+        min: u64,
+        max: u64,
+    },
+    /// From midnight to `max_s` seconds after it.
+    TimeOfDay {
+        max_s: u32,
+    },
     /// One of these words.
     Word(&'static [&'static str]),
     /// Any of these words, each once.

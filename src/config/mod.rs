@@ -29,9 +29,11 @@ mod tests;
 use crate::admin;
 use crate::bgp;
 use crate::control;
+use crate::fill;
 use crate::health;
 use crate::ids::Identity;
 use crate::link;
+use crate::peer;
 use crate::serve;
 use crate::store;
 use crate::telemetry;
@@ -74,6 +76,10 @@ pub struct Config {
     pub bgp: Option<bgp::Config>,
     /// `[control]`: `None` when it is not written.
     pub control: Option<link::Config>,
+    /// `[fill]`: without `[control]` nothing asks for it.
+    pub fill: fill::Config,
+    /// `[serve.peer]`.
+    pub peer: peer::Config,
     pub admin: admin::Config,
     pub telemetry: telemetry::Config,
 }

@@ -17,7 +17,9 @@ use super::keys::dotted;
 use super::settings::Settings;
 use super::source::Source;
 use super::value::show_bytes;
+use super::value::show_rate;
 use crate::units;
+use crate::window;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -217,6 +219,14 @@ fn shown(key: &Key, json: &Value) -> String {
             Some(time) => quoted(&units::show_duration(time)),
             None => NONE.to_owned(),
         },
+        Kind::Rate { .. } => match value.as_u64() {
+            Some(rate) => quoted(&show_rate(rate)),
+            None => NONE.to_owned(),
+        },
+        Kind::TimeOfDay { .. } => {
+            let second = value.as_u64().and_then(|second| second.try_into().ok());
+            second.map_or_else(|| NONE.to_owned(), |s| quoted(&window::time_of_day(s)))
+        }
         Kind::BoxName
         | Kind::SiteName
         | Kind::Zone

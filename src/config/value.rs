@@ -12,6 +12,8 @@ use crate::ids::BoxId;
 use crate::ids::SiteName;
 use crate::units;
 use crate::units::Bytes;
+use crate::units::BytesPerSecond;
+use crate::window;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -41,7 +43,7 @@ pub(super) enum Value {
     Text(String),
     Path(PathBuf),
     Boolean(bool),
-    /// A count, bytes, or an AS number.
+    /// A count, bytes, bytes a second, seconds of a day, or an AS number.
     Number(u64),
     Time(Duration),
     Word(&'static str),
@@ -95,6 +97,8 @@ pub(super) fn read(
         | Kind::Integer { .. }
         | Kind::Bytes { .. }
         | Kind::Time { .. }
+        | Kind::Rate { .. }
+        | Kind::TimeOfDay { .. }
         | Kind::Word(_)
         | Kind::Address
         | Kind::Ip
@@ -120,6 +124,8 @@ impl Kind {
             Self::Integer { .. } | Self::Asn => "a whole number",
             Self::Bytes { .. } => "a size with its unit, in quotes",
             Self::Time { .. } => "a duration with its unit, in quotes",
+            Self::Rate { .. } => "a rate with its unit, in quotes",
+            Self::TimeOfDay { .. } => "a time of day in quotes",
             Self::Word(_) => "a word in quotes",
             Self::Words(_) => "a list of words in quotes",
             Self::Address => "an IP address and port in quotes",
@@ -171,6 +177,20 @@ fn scalar(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
             let fits = (min..=max).contains(&time) && time.subsec_nanos() % 1_000_000 == 0;
             in_range(value, text()?, fits, &low, &high)?;
             Ok(Value::Time(time))
+        }
+        Kind::Rate { min, max } => {
+            let rate = BytesPerSecond::parse(text()?);
+            let rate = rate.map_err(|e| split(value, &e.to_string(), "; "))?;
+            let (low, high) = (show_rate(min), show_rate(max));
+            in_range(value, text()?, (min..=max).contains(&rate.0), &low, &high)?;
+            Ok(Value::Number(rate.0))
+        }
+        Kind::TimeOfDay { max_s } => {
+            let second = window::seconds_of_day(text()?);
+            let second = second.map_err(|e| split(value, &e.to_string(), "; "))?;
+            let high = window::time_of_day(max_s);
+            in_range(value, text()?, second <= max_s, "00:00", &high)?;
+            Ok(Value::Number(u64::from(second)))
         }
         Kind::Word(known) => word(kind, value, known).map(Value::Word),
         Kind::Address => {
@@ -385,11 +405,34 @@ pub(super) fn show_bytes(bytes: u64) -> String {
         ("MB", 1_000_000),
         ("kB", 1_000),
     ];
-    let whole = |(_, size): &(&str, u64)| bytes > 0 && bytes.is_multiple_of(*size);
-    match units.iter().find(|unit| whole(unit)) {
+    let whole = |(_, size): &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(*size);
+    // The largest unit: `200 GB` is also a whole number of KiB.
+    match units.iter().filter(whole).max_by_key(|(_, size)| *size) {
         Some((unit, size)) => format!("{} {unit}", bytes / size),
         None => format!("{bytes} B"),
     }
+}
+
+/// The shortest exact form that [`BytesPerSecond::parse`] reads back, at most one decimal.
+pub(super) fn show_rate(bytes: u64) -> String {
+    let bits = u128::from(bytes) * 8;
+    let units = [
+        ("Gbit/s", 1_000_000_000_u128),
+        ("Mbit/s", 1_000_000),
+        ("kbit/s", 1_000),
+    ];
+    for (unit, size) in units {
+        if bits >= size && bits % (size / 10) == 0 {
+            let (whole, tenth) = (bits / size, bits % size / (size / 10));
+            let tenth = if tenth == 0 {
+                String::new()
+            } else {
+                format!(".{tenth}")
+            };
+            return format!("{whole}{tenth} {unit}");
+        }
+    }
+    format!("{bits} bit/s")
 }
 
 fn quoted(words: &[&str]) -> String {

@@ -11,6 +11,14 @@ mod content;
 
 pub use content::StoreContent;
 mod fetch;
+mod bucket;
+mod ledger;
+mod ledger_file;
+mod meter;
+mod nights;
+mod overhead;
+mod pace;
+mod queue;
 
 use crate::clock::Wall;
 use crate::link::message::DeletionOverride;
@@ -41,6 +49,19 @@ pub use fetch::Limits as FetchLimits;
 pub use fetch::Resolve;
 pub use fetch::SystemResolver;
 pub use fetch::TlsFor;
+pub use ledger::BUILT;
+pub use ledger::Book;
+pub use ledger_file::ContentKeeper;
+pub use ledger_file::KeepLedger;
+pub use ledger_file::MemoryKeeper;
+pub use nights::Night;
+pub use nights::Nights;
+pub use nights::SourceBytes;
+pub use pace::Budget;
+pub use pace::Free;
+pub use pace::Pace;
+pub use pace::PaceView;
+pub use queue::Limits;
 
 /// `[fill]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -45,7 +45,7 @@ pub use listener::start;
 /// `[serve.peer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Empty: other boxes fetch nothing here. Default `[::]:7443` with a control plane.
+    /// Empty, the default: other boxes fetch nothing here. A fleet's boxes write `[::]:7443`.
     pub listen: Vec<SocketAddr>,
     /// Connections at a time; more are refused with 429. Default 64.
     pub connections: usize,

@@ -10,16 +10,21 @@ use super::super::settings::Settings;
 use crate::admin;
 use crate::bgp;
 use crate::bgp::Bogons;
+use crate::fill;
 use crate::health;
 use crate::health::Requirement;
 use crate::ids::Identity;
 use crate::ids::Profile;
 use crate::link;
+use crate::peer;
 use crate::route::Asn;
 use crate::route::Class;
 use crate::serve;
 use crate::store;
 use crate::store::DiskClass;
+use crate::units::Bytes;
+use crate::units::BytesPerSecond;
+use crate::window::Window;
 
 pub(in crate::config) fn config(settings: &Settings) -> Option<Config> {
     let appliance = settings.section("appliance")?;
@@ -36,6 +41,8 @@ pub(in crate::config) fn config(settings: &Settings) -> Option<Config> {
         health: health(settings)?,
         bgp: optional(settings, "bgp", bgp)?,
         control: optional(settings, "control", control)?,
+        fill: fill(settings)?,
+        peer: peer(settings)?,
         admin: admin(settings)?,
         telemetry: common::build_telemetry(settings)?,
     })
@@ -158,7 +165,38 @@ fn control(_: &Settings, control: Fields<'_>) -> Option<link::Config> {
     })
 }
 
-fn profile(word: &str) -> Option<Profile> {
+/// The rules have held `rate_limit` against the profile's cap.
+fn fill(settings: &Settings) -> Option<fill::Config> {
+    let (appliance, fill) = (settings.section("appliance")?, settings.section("fill")?);
+    let (zone, start_s) = (appliance.text("timezone")?, fill.number("window_start")?);
+    let cap = profile(appliance.word("profile")?)?.cap();
+    let rate = fill.optional("rate_limit", |fields, key| {
+        fields.number(key).map(BytesPerSecond)
+    })?;
+    Some(fill::Config {
+        window: Window::new(&zone, start_s, fill.time("window_length")?).ok()?,
+        rate_limit: rate.unwrap_or(cap).min(cap),
+        urgent_bytes: fill.number("urgent").map(Bytes)?,
+        streams: fill.number("streams")?,
+        count_peers: fill.boolean("count_peers")?,
+        deletion_grace: fill.time("deletion_grace")?,
+        deletion_share: fill.number("deletion_share")?,
+        private_sources: fill.boolean("private_sources")?,
+        plain_origin: fill.boolean("plain_origin")?,
+        origin_ca: fill.optional("origin_ca", Fields::path)?,
+    })
+}
+
+fn peer(settings: &Settings) -> Option<peer::Config> {
+    let peer = settings.section("serve.peer")?;
+    Some(peer::Config {
+        listen: common::build_addresses(peer, "listen")?,
+        connections: peer.number("connections")?,
+        rate_limit: peer.number("rate_limit").map(BytesPerSecond)?,
+    })
+}
+
+pub(super) fn profile(word: &str) -> Option<Profile> {
     match word {
         "storage" => Some(Profile::Storage),
         "global" => Some(Profile::Global),

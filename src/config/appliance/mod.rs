@@ -1,9 +1,10 @@
 //! The configuration of a box, `oca.toml`: its schema.
 //!
-//! `table` and `peers` have the keys → `rules` and `sessions` say what values must mean together →
+//! `table`, `peers` and `night` have the keys → `rules` and `sessions` say what values must mean together →
 //! `build` makes [`Config`] of them.
 
 mod build;
+mod night;
 mod peers;
 mod rules;
 mod sessions;
@@ -26,9 +27,7 @@ pub static APPLIANCE: Schema = Schema {
         "bgp.neighbour.families",
         "bgp.neighbour.password_file",
         "control.outage",
-        "fill",
         "origin",
-        "serve.peer",
         "serve.tokens",
     ],
     rules: rules::check,
@@ -50,6 +49,7 @@ const SECTIONS: &[Section] = &[
         &common::certificate(true),
     ),
     section("serve.limits", Shape::Single, table::LIMITS),
+    section("serve.peer", Shape::Single, night::PEER),
     section("disk", Shape::Repeated("/store/disks"), table::DISK),
     section("store", Shape::Single, table::STORE),
     section("bgp", Shape::Optional("/bgp"), peers::BGP),
@@ -59,6 +59,7 @@ const SECTIONS: &[Section] = &[
         peers::NEIGHBOUR,
     ),
     section("control", Shape::Optional("/control"), peers::CONTROL),
+    section("fill", Shape::Single, night::FILL),
     section("gate", Shape::Single, table::GATE),
     section("admin", Shape::Single, table::ADMIN),
     section("telemetry", Shape::Single, &common::telemetry(true)),

@@ -7,13 +7,17 @@ use super::super::cross;
 use super::super::problem::At;
 use super::super::problem::Report;
 use super::super::settings::Settings;
+use super::super::value::show_rate;
+use super::build;
 use super::sessions;
+use crate::ids::Profile;
 use std::path::PathBuf;
 
 /// Every address that the box itself listens on.
 const LISTENERS: &[(&str, &str)] = &[
     ("serve", "listen"),
     ("serve", "plain_listen"),
+    ("serve.peer", "listen"),
     ("bgp", "listen"),
     ("admin", "metrics_listen"),
 ];
@@ -27,6 +31,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         required(settings, report);
     }
     names(settings, report);
+    fill_cap(settings, report);
     cross::addresses(settings, LISTENERS, report);
     sockets(settings, report);
     disks(settings, report);
@@ -103,6 +108,28 @@ fn names(settings: &Settings, report: &mut Report) {
             site.label()
         );
         report.add(appliance.at_or_above("id"), "appliance.id", problem, remedy);
+    }
+}
+
+/// `rate_limit` lowers the profile's cap, which is what the provider was promised.
+fn fill_cap(settings: &Settings, report: &mut Report) {
+    let (Some(appliance), Some(fill)) = (settings.section("appliance"), settings.section("fill"))
+    else {
+        return;
+    };
+    let word = appliance.word("profile");
+    let (Some(word), Some(rate)) = (word, fill.number::<u64>("rate_limit")) else {
+        return;
+    };
+    let Some(cap) = build::profile(word).map(Profile::cap) else {
+        return;
+    };
+    if rate > cap.0 {
+        let (rate, cap) = (show_rate(rate), show_rate(cap.0));
+        let problem = format!("`{rate}` is above the cap of profile `{word}`, {cap}");
+        let remedy = format!("write at most `\"{cap}\"`, or leave the key out");
+        let at = fill.at_or_above("rate_limit");
+        report.add(at, "fill.rate_limit", problem, remedy);
     }
 }
 

@@ -8,6 +8,9 @@ use crate::route::Asn;
 use crate::route::Class;
 use crate::telemetry::LogFormat;
 use crate::tls;
+use crate::units::Bytes;
+use crate::units::BytesPerSecond;
+use crate::window::Window;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -86,6 +89,64 @@ fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
             max_prefixes: how.3,
             bogons: how.4,
         }
+    })
+}
+
+/// Any `[fill]` and `[serve.peer]`, but for the zone and cap of the box.
+#[derive(Clone, Debug)]
+pub(super) struct Night {
+    start_s: u32,
+    length: Duration,
+    /// Thousandths of the cap.
+    share: u64,
+    fill: fill::Config,
+    peer: peer::Config,
+}
+
+impl Night {
+    pub(super) fn at(self, appliance: &Identity) -> (fill::Config, peer::Config) {
+        let cap = appliance.profile.cap().0;
+        let fill = fill::Config {
+            window: Window::new(&appliance.timezone, self.start_s, self.length).unwrap(),
+            rate_limit: BytesPerSecond(cap * self.share / 1_000),
+            ..self.fill
+        };
+        (fill, self.peer)
+    }
+}
+
+/// Other boxes fetch on ports from 3,001.
+pub(super) fn night() -> impl Strategy<Value = Night> {
+    let window = (0_u32..=4 * 3_600, time(1_000, 12 * 3_600), 4_u64..=1_000);
+    let truths = vec(any::<bool>(), 3);
+    let deletion = (time(0, 7 * 86_400), 0_u32..=5);
+    let fill = (1_u64..=6_000_000_000_000, 1_usize..=64, deletion, truths);
+    let peer = (
+        numbered(3_001),
+        1_usize..=10_000,
+        125_000_u64..=12_500_000_000,
+    );
+    (window, fill, option::of(path()), peer).prop_map(|(window, fill, origin_ca, peer)| Night {
+        start_s: window.0,
+        length: window.1,
+        share: window.2,
+        fill: fill::Config {
+            window: Window::new("UTC", 0, window.1).unwrap(),
+            rate_limit: BytesPerSecond(0),
+            urgent_bytes: Bytes(fill.0),
+            streams: fill.1,
+            count_peers: fill.3[0],
+            deletion_grace: fill.2.0,
+            deletion_share: fill.2.1,
+            private_sources: fill.3[1],
+            plain_origin: fill.3[2],
+            origin_ca,
+        },
+        peer: peer::Config {
+            listen: peer.0,
+            connections: peer.1,
+            rate_limit: BytesPerSecond(peer.2),
+        },
     })
 }
 

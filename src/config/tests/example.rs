@@ -1,7 +1,10 @@
 //! The files in `config/` and the code must say the same: every key, default, range and reload.
 
 use super::*;
+use crate::ids::Profile;
 use crate::units;
+use crate::units::Bytes;
+use crate::window;
 
 /// A key line of the example with the comment above it.
 struct Entry {
@@ -96,6 +99,11 @@ fn comments<C: Sort>() {
                 let show = units::show_duration;
                 format!("From {} to {}.", show(min), show(max))
             }
+            Kind::Rate { min, max } => {
+                let show = value::show_rate;
+                format!("From {} to {}.", show(min), show(max))
+            }
+            Kind::TimeOfDay { max_s } => format!("From 00:00 to {}.", window::time_of_day(max_s)),
             Kind::SocketPath => "At most 103 bytes.".to_owned(),
             Kind::Word(words) | Kind::Words(words) => {
                 for word in words {
@@ -195,6 +203,32 @@ fn the_defaults_are_those_that_the_modules_document() {
     assert_eq!(control.report_every, Duration::from_secs(300));
     assert_eq!(control.heartbeat_every, Duration::from_secs(10));
     assert_eq!(control.growth_every, Duration::from_secs(60));
+}
+
+#[test]
+fn the_defaults_of_the_night_are_those_that_its_rooms_document() {
+    let config = load_text(&file_with(&[])).unwrap().config;
+    let fill = config.fill;
+    assert_eq!(
+        (fill.window.zone(), fill.window.start()),
+        ("Europe/Paris", "02:00".to_owned())
+    );
+    assert_eq!(fill.window.length(), Duration::from_secs(12 * 3_600));
+    assert_eq!(fill.rate_limit, Profile::Storage.cap());
+    assert_eq!(
+        (fill.urgent_bytes, fill.streams),
+        (Bytes(200_000_000_000), 8)
+    );
+    assert_eq!(fill.deletion_grace, Duration::from_secs(3 * 3_600));
+    assert_eq!(fill.deletion_share, 5);
+    assert!(fill.count_peers && !fill.private_sources && !fill.plain_origin);
+    assert!(fill.origin_ca.is_none());
+    let peer = config.peer;
+    assert!(peer.listen.is_empty());
+    assert_eq!(
+        (peer.connections, peer.rate_limit),
+        (64, Profile::Storage.cap())
+    );
 }
 
 #[test]

@@ -22,8 +22,8 @@ fn problems_of_every_sort_come_together_with_their_places() {
             "8:1: serve.lisen: is not a known key of `[serve]`",
             "9:11: serve.workers: must be a whole number, not the text `four`",
             "15:8: serve.limits.head: `2 GiB` is outside the range from 1 KiB to 1 MiB",
-            "32:21: gate.require: `bpg` is not known here",
-            "35:2: teletmetry: is not a known section",
+            "34:21: gate.require: `bpg` is not known here",
+            "37:2: teletmetry: is not a known section",
         ]
     );
     let remedies = remedies(&text);
@@ -116,7 +116,7 @@ fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
 
 #[test]
 fn a_section_of_a_later_version_is_not_taken_for_a_slip() {
-    for later in ["[serve.tokens]\n", "[fill]\n", "[[fill]]\nx = 1\n"] {
+    for later in ["[serve.tokens]\n", "[origin]\n", "[[origin]]\nx = 1\n"] {
         let problems = load_text(&(file_with(&[]) + later)).unwrap_err().0;
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(
@@ -136,8 +136,8 @@ fn sections_of_the_wrong_shape_are_told_their_header() {
     assert_eq!(
         told(&text),
         [
-            "12:1: disk: is a section that may be repeated: its header is `[[disk]]`",
-            "14:9: disk.class: must be a word in quotes, not the number `1`",
+            "13:1: disk: is a section that may be repeated: its header is `[[disk]]`",
+            "15:9: disk.class: must be a word in quotes, not the number `1`",
         ]
     );
     for (before, name, wrong) in [
@@ -158,7 +158,7 @@ fn sections_of_the_wrong_shape_are_told_their_header() {
     let text = file_with(&[]).replace("[store]", "[[store]]");
     assert_eq!(
         told(&text),
-        ["15:1: store: is a section, not a value or a list"]
+        ["16:1: store: is a section, not a value or a list"]
     );
     let text = format!("gate = 3\n{}", file_with(&[]).replace("[gate]\n", ""));
     assert_eq!(
@@ -211,17 +211,43 @@ fn values_that_contradict_each_other_are_told_at_the_later_one() {
     );
     assert_eq!(
         told_with(&[("admin.socket", "\"/run/oca/oca-ro.sock\"")]),
-        ["29:10: admin.socket: `socket` and `read_only_socket` are one path"]
+        ["31:10: admin.socket: `socket` and `read_only_socket` are one path"]
     );
     let second = "[[disk]]\npath = \"/srv/oca/disk1/\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + second)),
-        ["31:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
+        ["33:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
     );
     let inside = "[[disk]]\npath = \"/srv/oca/disk1/b\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + inside)),
-        ["31:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
+        ["33:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
+    );
+}
+
+#[test]
+fn a_fill_rate_above_the_profiles_cap_is_refused_with_the_cap() {
+    let with = |profile: &str, rate: &str| {
+        file_with(&[("appliance.profile", profile), ("fill.rate_limit", rate)])
+    };
+    for (profile, cap) in [
+        ("storage", "1.2 Gbit/s"),
+        ("global", "400 Mbit/s"),
+        ("flash", "300 Mbit/s"),
+    ] {
+        let profile = format!("\"{profile}\"");
+        let at_cap = load_text(&with(&profile, &format!("\"{cap}\"")))
+            .unwrap()
+            .config;
+        assert_eq!(at_cap.fill.rate_limit, at_cap.appliance.profile.cap());
+    }
+    let above = with("\"flash\"", "\"301 Mbit/s\"");
+    let problem = "fill.rate_limit: `301 Mbit/s` is above the cap of profile `flash`, 300 Mbit/s";
+    assert!(told(&above)[0].ends_with(problem), "{:?}", told(&above));
+    assert_eq!(told(&above).len(), 1);
+    assert_eq!(
+        remedies(&above),
+        ["write at most `\"300 Mbit/s\"`, or leave the key out"]
     );
 }
 

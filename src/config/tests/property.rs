@@ -123,12 +123,15 @@ fn config() -> impl Strategy<Value = Config> {
         let control = (wished[1] || needs(Requirement::Control)).then_some(control);
         (health::Config { require }, bgp, control)
     });
-    let rest = (peers, admin, any::telemetry());
+    let rest = (peers, admin, any::telemetry(), any::night());
     (identity(), time(0, 600), serving(), store(), rest).prop_map(
-        |(appliance, stop_time, serve, store, (peers, (socket, metrics), telemetry))| {
+        |(appliance, stop_time, serve, store, (peers, (socket, metrics), telemetry, night))| {
             let read_only = format!("{}.ro", socket.display());
             let (health, bgp, control) = peers;
+            let (fill, peer) = night.at(&appliance);
             Config {
+                fill,
+                peer,
                 appliance,
                 stop_time,
                 serve,

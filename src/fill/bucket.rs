@@ -1,0 +1,216 @@
+//! The cap as arithmetic: when may the next bytes be received?
+//!
+//! A token bucket kept as a point of time: `spent` is the instant up to which the line is paid
+//! for. Every grant occupies `bytes / rate` of the line's time; no two overlap, none ends after
+//! its grant, and none begins more than [`DEPTH`] before it. So no interval of length T sees more
+//! than `rate * (T + DEPTH)` bytes, as long as no grant is larger than the depth. The bucket
+//! starts empty: a restart gains nothing.
+//!
+//! Sans-IO: [`super::queue`] asks it.
+
+use crate::clock::Instant;
+use crate::units::BytesPerSecond;
+use std::time::Duration;
+
+/// What idleness may save up, and a late timer make good. SAFETY: cap.
+pub(super) const DEPTH: Duration = Duration::from_millis(50);
+
+const NANOS: u128 = 1_000_000_000;
+
+/// One line's time.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// At least one byte a second.
+    rate: u64,
+    spent: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(rate: BytesPerSecond, now: Instant) -> Self {
+        Self {
+            rate: rate.0.max(1),
+            spent: now,
+        }
+    }
+
+    /// Half the depth: what one turn may take, so that a late timer costs no rate.
+    pub(super) fn quantum(&self) -> u64 {
+        (self.bytes_in(DEPTH) / 2).max(1)
+    }
+
+    /// What is saved up keeps its bytes, never its time: a faster line is not faster in the past.
+    pub(super) fn set_rate(&mut self, now: Instant, rate: BytesPerSecond) {
+        self.rest(now);
+        let saved = self.bytes_in(now.saturating_duration_since(self.spent));
+        self.rate = rate.0.max(1);
+        let full = self.bytes_in(DEPTH);
+        // Rounded down: it is at most what was saved.
+        let time = self.bytes_time_floor(saved.min(full));
+        self.spent = now.checked_sub(time).unwrap_or(now);
+    }
+
+    /// When a grant of `bytes` can be taken.
+    pub(super) fn ready_at(&self, bytes: u64) -> Instant {
+        self.spent + self.line_time(bytes)
+    }
+
+    /// What a long grant has earned of itself so far.
+    pub(super) fn earned(&self, now: Instant) -> u64 {
+        self.bytes_in(now.saturating_duration_since(self.spent))
+    }
+
+    /// Does a grant of `bytes` take longer than what can be saved up?
+    pub(super) fn is_long(&self, bytes: u64) -> bool {
+        self.line_time(bytes) > DEPTH
+    }
+
+    /// From when on the line was this grant's. `None`: not yet, see [`Bucket::ready_at`].
+    pub(super) fn take(&mut self, now: Instant, bytes: u64) -> Option<Instant> {
+        let time = self.line_time(bytes);
+        if self.spent + time > now {
+            return None;
+        }
+        // What is larger than the depth was earned while somebody waited for it.
+        let saved = if time > DEPTH { time + DEPTH } else { DEPTH };
+        self.forget_before(now, saved);
+        let from = self.spent;
+        self.spent += time;
+        Some(from)
+    }
+
+    /// Nobody waits: savings beyond the depth are lost.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.forget_before(now, DEPTH);
+    }
+
+    fn forget_before(&mut self, now: Instant, saved: Duration) {
+        if let Some(earliest) = now.checked_sub(saved) {
+            self.spent = self.spent.max(earliest);
+        }
+    }
+
+    /// Rounded up: the line is never faster than its rate.
+    fn line_time(&self, bytes: u64) -> Duration {
+        nanos((u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate)))
+    }
+
+    fn bytes_time_floor(&self, bytes: u64) -> Duration {
+        nanos(u128::from(bytes) * NANOS / u128::from(self.rate))
+    }
+
+    fn bytes_in(&self, time: Duration) -> u64 {
+        let bytes = time.as_nanos() * u128::from(self.rate) / NANOS;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+/// A century is longer than any transfer.
+const LINE_TIME_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+fn nanos(count: u128) -> Duration {
+    u64::try_from(count).map_or(LINE_TIME_MAX, |count| {
+        Duration::from_nanos(count).min(LINE_TIME_MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// The most bytes that any interval sees beyond `rate * (T + DEPTH)`; times in nanoseconds.
+    fn excess(grants: &[(u64, u64)], rate: u64) -> i128 {
+        let mut worst = i128::MIN;
+        for (first, (from, _)) in grants.iter().enumerate() {
+            let mut sum = 0;
+            for (to, bytes) in &grants[first..] {
+                sum += i128::from(*bytes);
+                let time = i128::from(to - from) + 50_000_000;
+                worst = worst.max(sum - time * i128::from(rate) / 1_000_000_000);
+            }
+        }
+        worst
+    }
+
+    proptest! {
+        #[test]
+        fn no_interval_sees_more_than_rate_times_its_length_and_the_depth(
+            rate in 1_000_u64..2_000_000_000,
+            asks in vec((0_u64..80_000_000, 0_u32..=100), 1..120),
+        ) {
+            let start = clock::now();
+            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
+            let depth = bucket.bytes_in(DEPTH).max(1);
+            let (mut at, mut grants) = (0_u64, Vec::new());
+            for (pause, share) in asks {
+                at += pause;
+                let bytes = (depth * u64::from(share) / 100).max(1);
+                let now = start + Duration::from_nanos(at);
+                if bucket.take(now, bytes).is_none() {
+                    // Asked again when it is ready: never refused then.
+                    let ready = bucket.ready_at(bytes);
+                    at = u64::try_from((ready - start).as_nanos()).unwrap();
+                    prop_assert!(bucket.take(ready, bytes).is_some());
+                }
+                grants.push((at, bytes));
+            }
+            prop_assert!(excess(&grants, rate) <= 1, "{}", excess(&grants, rate));
+        }
+
+        #[test]
+        fn a_changed_rate_never_gives_more_than_the_faster_one_and_the_depth(
+            rates in vec(1_000_u64..1_000_000_000, 2..20),
+            pause in 0_u64..60_000_000,
+        ) {
+            let start = clock::now();
+            let fastest = rates.iter().copied().max().unwrap();
+            let mut bucket = Bucket::new(BytesPerSecond(rates[0]), start);
+            let (mut at, mut grants) = (0, Vec::new());
+            for rate in rates {
+                at += pause;
+                let now = start + Duration::from_nanos(at);
+                bucket.set_rate(now, BytesPerSecond(rate));
+                let bytes = bucket.earned(now);
+                prop_assert!(bytes <= bucket.bytes_in(DEPTH));
+                if bytes > 0 && bucket.take(now, bytes).is_some() {
+                    grants.push((at, bytes));
+                }
+            }
+            prop_assert!(excess(&grants, fastest) <= 1);
+        }
+    }
+
+    #[test]
+    fn it_starts_empty_and_keeps_its_rate_for_ever() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(150_000_000), start);
+        assert!(bucket.take(start, 1).is_none());
+        let mut granted = 0;
+        let mut now = start;
+        while now < start + Duration::from_secs(10) {
+            now += Duration::from_millis(1);
+            while bucket.take(now, 65_536).is_some() {
+                granted += 65_536;
+            }
+        }
+        assert!(
+            granted <= 1_500_000_000 && granted > 1_499_900_000,
+            "{granted}"
+        );
+    }
+
+    #[test]
+    fn more_than_the_depth_is_never_saved_up() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
+        let later = start + Duration::from_secs(3_600);
+        bucket.rest(later);
+        assert_eq!(bucket.earned(later), 50_000);
+        assert!(bucket.take(later, 50_000).is_some() && bucket.take(later, 1).is_none());
+        // A grant beyond the depth pays its whole length.
+        let big = bucket.ready_at(1_000_000);
+        assert_eq!(big - later, Duration::from_secs(1));
+    }
+}

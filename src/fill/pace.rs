@@ -1,0 +1,350 @@
+//! Every byte's turn: the cap and the budget of this box, for all its transfers.
+//!
+//! `task` opens and shuts the classes and sets the limits; transfers take turns through
+//! [`Turns`]. Nobody is granted a byte before the ledger that counts it is durable. For a wire
+//! that never carries more than the cap and 50 ms, a transfer takes no more at once than the
+//! receive buffer holds, and at most [`Pace::quantum`].
+//!
+//! I/O: waits for turns; keeps the ledger on blocking threads, never under the lock.
+
+use super::Class;
+use super::Closed;
+use super::KeepLedger;
+use super::Limits;
+use super::Moment;
+use super::Night;
+use super::Nights;
+use super::Turns;
+use super::ledger::Book;
+use super::ledger::Ledger;
+use super::queue::At;
+use super::queue::Id;
+use super::queue::Queue;
+use crate::clock;
+use crate::clock::Instant;
+use crate::clock::Wall;
+use futures_util::future::BoxFuture;
+use jiff::civil::Date;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// The pace of one box. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Pace(Arc<Shared>);
+
+/// Turns that cost nothing: for sources whose bytes do not count against the cap. They end with
+/// the window like the others.
+#[derive(Clone, Debug)]
+pub struct Free(Pace);
+
+/// For `oca show fill` and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PaceView {
+    pub cap_bps: u64,
+    /// Bits of the last second.
+    pub rate_bps: u64,
+    /// Over the last ten seconds.
+    pub rate_10s_bps: u64,
+    /// The most bits of any second since the start.
+    pub worst_second_bps: u64,
+    pub night: Budget,
+    pub urgent: Budget,
+}
+
+/// One class's part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    pub open: bool,
+    /// Granted since the start.
+    pub granted_bytes: u64,
+    /// Granted or reserved within 24 h.
+    pub counted_bytes: u64,
+    /// Of any 24 h.
+    pub limit_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    desk: Mutex<Desk>,
+    keeper: Arc<dyn KeepLedger>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    queue: Queue,
+    bells: BTreeMap<Id, Arc<Notify>>,
+    /// The one who sleeps until the queue's deadline, and that deadline.
+    watcher: Option<(Id, Option<Instant>)>,
+}
+
+/// An ask that has not been answered. Dropping it withdraws it.
+struct Seat<'a> {
+    pace: &'a Pace,
+    class: Class,
+    bytes: u64,
+    id: Id,
+    bell: Arc<Notify>,
+}
+
+enum Look {
+    Answer(Result<(), Closed>),
+    Until(Instant),
+    Wait,
+}
+
+impl Pace {
+    /// Goes on from the kept ledger; every class is shut. `built`: no calendar is believed that is
+    /// earlier, see [`super::BUILT`]. Reads disks: called where that is allowed.
+    pub fn load(limits: Limits, keeper: Arc<dyn KeepLedger>, built: Wall) -> Self {
+        let at = at();
+        let ledger = Ledger::new(keeper.kept(), built);
+        let desk = Desk {
+            queue: Queue::new(limits, ledger, at.now),
+            bells: BTreeMap::new(),
+            watcher: None,
+        };
+        Self(Arc::new(Shared {
+            desk: Mutex::new(desk),
+            keeper,
+        }))
+    }
+
+    /// Holds from here on, for those who wait too.
+    pub fn set_limits(&self, limits: Limits) {
+        self.change(|queue, at| {
+            if queue.limits() != limits {
+                queue.set_limits(at, limits);
+            }
+        });
+    }
+
+    /// Turns are granted before `until`, none at or after it. Opening twice only moves `until`.
+    pub fn open(&self, class: Class, until: Option<Instant>) {
+        self.change(|queue, at| queue.open(at, class, until));
+    }
+
+    /// No more turns; whoever waits gets [`Closed`] at once.
+    pub fn shut(&self, class: Class) {
+        self.change(|queue, at| queue.shut(at, class));
+    }
+
+    /// The calendar is earlier than it can be: no fill, no deletion.
+    pub fn is_below_floor(&self, wall: Wall) -> bool {
+        self.desk().queue.ledger().is_below_floor(wall)
+    }
+
+    /// What a transfer best takes at once.
+    pub fn quantum(&self) -> u64 {
+        self.desk().queue.quantum()
+    }
+
+    /// Changes what is kept of a night. Durable with the next reservation, or at once while
+    /// nothing is open.
+    pub fn tally(&self, date: Date, change: impl FnOnce(&mut Night)) {
+        self.change(|queue, at| {
+            let classes = [Class::Night, Class::Urgent];
+            let is_idle = !classes.iter().any(|class| queue.is_open(*class, at.now));
+            change(queue.ledger_mut().nights_mut(is_idle).entry(date));
+        });
+    }
+
+    pub fn nights(&self) -> Nights {
+        self.desk().queue.ledger().nights().clone()
+    }
+
+    pub fn view(&self) -> PaceView {
+        let at = at();
+        let queue = &mut self.desk().queue;
+        let (second, ten_seconds) = queue.meter().rates(at.now);
+        let budget = |queue: &Queue, class| Budget {
+            open: queue.is_open(class, at.now),
+            granted_bytes: queue.granted(class),
+            counted_bytes: queue.ledger().counted(class, at.moment),
+            limit_bytes: queue.limit(class),
+        };
+        PaceView {
+            cap_bps: queue.limits().rate.0.saturating_mul(8),
+            rate_bps: second.saturating_mul(8),
+            rate_10s_bps: ten_seconds.saturating_mul(8),
+            worst_second_bps: queue.meter().worst().saturating_mul(8),
+            night: budget(queue, Class::Night),
+            urgent: budget(queue, Class::Urgent),
+        }
+    }
+
+    /// Turns for a source that does not count.
+    pub fn free(&self) -> Free {
+        Free(self.clone())
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Nothing in the queue can be half done: a panic under the lock leaves it usable.
+        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `what` under the lock, then what follows from it.
+    fn change<T>(&self, what: impl FnOnce(&mut Queue, At) -> T) -> T {
+        let at = at();
+        let mut desk = self.desk();
+        let result = what(&mut desk.queue, at);
+        desk.ring();
+        let book = desk.queue.write(at);
+        drop(desk);
+        if let Some(book) = book {
+            self.keep(book);
+        }
+        result
+    }
+
+    fn keep(&self, book: Book) {
+        let runtime = Handle::try_current();
+        let Ok(runtime) = runtime.map_err(|_| ()).and_then(|runtime| {
+            let is_instant = self.0.keeper.is_instant();
+            (!is_instant).then_some(runtime).ok_or(())
+        }) else {
+            let outcome = self.0.keeper.keep(&book);
+            self.kept(outcome);
+            return;
+        };
+        // A task of its own: whoever asked may be gone before the disk has answered.
+        let (pace, keeper) = (self.clone(), Arc::clone(&self.0.keeper));
+        runtime.spawn(async move {
+            let kept = tokio::task::spawn_blocking(move || keeper.keep(&book)).await;
+            pace.kept(kept.unwrap_or_else(|error| Err(error.to_string())));
+        });
+    }
+
+    fn kept(&self, outcome: Result<(), String>) {
+        if let Err(problem) = &outcome {
+            tracing::warn!(
+                problem,
+                "the fill ledger cannot be kept; nothing is received until it can"
+            );
+        }
+        self.change(|queue, at| queue.written(at, outcome.is_ok()));
+    }
+
+    fn sit(&self, class: Class, bytes: u64) -> Seat<'_> {
+        let bell = Arc::new(Notify::new());
+        let at = at();
+        let mut desk = self.desk();
+        let id = desk.queue.ask(at, class, bytes);
+        desk.bells.insert(id, Arc::clone(&bell));
+        desk.ring();
+        let book = desk.queue.write(at);
+        drop(desk);
+        if let Some(book) = book {
+            self.keep(book);
+        }
+        Seat {
+            pace: self,
+            class,
+            bytes,
+            id,
+            bell,
+        }
+    }
+
+    fn look(&self, id: Id) -> Look {
+        self.change(|queue, at| queue.step(at));
+        let mut desk = self.desk();
+        if let Some(answer) = desk.queue.answer(id) {
+            desk.bells.remove(&id);
+            return Look::Answer(answer);
+        }
+        match desk.watcher {
+            Some((watcher, Some(until))) if watcher == id => Look::Until(until),
+            Some(_) | None => Look::Wait,
+        }
+    }
+}
+
+impl Desk {
+    /// Wakes those who have an answer, and the watcher if there is something earlier to do.
+    fn ring(&mut self) {
+        for id in self.queue.answered() {
+            if let Some(bell) = self.bells.remove(&id) {
+                bell.notify_one();
+            }
+        }
+        let deadline = self.queue.deadline();
+        let before = self.watcher.filter(|(id, _)| self.queue.is_waiting(*id));
+        let Some(id) = before.map(|(id, _)| id).or_else(|| self.queue.watcher()) else {
+            self.watcher = None;
+            return;
+        };
+        let known = before.map(|(_, until)| until);
+        self.watcher = Some((id, deadline));
+        if known != Some(deadline)
+            && let Some(bell) = self.bells.get(&id)
+        {
+            bell.notify_one();
+        }
+    }
+}
+
+impl Seat<'_> {
+    async fn wait(&self) -> Result<(), Closed> {
+        loop {
+            match self.pace.look(self.id) {
+                Look::Answer(answer) => return answer,
+                Look::Until(at) => {
+                    tokio::select! {
+                        () = clock::sleep_until(at) => {}
+                        () = self.bell.notified() => {}
+                    }
+                }
+                Look::Wait => self.bell.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    /// Nothing to withdraw if the answer was fetched.
+    fn drop(&mut self) {
+        let (class, id, bytes) = (self.class, self.id, self.bytes);
+        self.pace.desk().bells.remove(&id);
+        self.pace
+            .change(|queue, at| queue.withdraw(at, class, id, bytes));
+    }
+}
+
+impl Turns for Pace {
+    fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        Box::pin(async move { self.sit(class, bytes).wait().await })
+    }
+
+    fn give_back(&self, class: Class, bytes: u64) {
+        self.change(|queue, _| queue.give_back(class, bytes));
+    }
+}
+
+impl Turns for Free {
+    fn take(&self, class: Class, _: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        let is_open = self.0.desk().queue.is_open(class, clock::now());
+        Box::pin(async move { is_open.then_some(()).ok_or(Closed) })
+    }
+
+    fn give_back(&self, _: Class, _: u64) {}
+}
+
+fn at() -> At {
+    At {
+        now: clock::now(),
+        moment: Moment {
+            wall: clock::wall(),
+            boot: clock::boot(),
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;
