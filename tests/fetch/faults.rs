@@ -6,11 +6,13 @@ use crate::lab::fetcher;
 use crate::proxy::Spoil;
 use crate::world::bytes;
 use hyper::Method;
+use oca::clock;
 use oca::fill::Fault;
 use oca::object::CHUNK_BYTES;
 use std::time::Duration;
 
-const CHUNK: usize = CHUNK_BYTES as usize;
+const CHUNK: usize = 256 << 10;
+const _: () = assert!(CHUNK as u64 == CHUNK_BYTES);
 
 /// Ten chunks and a piece.
 const LENGTH: usize = 10 * CHUNK + 12_345;
@@ -273,12 +275,19 @@ async fn dropped_in_the_middle_it_stops_at_once_and_keeps_what_is_staged() {
     let lab = Lab::new().await;
     let content = bytes(1, LENGTH);
     let job = lab.job("dropped.m4s", &content).await;
-    lab.proxy.spoil([Spoil::Stall(AT)]);
-    let fetching = tokio::time::timeout(Duration::from_millis(300), lab.fetch(&job));
+    lab.proxy.spoil([Spoil::Trickle(AT)]);
+    let fetching = clock::within(Duration::from_millis(300), lab.fetch(&job));
     fetching.await.unwrap_err();
     assert_eq!(lab.shelf.staged(job.want.digest), 4 * CHUNK_BYTES);
     assert!(lab.till.spent() >= AT as u64, "{:?}", lab.till.money());
     assert!(lab.till.money().given_back > 0);
+    for _ in 0..100 {
+        clock::sleep(Duration::from_millis(20)).await;
+        if lab.proxy.closed() > 0 {
+            break;
+        }
+    }
+    assert_eq!(lab.proxy.closed(), 1, "the source is told");
     lab.proxy.asked();
     assert_eq!(lab.fetch(&job).await.end, Ok(()));
     assert_eq!(lab.proxy.bytes_asked(), (LENGTH - 4 * CHUNK) as u64);

@@ -31,15 +31,16 @@ use oca::fill::Outcome;
 use oca::fill::SystemResolver;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-const BUCKET: &str = "films";
-
 pub(crate) struct Lab {
     weed: &'static Weed,
+    bucket: String,
     pub(crate) proxy: Proxy,
     pub(crate) fetcher: Fetcher,
     pub(crate) shelf: Shelf,
@@ -50,10 +51,13 @@ impl Lab {
     pub(crate) async fn new() -> Self {
         // Starting the service blocks.
         let weed = tokio::task::spawn_blocking(weed::weed).await.unwrap();
-        http(weed.filer_port, "POST", &format!("/buckets/{BUCKET}/"), b"").await;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let bucket = format!("films-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        http(weed.filer_port, "POST", &format!("/buckets/{bucket}/"), b"").await;
         let shelf = Shelf::default();
         Self {
             weed,
+            bucket,
             proxy: Proxy::start(Behind::Service(weed.s3_port)).await,
             fetcher: fetcher(&shelf),
             shelf,
@@ -89,7 +93,7 @@ impl Lab {
     }
 
     pub(crate) async fn presigned(&self, method: Method, port: u16, name: &str) -> String {
-        let (signer, path) = (signer(port), Path::from(name));
+        let (signer, path) = (signer(port, &self.bucket), Path::from(name));
         let url = signer.signed_url(method, &path, Duration::from_secs(600));
         url.await.unwrap().to_string()
     }
@@ -119,9 +123,9 @@ pub(crate) fn config() -> FetchConfig {
     }
 }
 
-fn signer(port: u16) -> AmazonS3 {
+fn signer(port: u16, bucket: &str) -> AmazonS3 {
     AmazonS3Builder::new()
-        .with_bucket_name(BUCKET)
+        .with_bucket_name(bucket)
         .with_region("us-east-1")
         .with_endpoint(format!("http://127.0.0.1:{port}"))
         .with_allow_http(true)

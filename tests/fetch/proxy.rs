@@ -3,7 +3,13 @@
 //!
 //! I/O: listens and connects on loopback; its tasks end with the test's runtime.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "most faults spoil one step of the answer and leave the others alone"
+)]
+
 use bytes::Bytes;
+use oca::clock;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -319,7 +325,7 @@ async fn send<S: AsyncWrite + Unpin>(
             stream.write_all(&body[..at.min(body.len())]).await?;
             stream.flush().await?;
             // What was sent is to arrive; a reset drops what the kernel still holds.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            clock::sleep(Duration::from_millis(50)).await;
             socket.set_linger(Some(Duration::ZERO))?;
             Err(io::ErrorKind::ConnectionReset.into())
         }
@@ -339,7 +345,7 @@ async fn send<S: AsyncWrite + Unpin>(
             for byte in &body[at..] {
                 stream.write_all(&[*byte]).await?;
                 stream.flush().await?;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock::sleep(Duration::from_millis(50)).await;
             }
             Ok(())
         }

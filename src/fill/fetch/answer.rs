@@ -137,13 +137,21 @@ mod tests {
         etag: Some("\"one\""),
     };
 
-    fn judged(status: u16, headers: &[(&str, &str)], asked: &Asked<'_>) -> Result<(), Fault> {
+    fn headers(list: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
-        for (name, value) in headers {
+        for (name, value) in list {
             let name: HeaderName = name.parse().unwrap();
             map.append(name, value.parse().unwrap());
         }
-        check(StatusCode::from_u16(status).unwrap(), &map, asked)
+        map
+    }
+
+    fn status(code: u16) -> StatusCode {
+        StatusCode::from_u16(code).unwrap()
+    }
+
+    fn judged(code: u16, list: &[(&str, &str)], asked: &Asked<'_>) -> Result<(), Fault> {
+        check(status(code), &headers(list), asked)
     }
 
     #[test]

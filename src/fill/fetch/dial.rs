@@ -235,10 +235,14 @@ impl Connection {
             return first;
         }
         match clock::within(LAST_WORDS_TIME_MAX, &mut self.driver.0).await {
-            Ok(Ok(Err(ended))) => match fault(&ended) {
-                refused @ Fault::Refused(_) => refused,
-                _ => first,
-            },
+            Ok(Ok(Err(ended))) => {
+                let second = fault(&ended);
+                if matches!(second, Fault::Refused(_)) {
+                    second
+                } else {
+                    first
+                }
+            }
             Ok(Ok(Ok(())) | Err(_)) | Err(_) => first,
         }
     }

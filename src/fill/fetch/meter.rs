@@ -153,10 +153,7 @@ impl AsyncRead for Metered {
             }
             let most = usize::try_from(room).unwrap_or(READ_BYTES).min(READ_BYTES);
             let mut fresh = ReadBuf::new(&mut this.buffer[..most]);
-            match Pin::new(&mut this.stream).poll_read(context, &mut fresh) {
-                Poll::Ready(Ok(())) => {}
-                other => return other,
-            }
+            std::task::ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
             this.unread = 0..fresh.filled().len();
             this.meter.count(this.unread.len());
         }

@@ -104,11 +104,12 @@ const RECEIVE_BUFFER_MAX: u32 = 256 << 10;
 const RECEIVE_BUFFER_MIN: u32 = 64 << 10;
 
 impl Limits {
-    /// What all streams have paid for and not received stays below 50 ms of the cap, as far as
-    /// buffers can be made small: bytes that arrive late cannot then add up to a burst.
+    /// What all streams have paid for and not received is about 60 ms of the cap, as far as
+    /// buffers can be made small: bytes that arrive late cannot then add up to a burst. 16 streams
+    /// at 1.2 Gbit/s have windows that carry it over 20 ms.
     pub fn for_rate(rate: BytesPerSecond, streams: usize) -> Self {
         let streams = u64::try_from(streams.max(1)).unwrap_or(u64::MAX);
-        let ahead = rate.0 / 20 / streams;
+        let ahead = rate.0 / 16 / streams;
         let buffer = ahead.saturating_sub(purse::AHEAD_BYTES) / 2;
         let buffer = u32::try_from(buffer).unwrap_or(u32::MAX);
         Self {
@@ -164,5 +165,19 @@ impl fmt::Debug for Fetcher {
         f.debug_struct("Fetcher")
             .field("limits", &self.parts.limits)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_cap_has_smaller_buffers() {
+        let limits = |rate, streams| Limits::for_rate(BytesPerSecond(rate), streams);
+        assert_eq!(limits(150_000_000, 8).receive_buffer, RECEIVE_BUFFER_MAX);
+        assert_eq!(limits(150_000_000, 16).receive_buffer, 194664);
+        assert_eq!(limits(12_500_000, 8).receive_buffer, RECEIVE_BUFFER_MIN);
+        assert_eq!(limits(0, 0).receive_buffer, RECEIVE_BUFFER_MIN);
     }
 }

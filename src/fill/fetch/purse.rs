@@ -24,11 +24,13 @@ use std::time::Duration;
 /// Bought beyond the receive buffer, so that reading goes on while the next turn is waited for.
 const LEAD_BYTES: u64 = 64 << 10;
 
-/// One turn; a shorter one only for what is left.
-const QUANTUM_BYTES: u64 = 128 << 10;
+/// One turn: as much as a quarter of the receive buffer, within these. A shorter one only for what
+/// is left.
+const QUANTUM_BYTES_MIN: u64 = 64 << 10;
+const QUANTUM_BYTES_MAX: u64 = 128 << 10;
 
 /// Most that is bought beyond what the receive buffer may hold.
-pub(super) const AHEAD_BYTES: u64 = LEAD_BYTES + QUANTUM_BYTES;
+pub(super) const AHEAD_BYTES: u64 = LEAD_BYTES + QUANTUM_BYTES_MAX;
 
 /// Handshake and head of an answer.
 const HEAD_BYTES: u64 = 24 << 10;
@@ -63,10 +65,10 @@ struct Paying {
     turn: BoxFuture<'static, Result<(), Closed>>,
 }
 
-/// Bytes of the wire for bytes at the socket: segments of 1,448 bytes carry 90 bytes of Ethernet,
-/// IP and TCP, or less; what is sent twice is in it too.
+/// Full segments of Ethernet, IPv6 and TCP with timestamps: the cap counts what the interface
+/// carries. TLS and the head are among the bytes at the socket already.
 fn wire(bytes: u64) -> u64 {
-    bytes + bytes.div_ceil(20)
+    bytes + bytes.div_ceil(1_428) * 90
 }
 
 impl Purse {
@@ -184,9 +186,8 @@ impl Purse {
         if self.paid >= wanted {
             return 0;
         }
-        (wanted - self.paid)
-            .max(QUANTUM_BYTES)
-            .min(self.whole - self.paid)
+        let turn = (self.buffer / 4).clamp(QUANTUM_BYTES_MIN, QUANTUM_BYTES_MAX);
+        turn.min(self.whole - self.paid)
     }
 
     fn allow(&self) {

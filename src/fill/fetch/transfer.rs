@@ -267,12 +267,13 @@ impl Transfer<'_> {
             self.purse.detach(true);
             self.parts.pool.put(connection);
         }
-        match fault {
-            Fault::Refused(problem) if !told.is_empty() => {
-                Fault::Refused(format!("{problem}: {}", printable(&told, 300)))
-            }
-            other => other,
+        let told = printable(&told, 300);
+        if let Fault::Refused(problem) = &fault
+            && !told.is_empty()
+        {
+            return Fault::Refused(format!("{problem}: {told}"));
         }
+        fault
     }
 
     fn request(&self, place: &Place, range: &Range<u64>) -> Result<Request<Empty<Bytes>>, Fault> {
