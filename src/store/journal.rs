@@ -158,3 +158,60 @@ fn told(shared: &Shared, generation: u64, objects: &[u32]) -> Held {
         digests: digests.collect(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_is_too_long_ago_is_not_told() {
+        let mut journal = Journal::default();
+        for generation in 1..=ENTRIES_MAX as u64 + 10 {
+            journal.note(generation, generation as u32, true);
+        }
+        assert_eq!(journal.entries.len(), ENTRIES_MAX);
+        assert_eq!(journal.net(9), None);
+        assert_eq!(journal.net(10).unwrap().len(), ENTRIES_MAX);
+        journal.reset(ENTRIES_MAX as u64 + 20);
+        assert_eq!(journal.net(ENTRIES_MAX as u64 + 19), None);
+        assert_eq!(journal.net(ENTRIES_MAX as u64 + 20), Some(BTreeMap::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn differences_lead_from_any_moment_to_the_last(
+            toggled in proptest::collection::vec(0..12_u32, 0..60),
+        ) {
+            let mut journal = Journal::default();
+            let mut held = BTreeSet::new();
+            let mut moments = vec![held.clone()];
+            // Generations have gaps: other things change as well.
+            for (at, object) in toggled.iter().enumerate() {
+                let added = held.insert(*object);
+                if !added {
+                    held.remove(object);
+                }
+                journal.note(at as u64 * 3 + 3, *object, added);
+                moments.push(held.clone());
+            }
+            for (at, before) in moments.iter().enumerate() {
+                for since in [at as u64 * 3, at as u64 * 3 + 2] {
+                    let net = journal.net(since).unwrap();
+                    let mut after = before.clone();
+                    for (object, added) in net {
+                        let changed = if added {
+                            after.insert(object)
+                        } else {
+                            after.remove(&object)
+                        };
+                        prop_assert!(changed, "{} told for nothing", object);
+                    }
+                    prop_assert_eq!(&after, &held);
+                }
+            }
+        }
+    }
+}

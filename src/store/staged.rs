@@ -76,7 +76,7 @@ struct Open {
 #[derive(Debug)]
 struct Work {
     shared: Arc<Shared>,
-    lease: Lease,
+    lease: Arc<Lease>,
     file: File,
     tree: Arc<ChunkTree>,
 }
@@ -89,24 +89,22 @@ pub(super) async fn open(
 ) -> Result<Staged, PublishError> {
     let partial = Arc::clone(lease.partial());
     let volume = Arc::clone(&partial.volume);
-    let own = Arc::clone(shared);
-    let queued = volume.queue(volume.deadline(), move |volume, _| {
-        open_or_make(&own, volume, lease.partial()).map(|file| (file, lease))
+    let lease = Arc::new(lease);
+    let opened = patiently(&volume, || {
+        let (own, lease) = (Arc::clone(shared), Arc::clone(&lease));
+        volume.queue(volume.deadline(), move |volume, _| {
+            open_or_make(&own, volume, lease.partial())
+        })
     });
-    let opened = match queued {
-        Ok(mut answer) => volume.answer(&mut answer).await,
-        Err(error) => Err(error),
-    };
-    let opened = settle(shared, &volume, opened);
-    if opened.is_err() && partial.lock().is_blank() {
+    let opened = settle(shared, &volume, opened.await);
+    if opened.is_err() && is_blank(&partial) {
         shared.staging.remove(&partial);
         partial.litter();
     }
-    let (file, lease) = opened?;
     let work = Arc::new(Work {
         shared: Arc::clone(shared),
         lease,
-        file,
+        file: opened?,
         tree,
     });
     rehash(&work, &volume).await?;
@@ -130,8 +128,7 @@ fn open_or_make(shared: &Shared, volume: &Volume, partial: &Partial) -> io::Resu
     volume.sweep()?;
     let staging = volume.root()?.dir(layout::STAGING)?;
     let name = layout::partial_name(partial.digest);
-    let mut progress = partial.lock();
-    if !progress.is_blank() {
+    if !is_blank(partial) {
         match root::open_for_writing(&staging, &name) {
             Ok(file) if file.metadata()?.len() == partial.length => return Ok(file),
             Ok(_) => {}
@@ -139,8 +136,7 @@ fn open_or_make(shared: &Shared, volume: &Volume, partial: &Partial) -> io::Resu
             Err(error) => return Err(error),
         }
     }
-    progress.clear();
-    drop(progress);
+    partial.lock().clear();
     root::remove(&staging, &layout::map_name(partial.digest))?;
     root::remove(&staging, &name)?;
     let file = root::create_in(&staging, &name)?;
@@ -158,15 +154,39 @@ fn open_or_make(shared: &Shared, volume: &Volume, partial: &Partial) -> io::Resu
     Ok(file)
 }
 
+/// Under a lock that no call on a disk is made with: that may hang.
+fn is_blank(partial: &Partial) -> bool {
+    partial.lock().is_blank()
+}
+
+/// Queues a call and waits for it. A disk whose queue is full is not sick: it is asked again.
+async fn patiently<T>(
+    volume: &Volume,
+    queue: impl Fn() -> Result<oneshot::Receiver<T>, CallError>,
+) -> Result<T, CallError> {
+    let mut tries = 0;
+    loop {
+        match queue() {
+            Ok(mut answer) => return volume.answer(&mut answer).await,
+            Err(CallError::Busy) if tries < BUSY_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+        clock::sleep(BUSY_PAUSE).await;
+    }
+}
+
 /// A claim outlives a crash by a flush that the disk may have lied about.
 async fn rehash(work: &Arc<Work>, volume: &Arc<Volume>) -> Result<(), PublishError> {
     let partial = work.lease.partial();
     let claimed = partial.lock().claimed.list();
     let mut wrong = 0_u64;
     for batch in claimed.chunks(REHASH_CHUNKS) {
-        let (own, chunks) = (Arc::clone(work), batch.to_vec());
-        let answer = volume.read(move |_| own.verify(&chunks)).await;
-        for (chunk, verdict) in settle(&work.shared, volume, answer.map(Ok))? {
+        let answer = patiently(volume, || {
+            let (own, chunks) = (Arc::clone(work), batch.to_vec());
+            volume.queue_read(move |_| own.verify(&chunks))
+        });
+        let verdicts = answer.await.map(Ok);
+        for (chunk, verdict) in settle(&work.shared, volume, verdicts)? {
             let mut progress = partial.lock();
             progress.claimed.remove(chunk);
             match verdict {
@@ -262,14 +282,13 @@ impl Staged {
         let number = self.shared.index.number(digest, length);
         let number = number.map_err(|error| PublishError::Index(error.to_string()))?;
         let (work, volume) = (Arc::clone(&open.work), Arc::clone(&open.volume));
-        let queued = volume.queue(volume.flush_patience(), move |volume, pulse| {
-            work.publish(number, volume, pulse)
+        let answer = patiently(&volume, || {
+            let work = Arc::clone(&work);
+            volume.queue(volume.flush_patience(), move |volume, pulse| {
+                work.publish(number, volume, pulse)
+            })
         });
-        let answer = match queued {
-            Ok(mut answer) => volume.answer(&mut answer).await,
-            Err(error) => Err(error),
-        };
-        settle(&self.shared, &volume, answer)
+        settle(&self.shared, &volume, answer.await)
     }
 }
 
@@ -286,9 +305,11 @@ impl Drop for Staged {
         let work = Arc::clone(&open.work);
         let patience = open.volume.flush_patience();
         // What is written and not told by the map is fetched again if this finds no room.
-        let _ = open
-            .volume
-            .queue(patience, move |volume, pulse| work.persist(volume, pulse));
+        let _ = open.volume.queue(patience, move |volume, pulse| {
+            if let Err(error) = work.persist(volume, pulse) {
+                work.shared.note_write_error(volume, &error);
+            }
+        });
     }
 }
 
@@ -444,3 +465,7 @@ impl Work {
         outcome
     }
 }
+
+#[cfg(test)]
+#[path = "staged_tests.rs"]
+mod tests;

@@ -182,13 +182,21 @@ impl Volume {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let (reply, mut answer) = oneshot::channel();
+        self.answer(&mut self.queue_read(work)?).await
+    }
+
+    /// Queues `work` on the readers' thread; the answer is waited for with [`Volume::answer`].
+    pub(super) fn queue_read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, CallError> {
+        let (reply, answer) = oneshot::channel();
         let volume = Arc::clone(self);
         self.readers.submit(self.deadline, move |_| {
             // Nobody waits any more when the viewer left.
             let _ = reply.send(work(&volume));
         })?;
-        self.answer(&mut answer).await
+        Ok(answer)
     }
 
     /// Queues `work` on the writers' thread; the answer is waited for with [`Volume::answer`].

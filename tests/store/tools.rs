@@ -1,6 +1,8 @@
 //! Shared by these tests: stores on temporary directories, media, mounts, the log.
 
+use oca::object::ChunkTree;
 use oca::object::Digest;
+use oca::object::TreeBuilder;
 use oca::store;
 use oca::store::Config;
 use oca::store::DiskClass;
@@ -8,6 +10,8 @@ use oca::store::DiskConfig;
 use oca::store::DiskView;
 use oca::store::Handle;
 use oca::store::ObjectFile;
+use oca::store::PublishError;
+use oca::store::Staged;
 use oca::store::prefill::Summary;
 use std::collections::BTreeMap;
 use std::io;
@@ -99,6 +103,50 @@ pub(crate) fn bytes(name: &str, length: usize) -> Vec<u8> {
     hasher.update(name.as_bytes());
     hasher.finalize_xof().fill(&mut out);
     out
+}
+
+pub(crate) const CHUNK: usize = oca::object::CHUNK_BYTES as usize;
+
+/// The chunk tree of some bytes.
+pub(crate) fn tree(bytes: &[u8]) -> ChunkTree {
+    let mut builder = TreeBuilder::new();
+    builder.update(bytes);
+    builder.finish()
+}
+
+/// Begins or goes on to receive what consists of these bytes.
+pub(crate) fn receive(store: &Handle, bytes: &[u8]) -> Result<Staged, PublishError> {
+    let tree = tree(bytes);
+    block(store.receive(tree.digest(), bytes.len() as u64, tree))
+}
+
+/// Writes those chunks of `bytes` that are missing and that `take` wants. Returns their numbers.
+pub(crate) fn feed(
+    staged: &mut Staged,
+    bytes: &[u8],
+    take: impl Fn(usize) -> bool,
+) -> Result<Vec<usize>, PublishError> {
+    let mut written = Vec::new();
+    for range in staged.missing() {
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        for (number, chunk) in (range.start / CHUNK..).zip(bytes[range].chunks(CHUNK)) {
+            if take(number) {
+                let chunk = bytes::Bytes::copy_from_slice(chunk);
+                block(staged.write(number as u64, chunk))?;
+                written.push(number);
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// Names in the staging directory of a disk.
+pub(crate) fn staging(disk: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(disk.join("staging")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// Runs a future to its end, in bounded time.
