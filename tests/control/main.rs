@@ -10,6 +10,7 @@ mod books;
 mod cli;
 mod full_disk;
 mod night;
+mod operator;
 mod registry;
 mod sqlite;
 mod values;
