@@ -1,0 +1,151 @@
+//! What the task draws on: turns, budget and history of [`super::Pace`], as a [`Ration`].
+//!
+//! The wiring makes one and gives it to [`super::start`].
+
+use super::Account;
+use super::BUILT;
+use super::Class;
+use super::Closed;
+use super::Config;
+use super::Content;
+use super::ContentKeeper;
+use super::Limits;
+use super::Moment;
+use super::NightView;
+use super::Note;
+use super::Pace;
+use super::Ration;
+use super::SourceBytes;
+use super::Turns;
+use super::overhead;
+use crate::clock;
+use crate::clock::Wall;
+use crate::link::message::ReceivedBytes;
+use crate::link::message::SourceKind;
+use crate::units::Bytes;
+use crate::units::BytesPerSecond;
+use crate::window::Window;
+use futures_util::future::BoxFuture;
+use jiff::civil::Date;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One box's.
+#[derive(Debug)]
+pub struct Larder {
+    pace: Pace,
+    /// Of any 24 h.
+    urgent: Bytes,
+}
+
+impl Larder {
+    /// Goes on from what the last life left. Reads disks: before the runtime is anybody else's.
+    pub fn load(config: &Config, content: Arc<dyn Content>) -> Self {
+        let urgent = config.urgent_bytes;
+        let limits = limits(&config.window, config.rate_limit, urgent);
+        let keeper = Arc::new(ContentKeeper(content));
+        Self {
+            pace: Pace::load(limits, keeper, BUILT),
+            urgent,
+        }
+    }
+
+    /// The calendar is earlier than it can be: no fill, no deletion.
+    pub fn is_below_floor(&self, wall: Wall) -> bool {
+        self.pace.is_below_floor(wall)
+    }
+}
+
+impl Turns for Larder {
+    fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        self.pace.take(class, bytes)
+    }
+
+    fn give_back(&self, class: Class, bytes: u64) {
+        self.pace.give_back(class, bytes);
+    }
+}
+
+impl Ration for Larder {
+    fn order(&self, window: &Window, rate: BytesPerSecond) {
+        self.pace.set_limits(limits(window, rate, self.urgent));
+    }
+
+    fn open(&self, class: Class, until: Option<Wall>) {
+        let until = until.map(|until| {
+            let left = until.duration_since(clock::wall());
+            clock::now() + Duration::try_from(left).unwrap_or_default()
+        });
+        self.pace.open(class, until);
+    }
+
+    fn shut(&self, class: Class) {
+        self.pace.shut(class);
+    }
+
+    fn cost(&self, content: u64) -> u64 {
+        overhead::wire(content)
+    }
+
+    fn note(&self, date: Date, note: Note) {
+        self.pace.tally(date, |night| match note {
+            Note::Received { class, kind, bytes } => {
+                night.bytes.add(kind, bytes);
+                match class {
+                    Class::Urgent => night.urgent_bytes += bytes,
+                    Class::Night => {}
+                }
+            }
+            Note::Done => night.done += 1,
+            Note::Planned {
+                wanted,
+                carried_over,
+                carried_over_bytes,
+            } => {
+                night.wanted = night.wanted.max(wanted.saturating_add(night.done));
+                night.carried_over = carried_over;
+                night.carried_over_bytes = carried_over_bytes;
+            }
+        });
+    }
+
+    fn account(&self, _at: Moment) -> Account {
+        let view = self.pace.view();
+        let nights = self.pace.nights();
+        let shown = nights.latest_first().map(|(date, night)| NightView {
+            date: date.to_string(),
+            bytes: received(night.bytes),
+            urgent_bytes: night.urgent_bytes,
+            done: night.done,
+            wanted: night.wanted,
+            carried_over: night.carried_over,
+            carried_over_bytes: night.carried_over_bytes,
+        });
+        Account {
+            rate: BytesPerSecond(view.rate_bps / 8),
+            cap: BytesPerSecond(view.cap_bps / 8),
+            night_left: view.night.limit_bytes.saturating_sub(view.night.counted_bytes),
+            urgent_left: view.urgent.limit_bytes.saturating_sub(view.urgent.counted_bytes),
+            nights: shown.collect(),
+        }
+    }
+}
+
+fn received(bytes: SourceBytes) -> ReceivedBytes {
+    ReceivedBytes {
+        peer: bytes.peer,
+        tier: bytes.tier,
+        network: bytes.network,
+        origin: bytes.origin,
+    }
+}
+
+/// The window's length at the full rate, in any 24 h.
+fn limits(window: &Window, rate: BytesPerSecond, urgent: Bytes) -> Limits {
+    let night = rate.0.saturating_mul(window.length().as_secs());
+    Limits {
+        rate,
+        night: Bytes(night),
+        urgent,
+    }
+}
