@@ -24,6 +24,9 @@ impl Appliance {
                 self.prefill.stop();
                 Ok(json!({ "stopping": true }))
             }
+            Command::FillStart | Command::FillPause | Command::FillResume => Err(Refusal::State(
+                "this box does not fill: it has no control plane ([control] url)".to_owned(),
+            )),
         };
         // Whoever asked may have gone; the command was carried out all the same.
         let _ = request.reply.send(answer);

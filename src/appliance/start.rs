@@ -241,6 +241,7 @@ fn views(
             None => Value::Null,
         }),
         prefill: Arc::new(move || prefill.view()),
+        fill: Arc::new(|| Value::Null),
     }
 }
 

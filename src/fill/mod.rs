@@ -5,14 +5,30 @@
 //! `sources` keeps what is known of who has what, with back-off and demotion → `fetch` is one
 //! transfer: HTTPS ranges, chunks verified as they come → `pace` gives every byte its turn under
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
-//! `deletion` keeps what was announced, its grace and its pace. `task` runs the machine.
+//! `deletion` keeps what was announced, its grace and its pace; a `survey` looks at the store and
+//! deletes what is due. `task` runs the machine, `view` and `metrics` show it.
+
+mod deletion;
+mod machine;
+mod metrics;
+mod plan;
+mod queue;
+mod sources;
+mod survey;
+mod task;
+mod transfers;
+mod view;
 
 use crate::clock::Wall;
+use crate::ids::BoxId;
+use crate::link::manifest::Verifier;
 use crate::link::message::DeletionOverride;
 use crate::link::message::FillSource;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
+use crate::link::message::ReceivedBytes;
+use crate::link::message::SourceKind;
 use crate::object::ChunkTree;
 use crate::object::Digest;
 use crate::store;
@@ -26,8 +42,33 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
-/// `[fill]`.
+pub use task::Handle;
+pub use task::start;
+pub use view::TransferView;
+pub use view::View;
+pub use view::WindowView;
+
+/// What the room needs from the wiring.
+#[derive(Clone)]
+pub struct Deps {
+    pub id: BoxId,
+    pub content: Arc<dyn Content>,
+    pub fetch: Arc<dyn Fetch>,
+    pub ask: Arc<dyn Ask>,
+    pub ration: Arc<dyn Ration>,
+    pub orders: watch::Receiver<Orders>,
+    /// A change of it is the sign to plan again.
+    pub store: watch::Receiver<Arc<store::View>>,
+    /// The manifest keys that this box believes at present.
+    pub verifier: VerifierFn,
+    /// Other boxes may fetch from its peer listener: told in reports.
+    pub gives: bool,
+}
+
+/// None before enrolment: no override is believed then.
+pub type VerifierFn = Arc<dyn Fn() -> Option<Verifier> + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// `window_start`, `window_length` in `[appliance] timezone`; the control plane's word for the
@@ -158,6 +199,55 @@ pub trait Turns: Send + Sync + Debug {
 #[error("no turns: the window has closed, the budget is spent, or the fill is paused")]
 pub struct Closed;
 
+/// The keeper of rate and budget, as the task drives it; `pace` is the real one.
+pub trait Ration: Turns {
+    /// The site's window and the rate in effect. The rolling 24 h of night bytes are at most
+    /// `rate` × the window's length.
+    fn order(&self, window: &Window, rate: BytesPerSecond);
+
+    /// Turns of `class` may be given from here on and until `until`. Again: another end.
+    fn open(&self, class: Class, until: Wall);
+
+    /// No turns of `class`; who waits for one gets [`Closed`].
+    fn shut(&self, class: Class);
+
+    /// What receiving this many bytes of content costs, in bytes as the cap counts.
+    fn cost(&self, content: u64) -> u64;
+
+    /// A transfer ended; for history and metrics, its turns are paid already.
+    fn record(&self, class: Class, kind: SourceKind, received: u64);
+
+    fn account(&self, at: Moment) -> Account;
+}
+
+/// How rate and budget stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Account {
+    /// Received in the last second or so.
+    pub rate: BytesPerSecond,
+    /// The highest that is allowed.
+    pub cap: BytesPerSecond,
+    /// What each class may still receive of its 24 h.
+    pub night_left: u64,
+    pub urgent_left: u64,
+    /// Received in this window, or the last one when it is shut.
+    pub window_bytes: u64,
+    /// Of the last 24 h.
+    pub received: ReceivedBytes,
+    /// The newest first.
+    pub nights: Vec<Night>,
+}
+
+/// One night of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Night {
+    /// The site's date on which the window opened.
+    pub date: String,
+    pub night_bytes: u64,
+    pub urgent_bytes: u64,
+    pub by_source: ReceivedBytes,
+}
+
 /// Fetches one object; the real one is `fetch`, worlds have their own.
 pub trait Fetch: Send + Sync + Debug {
     /// Runs until its end; dropping the future stops it and keeps what is durable.
@@ -211,4 +301,12 @@ pub struct Space {
 pub struct Moment {
     pub wall: Wall,
     pub boot: crate::clock::Boot,
+}
+
+impl Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }

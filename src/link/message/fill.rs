@@ -1,6 +1,8 @@
 //! What boxes and control plane say of the fill: progress, orders, sources.
 
 use super::Position;
+use crate::link::hex;
+use crate::object::ChunkTree;
 use crate::object::Digest;
 use serde::Deserialize;
 use serde::Serialize;
@@ -154,6 +156,16 @@ pub enum SourceKind {
     Network,
     /// The content owner's store.
     Origin,
+}
+
+impl ObjectSources {
+    /// The tree, if it is this object's: it hashes to the digest.
+    pub fn chunk_tree(&self) -> Option<ChunkTree> {
+        let bytes = hex::decode_any(&self.tree)?;
+        let (chunks, rest) = bytes.as_chunks::<32>();
+        let whole = rest.is_empty().then(|| chunks.to_vec())?;
+        ChunkTree::verified(self.digest, self.length, whole).ok()
+    }
 }
 
 impl DeletionOverride {
