@@ -37,6 +37,11 @@ pub enum Command {
     },
     /// Stop a running prefill at the next file; what is published stays.
     PrefillStop,
+    /// Plan the fill and ask for sources at once.
+    FillStart,
+    /// Receive nothing until it is resumed, restarts included.
+    FillPause,
+    FillResume,
 }
 
 /// Why a command was not carried out. The kind decides the exit code of the command line.

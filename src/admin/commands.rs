@@ -111,6 +111,33 @@ pub(super) async fn prefill_stop(
     send(&shared, peer, Command::PrefillStop).await
 }
 
+pub(super) async fn fill_start(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = local::optional(read(body).await?)?;
+    send(&shared, peer, Command::FillStart).await
+}
+
+pub(super) async fn fill_pause(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = local::optional(read(body).await?)?;
+    send(&shared, peer, Command::FillPause).await
+}
+
+pub(super) async fn fill_resume(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let Nothing {} = local::optional(read(body).await?)?;
+    send(&shared, peer, Command::FillResume).await
+}
+
 fn drain_time(text: &str) -> Result<Duration, Failure> {
     let time = units::parse_duration(text).map_err(|error| bad(error.to_string()))?;
     if time.is_zero() || time > DRAIN_TIME_MAX {

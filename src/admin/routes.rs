@@ -27,6 +27,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 19] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",
@@ -44,6 +45,10 @@ const PATHS: [&str; 15] = [
     "/v1/config",
     "/v1/connections",
     "/v1/tls",
+    "/v1/fill",
+    "/v1/fill/start",
+    "/v1/fill/pause",
+    "/v1/fill/resume",
     "/v1/prefill",
     "/v1/prefill/stop",
     "/v1/drain",
@@ -80,6 +85,9 @@ pub(super) fn full(shared: Shared) -> Router {
     questions()
         .route("/v1/prefill", get(prefill).post(commands::prefill))
         .route("/v1/prefill/stop", post(commands::prefill_stop))
+        .route("/v1/fill/start", post(commands::fill_start))
+        .route("/v1/fill/pause", post(commands::fill_pause))
+        .route("/v1/fill/resume", post(commands::fill_resume))
         .route("/v1/drain", post(commands::drain))
         .route("/v1/undrain", post(commands::undrain))
         .route("/v1/reload", post(commands::reload))
@@ -114,6 +122,7 @@ fn questions() -> Router<Shared> {
         .route("/v1/config", get(config))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
+        .route("/v1/fill", get(fill))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -181,8 +190,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         "connections": (views.serve)().get("connections"),
         "schedulers": heartbeats,
         "bgp": routing::counts(&(views.bgp)()),
-        // The truth of a box that has no fill machine in it.
-        "fill": {"window_open": false, "window_bytes": 0, "rate_bps": 0, "cap_bps": 0},
+        "fill": fill_in_short(&(views.fill)()),
     }))
 }
 
@@ -243,6 +251,28 @@ async fn connections(State(shared): State<Shared>) -> Response {
 
 async fn tls(State(shared): State<Shared>) -> Response {
     local::ok((shared.views.tls)())
+}
+
+async fn fill(State(shared): State<Shared>) -> Result<Response, Failure> {
+    match (shared.views.fill)() {
+        Value::Null => {
+            let message = "this box does not fill: it has no control plane ([control] url)";
+            Err(Failure::new(StatusCode::CONFLICT, message))
+        }
+        view => Ok(local::ok(view)),
+    }
+}
+
+/// What status carries; a box that does not fill says so in figures.
+fn fill_in_short(view: &Value) -> Value {
+    let figure = |name: &str| view[name].as_u64().unwrap_or(0);
+    json!({
+        "window_open": view["window"]["open"].as_bool().unwrap_or(false),
+        "window_bytes": figure("window_bytes"),
+        "rate_bps": figure("rate_bps"),
+        "cap_bps": figure("cap_bps"),
+        "reason": view["reason"],
+    })
 }
 
 async fn prefill(State(shared): State<Shared>) -> Response {

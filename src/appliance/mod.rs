@@ -1,19 +1,21 @@
 //! The wiring of the daemon: every channel and task, start order, stop order, what a dead child
 //! means.
 //!
-//! Start: `store` → drain record → gate → `serve` → `bgp` → control link → `admin` → watchdog →
-//! READY. Stop, in reverse: gate closed (`stopping`), which the control plane is told → `serve`
-//! drains until its deadline, BGP neighbours get their CEASE → control link → `admin` → `store`.
+//! Start: `store` → drain record → gate → `serve` → `bgp` → control link → fill and peer listener
+//! → `admin` → watchdog → READY. Stop, in reverse: gate closed (`stopping`), which the control
+//! plane is told → transfers end, `serve` drains until its deadline, BGP neighbours get their CEASE
+//! → control link → `admin` → `store`.
 //! [`gatekeeper`] gathers facts for the gate, [`reload`] prepares everything before it switches
 //! anything, [`prefill_job`] runs one prefill at a time on a thread of its own, [`operator`]
-//! carries out commands. A dead data-plane worker, BGP speaker or control
-//! link ends the process; a sick disk, a failed prefill
-//! or a bad reload do not.
+//! carries out commands, [`night`] wires the fill. A dead data-plane worker, BGP
+//! speaker, fill or control link ends the process; a sick disk, a failed prefill or a bad reload
+//! do not.
 //!
 //! I/O: waits for signals, commands, deadlines and the news of other rooms.
 
 mod drain_saver;
 mod gatekeeper;
+mod night;
 mod operator;
 mod prefill_job;
 mod reload;
@@ -25,7 +27,9 @@ use crate::clock;
 use crate::command;
 use crate::config;
 use crate::health;
+use crate::link::client::LinkError;
 use crate::link::dial::Dial;
+use crate::peer;
 use crate::serve;
 use crate::serve::listener::Bind;
 use crate::serve::listener::SpawnWorker;
@@ -35,6 +39,7 @@ use crate::task::PhaseTx;
 use crate::task::notify::Notifier;
 use crate::telemetry;
 use gatekeeper::Gatekeeper;
+use night::Night;
 use prefill_job::PrefillJob;
 use std::fmt;
 use std::path::PathBuf;
@@ -96,6 +101,10 @@ pub enum ApplianceError {
     Serve(#[from] serve::ServeError),
     #[error("bgp: {0}")]
     Bgp(#[from] bgp::BgpError),
+    #[error("fill: {0}")]
+    Link(#[from] LinkError),
+    #[error("peer: {0}")]
+    Peer(#[from] peer::PeerError),
     #[error("admin: {0}")]
     Admin(#[from] admin::AdminError),
     #[error("a data-plane worker ended by itself: a fault of oca; the log has the panic")]
@@ -115,6 +124,8 @@ struct Appliance {
     serve: serve::Handle,
     bgp: Option<bgp::Handle>,
     control: Option<health::Handle>,
+    /// `None` without a control plane.
+    night: Option<Arc<Night>>,
     admin: Option<admin::Handle>,
     gatekeeper: Gatekeeper,
     prefill: PrefillJob,
@@ -186,6 +197,9 @@ impl Appliance {
                     self.finish_reload(outcome);
                 }
                 () = self.serve.worker_ended() => return Err(ApplianceError::Worker),
+                () = night::ended(self.night.as_ref()) => {
+                    return Err(ApplianceError::Ended("the fill"));
+                }
             }
         }
     }
@@ -214,6 +228,7 @@ impl Appliance {
         let deadline = clock::now() + time;
         self.phase.drain(deadline);
         let cease = tokio::spawn(cease(self.bgp.take()));
+        let night = tokio::spawn(night::stop(self.night.take()));
         if outcome.is_ok() {
             self.wait_for_viewers(signals, deadline).await;
             self.tell_control().await;
@@ -221,6 +236,9 @@ impl Appliance {
         self.phase.stop();
         // Bounded by itself.
         let _ = cease.await;
+        if clock::within(STOP_GRACE, night).await.is_err() {
+            tracing::error!("transfers did not end in time; leaving without them");
+        }
         drop(self.control.take());
         if clock::within(STOP_GRACE, self.serve.finished())
             .await

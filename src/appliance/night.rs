@@ -8,10 +8,11 @@
 
 use super::ApplianceError;
 use crate::clock;
+use crate::command::Refusal;
 use crate::config::Config;
 use crate::fill;
-use crate::fill::fetch;
 use crate::health;
+use crate::ids::BoxId;
 use crate::link;
 use crate::link::message::FillOrders;
 use crate::link::message::FillSource;
@@ -29,6 +30,8 @@ use crate::window;
 use crate::window::Window;
 use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
+use serde_json::Value;
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -47,6 +50,14 @@ pub(super) struct Night {
     pub(super) fill: fill::Handle,
     pub(super) peer: Option<peer::Handle>,
     follower: JoinHandle<()>,
+}
+
+/// `oca fill start|pause|resume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Start,
+    Pause,
+    Resume,
 }
 
 /// What the night is made from.
@@ -100,13 +111,42 @@ impl Night {
         })
     }
 
-    /// Transfers end; what is durable of them stays staged.
-    pub(super) async fn stop(self) {
-        self.follower.abort();
-        self.fill.stop().await;
-        if let Some(peer) = &self.peer {
-            peer.stop();
+    pub(super) async fn carry_out(&self, verb: Verb) -> Result<Value, Refusal> {
+        match verb {
+            Verb::Start => self.fill.start().await,
+            Verb::Pause => self.fill.pause().await,
+            Verb::Resume => self.fill.resume().await,
         }
+    }
+
+    /// What `oca show fill` says: the fill, and what other boxes fetch here.
+    pub(super) fn value(&self) -> Value {
+        let mut value = self.fill.view().value();
+        value["peer"] = json!(self.peer.as_ref().map(peer::Handle::view));
+        value
+    }
+}
+
+impl Drop for Night {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+/// Transfers end; what is durable of them stays staged.
+pub(super) async fn stop(night: Option<Arc<Night>>) {
+    let Some(night) = night else { return };
+    night.fill.stop().await;
+    if let Some(peer) = &night.peer {
+        peer.stop();
+    }
+}
+
+/// When the fill's task is gone, which is a fault of ours; never without a fill.
+pub(super) async fn ended(night: Option<&Arc<Night>>) {
+    match night {
+        Some(night) => night.fill.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -156,7 +196,7 @@ fn client_config(line: &health::Line, source: &FillSource) -> Result<Arc<ClientC
     let identity = line.identity().ok_or("this box is not enrolled")?;
     let config = match source.kind {
         SourceKind::Peer | SourceKind::Tier | SourceKind::Network => {
-            let id = source.id.parse().map_err(|_| "no name of a box")?;
+            let id = BoxId::parse(&source.id).map_err(|error| error.to_string())?;
             peering::box_client_config(&identity, &id)
         }
         SourceKind::Origin => peering::gateway_client_config(&identity),

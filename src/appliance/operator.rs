@@ -2,6 +2,7 @@
 
 use super::Appliance;
 use super::drain_saver::Saving;
+use super::night::Verb;
 use crate::command::Command;
 use crate::command::Refusal;
 use crate::command::Reply;
@@ -24,9 +25,25 @@ impl Appliance {
                 self.prefill.stop();
                 Ok(json!({ "stopping": true }))
             }
+            Command::FillStart => return self.fill(Verb::Start, request.reply),
+            Command::FillPause => return self.fill(Verb::Pause, request.reply),
+            Command::FillResume => return self.fill(Verb::Resume, request.reply),
         };
         // Whoever asked may have gone; the command was carried out all the same.
         let _ = request.reply.send(answer);
+    }
+
+    fn fill(&self, verb: Verb, reply: Reply) {
+        let night = self.night.clone();
+        tokio::spawn(async move {
+            let answer = match night {
+                Some(night) => night.carry_out(verb).await,
+                None => Err(Refusal::State(
+                    "this box does not fill: it has no control plane ([control] url)".to_owned(),
+                )),
+            };
+            let _ = reply.send(answer);
+        });
     }
 
     fn drain(&mut self, time: Option<Duration>, reply: Reply) {

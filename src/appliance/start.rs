@@ -4,8 +4,10 @@ use super::Appliance;
 use super::ApplianceError;
 use super::Effective;
 use super::Gatekeeper;
+use super::Night;
 use super::PrefillJob;
 use super::Seams;
+use super::night;
 use super::own_heartbeat;
 use crate::admin;
 use crate::bgp;
@@ -13,13 +15,16 @@ use crate::clock;
 use crate::command;
 use crate::config::Config;
 use crate::config::Loaded;
+use crate::fill;
 use crate::health;
 use crate::link::dial::Dial;
 use crate::link::message::Position;
+use crate::link::steps::CatalogueChanges;
 use crate::prefix::Prefix;
 use crate::serve;
 use crate::store;
 use crate::task::Heartbeat;
+use crate::task::PhaseRx;
 use crate::task::notify;
 use crate::task::phase;
 use crate::telemetry;
@@ -54,7 +59,7 @@ pub(super) fn start(
         serve::Deps {
             content: Arc::new(store.clone()),
             gate: gatekeeper.subscribe(),
-            phase,
+            phase: phase.clone(),
         },
         serve::Seams {
             bind: seams.bind,
@@ -68,9 +73,17 @@ pub(super) fn start(
         serve: &serve,
         bgp: bgp.as_ref(),
         control: None,
+        night: None,
     };
-    let control = start_control(&config, &rooms, &mut gatekeeper, seams.dial);
+    let progress = night::Progress::default();
+    let control = start_control(&config, &rooms, &mut gatekeeper, (seams.dial, &progress));
     rooms.control = control.as_ref();
+    let night = start_night(&config, &rooms, phase, &registry)?;
+    rooms.night = night.as_ref();
+    if let Some(night) = &night {
+        // Set once, here.
+        let _ = progress.set(night.fill.clone());
+    }
     let effective = Arc::new(Mutex::new(Effective {
         config: loaded.config,
         settings: loaded.settings,
@@ -103,6 +116,7 @@ pub(super) fn start(
         serve,
         bgp,
         control,
+        night,
         admin,
         gatekeeper,
         prefill,
@@ -135,24 +149,46 @@ struct Rooms<'a> {
     serve: &'a serve::Handle,
     bgp: Option<&'a bgp::Handle>,
     control: Option<&'a health::Handle>,
+    night: Option<&'a Arc<Night>>,
+}
+
+fn start_night(
+    config: &Config,
+    rooms: &Rooms<'_>,
+    phase: PhaseRx,
+    metrics: &telemetry::Registry,
+) -> Result<Option<Arc<Night>>, ApplianceError> {
+    let Some((link, control)) = config.control.as_ref().zip(rooms.control) else {
+        return Ok(None);
+    };
+    let night = Night::start(&night::Ground {
+        config,
+        control: link,
+        store: rooms.store,
+        line: control.line(),
+        phase,
+        metrics,
+    })?;
+    Ok(Some(Arc::new(night)))
 }
 
 fn start_control(
     config: &Config,
     rooms: &Rooms<'_>,
     gatekeeper: &mut Gatekeeper,
-    dial: Arc<dyn Dial>,
+    (dial, progress): (Arc<dyn Dial>, &night::Progress),
 ) -> Option<health::Handle> {
     let link = config.control.as_ref()?;
     let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
+    let (changed, progress) = (rooms.store.clone(), Arc::clone(progress));
     let serving = rooms.serve.clone();
     let deps = health::Deps {
         id: config.appliance.id.clone(),
         gate: gatekeeper.subscribe(),
         store: rooms.store.subscribe(),
         held: Arc::new(move || held.held()),
-        changes: Arc::new(|_| None),
-        fill: Arc::new(|| None),
+        changes: Arc::new(move |since| changed.changes(since).map(catalogue_changes)),
+        fill: Arc::new(move || progress.get().map(fill::Handle::progress)),
         adopt: Arc::new(move |signed: health::SignedManifest| {
             let Position { epoch, generation } = signed.position;
             adopting.adopt(epoch, generation, signed.rows)
@@ -166,6 +202,14 @@ fn start_control(
     let control = health::start(link, deps);
     gatekeeper.listen_to_control(control.subscribe());
     Some(control)
+}
+
+fn catalogue_changes(changes: store::Changes) -> CatalogueChanges {
+    CatalogueChanges {
+        generation: changes.generation,
+        added: changes.added,
+        removed: changes.removed,
+    }
 }
 
 /// A box without a list of its interfaces is still a box.
@@ -221,6 +265,7 @@ fn views(
     let (of_serve, of_tls, viewers) = (serve.clone(), serve.clone(), serve.clone());
     let bgp = rooms.bgp.cloned();
     let control = rooms.control.map(health::Handle::subscribe);
+    let night = rooms.night.cloned();
     let effective = Arc::clone(effective);
     admin::Views {
         identity,
@@ -243,6 +288,7 @@ fn views(
             None => Value::Null,
         }),
         prefill: Arc::new(move || prefill.view()),
+        fill: Arc::new(move || night.as_ref().map_or(Value::Null, |night| night.value())),
     }
 }
 

@@ -21,7 +21,6 @@ use super::overhead;
 use crate::clock;
 use crate::clock::Wall;
 use crate::link::message::ReceivedBytes;
-use crate::link::message::SourceKind;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;

@@ -5,27 +5,41 @@
 //! `sources` keeps what is known of who has what, with back-off and demotion → `fetch` is one
 //! transfer: HTTPS ranges, chunks verified as they come → `pace` gives every byte its turn under
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
-//! `deletion` keeps what was announced, its grace and its pace. `task` runs the machine.
+//! `deletion` keeps what was announced, its grace and its pace; a `survey` looks at the store and
+//! deletes what is due. `task` runs the machine, `view` and `metrics` show it.
 
-mod content;
-
-pub use content::StoreContent;
-mod fetch;
 mod bucket;
+mod content;
+mod deletion;
+mod fetch;
+mod larder;
 mod ledger;
 mod ledger_file;
+mod machine;
 mod meter;
+mod metrics;
 mod nights;
 mod overhead;
 mod pace;
+mod places;
+mod plan;
 mod queue;
+mod sources;
+mod survey;
+mod task;
+mod transfers;
+mod view;
 
 use crate::clock::Wall;
+use crate::ids::BoxId;
+use crate::link::manifest::Verifier;
 use crate::link::message::DeletionOverride;
 use crate::link::message::FillSource;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
+use crate::link::message::ReceivedBytes;
+use crate::link::message::SourceKind;
 use crate::object::ChunkTree;
 use crate::object::Digest;
 use crate::store;
@@ -35,13 +49,16 @@ use crate::units::BytesPerSecond;
 use crate::window::Window;
 use bytes::Bytes as ChunkBytes;
 use futures_util::future::BoxFuture;
+use jiff::civil::Date;
 use serde::Serialize;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
+pub use content::StoreContent;
 pub use fetch::Config as FetchConfig;
 pub use fetch::Fetcher;
 pub use fetch::Gateway;
@@ -49,6 +66,7 @@ pub use fetch::Limits as FetchLimits;
 pub use fetch::Resolve;
 pub use fetch::SystemResolver;
 pub use fetch::TlsFor;
+pub use larder::Larder;
 pub use ledger::BUILT;
 pub use ledger::Book;
 pub use ledger_file::ContentKeeper;
@@ -62,6 +80,31 @@ pub use pace::Free;
 pub use pace::Pace;
 pub use pace::PaceView;
 pub use queue::Limits;
+pub use task::Handle;
+pub use task::start;
+pub use view::TransferView;
+pub use view::View;
+pub use view::WindowView;
+
+/// What the room needs from the wiring.
+#[derive(Clone)]
+pub struct Deps {
+    pub id: BoxId,
+    pub content: Arc<dyn Content>,
+    pub fetch: Arc<dyn Fetch>,
+    pub ask: Arc<dyn Ask>,
+    pub ration: Arc<dyn Ration>,
+    pub orders: watch::Receiver<Orders>,
+    /// A change of it is the sign to plan again.
+    pub store: watch::Receiver<Arc<store::View>>,
+    /// The manifest keys that this box believes at present.
+    pub verifier: VerifierFn,
+    /// Other boxes may fetch from its peer listener: told in reports.
+    pub gives: bool,
+}
+
+/// None before enrolment: no override is believed then.
+pub type VerifierFn = Arc<dyn Fn() -> Option<Verifier> + Send + Sync>;
 
 /// `[fill]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -194,6 +237,74 @@ pub trait Turns: Send + Sync + Debug {
 #[error("no turns: the window has closed, the budget is spent, or the fill is paused")]
 pub struct Closed;
 
+/// The keeper of rate and budget, as the task drives it; `pace` is the real one.
+pub trait Ration: Turns {
+    /// The site's window and the rate in effect. The rolling 24 h of night bytes are at most
+    /// `rate` × the window's length.
+    fn order(&self, window: &Window, rate: BytesPerSecond);
+
+    /// Turns of `class` may be given until then, by the calendar; `None`: until it is shut. Again:
+    /// another end.
+    fn open(&self, class: Class, until: Option<Wall>);
+
+    /// No turns of `class`; who waits for one gets [`Closed`].
+    fn shut(&self, class: Class);
+
+    /// What receiving this many bytes of content costs, in bytes as the cap counts.
+    fn cost(&self, content: u64) -> u64;
+
+    /// For the history. `date`: of the night, or the site's day outside of one.
+    fn note(&self, date: Date, note: Note);
+
+    fn account(&self, at: Moment) -> Account;
+}
+
+/// What the history of a night is told. The bytes are paid already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Received {
+        class: Class,
+        kind: SourceKind,
+        bytes: u64,
+    },
+    /// An object is complete.
+    Done,
+    /// A plan was made: what it wants, and what the window will not finish.
+    Planned {
+        wanted: u64,
+        carried_over: u64,
+        carried_over_bytes: u64,
+    },
+}
+
+/// How rate and budget stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Received in the last second or so.
+    pub rate: BytesPerSecond,
+    /// The highest that is allowed.
+    pub cap: BytesPerSecond,
+    /// What each class may still receive of its 24 h.
+    pub night_left: u64,
+    pub urgent_left: u64,
+    /// The newest first.
+    pub nights: Vec<NightView>,
+}
+
+/// One night of the history, with the urgent bytes of its day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NightView {
+    /// The site's date on which the window opened.
+    pub date: String,
+    /// As the cap counts, urgent ones included.
+    pub bytes: ReceivedBytes,
+    pub urgent_bytes: u64,
+    pub done: u64,
+    pub wanted: u64,
+    pub carried_over: u64,
+    pub carried_over_bytes: u64,
+}
+
 /// Fetches one object; the real one is `fetch`, worlds have their own.
 pub trait Fetch: Send + Sync + Debug {
     /// Runs until its end; dropping the future stops it and keeps what is durable.
@@ -271,4 +382,12 @@ pub struct Space {
 pub struct Moment {
     pub wall: Wall,
     pub boot: crate::clock::Boot,
+}
+
+impl Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }

@@ -42,9 +42,9 @@ const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Endpoint {
     /// As configured; for messages.
     pub(super) url: String,
-    host: String,
-    port: u16,
-    server_name: ServerName<'static>,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) server_name: ServerName<'static>,
 }
 
 /// What to ask.

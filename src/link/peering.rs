@@ -6,6 +6,7 @@
 //! name with [`box_of`]. A configuration holds one certificate: whoever keeps it builds another
 //! when [`Identity::credentials`] are others. Nothing here dials.
 
+use super::connection::Endpoint;
 use super::error::LinkError;
 use super::identity;
 use super::identity::Credentials;
@@ -101,6 +102,24 @@ pub fn box_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, LinkE
 /// For `/v1/origin/` of the control plane: what the link itself uses.
 pub fn gateway_client_config(identity: &Identity) -> Result<Arc<ClientConfig>, LinkError> {
     trust::client_config(identity, true)
+}
+
+/// Where the paths of a control plane's link are: host, port, and the name in its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayPlace {
+    pub host: String,
+    pub port: u16,
+    pub server_name: ServerName<'static>,
+}
+
+/// From `[control] url`.
+pub fn gateway(url: &str) -> Result<GatewayPlace, LinkError> {
+    let endpoint = Endpoint::parse(url)?;
+    Ok(GatewayPlace {
+        host: endpoint.host,
+        port: endpoint.port,
+        server_name: endpoint.server_name,
+    })
 }
 
 /// The box that a certificate names, if it names one. TLS has decided whether to believe it.

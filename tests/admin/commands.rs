@@ -20,6 +20,9 @@ fn daemon(command: &Command) -> Result<Value, Refusal> {
         Command::Prefill { dir } => {
             Err(Refusal::NotFound(format!("{} is not there", dir.display())))
         }
+        Command::FillStart => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::FillPause => Ok(json!({"paused": true})),
+        Command::FillResume => Ok(json!({"paused": false})),
         Command::PrefillStop => Err(Refusal::Failed("the disk is full".to_owned())),
     }
 }

@@ -145,6 +145,7 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
             || json!({"state": "outage", "summary": "the control plane is silent", "enabled": true}),
         ),
         prefill: Arc::new(|| panic!("a view that panics")),
+        fill: Arc::new(fill_view),
     }
 }
 
@@ -195,6 +196,26 @@ pub(crate) fn bgp_snapshot() -> bgp::Snapshot {
         ],
         ..bgp::Snapshot::default()
     }
+}
+
+/// A night under way, with one transfer and one night of history.
+fn fill_view() -> Value {
+    let digest = Digest::of(b"film");
+    json!({
+        "window": {"open": true, "opens": "2026-03-01T01:00:00Z", "closes":
+            "2026-03-01T13:00:00Z", "start": "02:00", "timezone": "Europe/Paris"},
+        "paused": false, "reason": null, "problem": "the source is\u{1b}[2J busy",
+        "cap_bps": 1_200_000_000_u64, "rate_bps": 1_100_000_000_u64,
+        "bytes": {"peer": 10, "tier": 0, "network": 0, "origin": 5_000_000},
+        "window_bytes": 5_000_010, "wanted": 4, "wanted_bytes": 8_000_000, "done": 2,
+        "done_bytes": 9, "carried_over": 1, "carried_over_bytes": 1_000_000,
+        "leaving": 3, "leaving_bytes": 300, "transfers": [{"digest": digest, "rank": 7,
+            "class": "night", "source": "origin", "kind": "origin", "bytes": 2_000_000,
+            "bytes_done": 500_000, "seconds": 3}],
+        "nights": [{"date": "2026-02-28", "bytes": {"peer": 1, "tier": 2, "network": 3,
+            "origin": 6_480_000_000_000_u64}, "urgent_bytes": 0, "done": 9, "wanted": 10,
+            "carried_over": 1, "carried_over_bytes": 77}],
+    })
 }
 
 fn store_view() -> store::View {

@@ -1,0 +1,451 @@
+//! The night: who is asked for what, and when everything stops.
+//!
+//! Sans-IO: `task` tells [`Machine::step`] what happened, performs the [`Action`]s it gets and
+//! comes back at [`Machine::deadline`]. The machine never sees a byte of content.
+//!
+//! An object goes: planned → queued → asked for → ready → running → done, and back to ready (next
+//! source) or waiting (nobody has it at present).
+
+mod exchange;
+#[cfg(test)]
+mod tests;
+
+use super::Class;
+use super::Config;
+use super::Job;
+use super::Moment;
+use super::Orders;
+use super::Outcome;
+use super::places::Place;
+use super::places::Places;
+use super::sources::Pick;
+use super::sources::Sources;
+use super::survey::Survey;
+use crate::clock::Instant;
+use crate::clock::Wall;
+use crate::link::message::Complaint;
+use crate::link::message::FillSources;
+use crate::link::message::FillSourcesRequest;
+use crate::object::Digest;
+use crate::units::BytesPerSecond;
+use crate::window::Standing;
+use crate::window::Window;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// An object whose next source is farther away than this gives its answer back.
+const READY_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Looks at the store: at least this far apart; while something runs; while nothing does.
+const SURVEY_GAP: Duration = Duration::from_secs(1);
+const SURVEY_BUSY: Duration = Duration::from_secs(60);
+const SURVEY_IDLE: Duration = Duration::from_secs(300);
+
+/// A jump of the calendar is noticed within this time.
+const TICK_MAX: Duration = Duration::from_secs(60);
+
+/// All clocks of one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) at: Instant,
+    pub(super) moment: Moment,
+}
+
+#[derive(Debug)]
+pub(super) enum Input {
+    Orders(Orders),
+    Store(StoreSign),
+    Surveyed(Survey),
+    /// A look ended by a panic: the plan that there is goes on.
+    SurveyFailed,
+    Answered(Result<FillSources, String>),
+    Ended {
+        id: u64,
+        outcome: Outcome,
+    },
+    Pause(bool),
+    /// Plan and ask at once, whatever was to be waited for.
+    Start,
+    Tick,
+}
+
+/// What of the store's view says that a plan is old.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct StoreSign {
+    pub(super) generation: u64,
+    pub(super) manifest: Option<(u64, u64)>,
+    pub(super) disks: Vec<&'static str>,
+}
+
+#[derive(Debug)]
+pub(super) enum Action {
+    Order {
+        window: Window,
+        rate: BytesPerSecond,
+    },
+    Open {
+        class: Class,
+        until: Option<Wall>,
+    },
+    Shut(Class),
+    Survey,
+    Ask(FillSourcesRequest),
+    Transfer {
+        id: u64,
+        job: Job,
+    },
+    Stop(u64),
+}
+
+/// One box's fill.
+#[derive(Debug)]
+pub(super) struct Machine {
+    config: Config,
+    pub(super) orders: Orders,
+    pub(super) paused: bool,
+    store: StoreSign,
+    pub(super) window: Window,
+    pub(super) rate: BytesPerSecond,
+    pub(super) standing: Option<Standing>,
+    /// Reckoned with `standing`: before it the calendar was set back.
+    standing_at: Wall,
+    pub(super) queue: Places,
+    sources: Sources,
+    /// Of each class that is open: until when, if the calendar says so.
+    open: BTreeMap<Class, Option<Wall>>,
+    /// A class without turns: its rest, and how often it rested.
+    dry: BTreeMap<Class, (Instant, u32)>,
+    stopping: BTreeSet<u64>,
+    next_id: u64,
+    asked: Option<Vec<Digest>>,
+    ask_at: Instant,
+    ask_failures: u32,
+    complaints: Vec<Complaint>,
+    surveying: bool,
+    survey_at: Instant,
+    surveyed_at: Option<Instant>,
+    /// Finished while a survey looked, which may have missed it.
+    finished: BTreeSet<Digest>,
+    more: bool,
+    stepped_at: Instant,
+    /// Why the last question, or the last object, got nowhere.
+    pub(super) problem: Option<String>,
+}
+
+impl Machine {
+    pub(super) fn new(now: Now, config: Config, paused: bool) -> Self {
+        Self {
+            orders: Orders::default(),
+            paused,
+            store: StoreSign::default(),
+            window: config.window.clone(),
+            // Another one than any that is ordered: the first step tells.
+            rate: BytesPerSecond(0),
+            standing: None,
+            standing_at: now.moment.wall,
+            queue: Places::default(),
+            sources: Sources::default(),
+            open: BTreeMap::new(),
+            dry: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            next_id: 0,
+            asked: None,
+            ask_at: now.at,
+            ask_failures: 0,
+            complaints: Vec::new(),
+            surveying: false,
+            survey_at: now.at,
+            surveyed_at: None,
+            finished: BTreeSet::new(),
+            more: false,
+            stepped_at: now.at,
+            problem: None,
+            config,
+        }
+    }
+
+    /// Moves by one input.
+    pub(super) fn step(&mut self, now: Now, input: Input) -> Vec<Action> {
+        self.stepped_at = now.at;
+        let mut actions = Vec::new();
+        match input {
+            Input::Orders(orders) => self.ordered(now, orders),
+            Input::Store(sign) => self.store_changed(now, sign),
+            Input::Surveyed(survey) => self.surveyed(now, survey, &mut actions),
+            Input::SurveyFailed => {
+                self.surveying = false;
+                self.survey_at = now.at + SURVEY_BUSY;
+            }
+            Input::Answered(answer) => self.answered(now, answer),
+            Input::Ended { id, outcome } => self.ended(now, id, outcome),
+            Input::Pause(paused) => {
+                self.paused = paused;
+                self.survey_soon(now);
+            }
+            Input::Start => {
+                self.dry.clear();
+                self.ask_at = now.at;
+                self.queue.wake(now.at + exchange::ASK_AGAIN_MAX);
+                self.survey_soon(now);
+            }
+            Input::Tick => {}
+        }
+        self.reckon(now, &mut actions);
+        self.gates(&mut actions);
+        self.queue.wake(now.at);
+        self.begin(now, &mut actions);
+        self.ask(now, &mut actions);
+        if !self.surveying && now.at >= self.survey_at && !self.is_scanning() {
+            self.surveying = true;
+            self.finished.clear();
+            actions.push(Action::Survey);
+        }
+        actions
+    }
+
+    /// When to come back at the latest, with [`Input::Tick`]; `now` is that of the last step.
+    pub(super) fn deadline(&self, now: Now) -> Instant {
+        let mut at = self.stepped_at + TICK_MAX;
+        let mut sooner = |other: Instant| at = at.min(other);
+        if let Some(standing) = self.standing {
+            let left = standing.next_edge.duration_since(now.moment.wall);
+            sooner(now.at + Duration::try_from(left).unwrap_or_default());
+        }
+        if !self.surveying && !self.is_scanning() {
+            sooner(self.survey_at);
+        }
+        self.queue.next_wait().into_iter().for_each(&mut sooner);
+        for (until, _) in self.dry.values().filter(|(until, _)| *until > now.at) {
+            sooner(*until);
+        }
+        if self.may_ask()
+            && self
+                .queue
+                .queued()
+                .any(|(_, object)| self.is_open(object.class))
+        {
+            sooner(self.ask_at);
+        }
+        let open = self
+            .queue
+            .ready()
+            .filter(|(_, object)| self.is_open(object.class));
+        for (_, object) in open {
+            match object
+                .candidates
+                .as_ref()
+                .map(|list| list.pick(now.at, &self.sources))
+            {
+                Some(Pick::At(from)) => sooner(from),
+                // It waits for a stream, or for its class.
+                Some(Pick::Use(_) | Pick::Nobody) | None => {}
+            }
+        }
+        at
+    }
+
+    pub(super) fn is_open(&self, class: Class) -> bool {
+        self.open.contains_key(&class)
+    }
+
+    /// Disks that are read at the start hold what would be fetched a second time.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.store.disks.contains(&"scanning")
+    }
+
+    pub(super) fn is_dry(&self, class: Class, now: Instant) -> bool {
+        self.dry.get(&class).is_some_and(|(until, _)| *until > now)
+    }
+
+    pub(super) fn quarantined(&self, now: Instant) -> Vec<String> {
+        self.sources.quarantined(now)
+    }
+
+    fn ordered(&mut self, now: Now, orders: Orders) {
+        if orders.connected && !self.orders.connected {
+            (self.ask_at, self.ask_failures) = (now.at, 0);
+        }
+        let plans = |orders: &Orders| {
+            let said = (
+                orders.urgent.clone(),
+                orders.window.clone(),
+                orders.rate_limit,
+            );
+            (
+                said,
+                orders.acknowledged,
+                orders.deletion_override.clone(),
+                orders.clock_sane,
+            )
+        };
+        if plans(&orders) != plans(&self.orders) {
+            self.survey_soon(now);
+        }
+        self.orders = orders;
+    }
+
+    fn store_changed(&mut self, now: Now, sign: StoreSign) {
+        let is_still = self.queue.running().next().is_none();
+        let another = (&sign.manifest, &sign.disks) != (&self.store.manifest, &self.store.disks);
+        // What transfers publish is known without a look.
+        if another || (is_still && sign.generation != self.store.generation) {
+            self.survey_soon(now);
+        }
+        self.store = sign;
+    }
+
+    fn surveyed(&mut self, now: Now, survey: Survey, actions: &mut Vec<Action>) {
+        self.surveying = false;
+        self.surveyed_at = Some(now.at);
+        let mut download = survey.plan.download;
+        download.retain(|(want, _)| !self.finished.contains(&want.digest));
+        for id in self.queue.replace(download) {
+            self.stop(id, actions);
+        }
+        self.more = survey.plan.more;
+        self.problem = survey.problem;
+        let is_busy = self.queue.len() > 0 || survey.leaving.0 > 0;
+        self.survey_at = now.at + if is_busy { SURVEY_BUSY } else { SURVEY_IDLE };
+        if survey.deleted > 0 {
+            self.survey_soon(now);
+        }
+    }
+
+    /// As soon as the gap between two looks allows.
+    fn survey_soon(&mut self, now: Now) {
+        let soon = self
+            .surveyed_at
+            .map_or(now.at, |last| now.at.max(last + SURVEY_GAP));
+        self.survey_at = if self.surveying {
+            soon
+        } else {
+            self.survey_at.min(soon)
+        };
+    }
+
+    /// Window and rate of this moment; both are told whenever they change.
+    fn reckon(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let window = self.orders.window.as_ref().unwrap_or(&self.config.window);
+        let own = self.config.rate_limit;
+        let rate = self.orders.rate_limit.map_or(own, |lower| lower.min(own));
+        let another = *window != self.window;
+        if another || rate != self.rate {
+            (self.window, self.rate) = (window.clone(), rate);
+            let window = self.window.clone();
+            actions.push(Action::Order { window, rate });
+        }
+        let wall = now.moment.wall;
+        let holds = self.standing.is_some_and(|standing| {
+            wall < standing.next_edge && wall >= self.standing_at && !another
+        });
+        if !holds {
+            self.standing = Some(self.window.standing(wall));
+            self.survey_soon(now);
+        }
+        self.standing_at = wall;
+    }
+
+    /// Opens and shuts the classes; what runs in a class that shuts is stopped.
+    fn gates(&mut self, actions: &mut Vec<Action>) {
+        let may = !self.paused && self.orders.clock_sane && !self.is_scanning();
+        let night = self.standing.and_then(|standing| standing.open);
+        let wanted = [
+            (Class::Night, night.map(|opening| Some(opening.closes))),
+            (Class::Urgent, Some(None)),
+        ];
+        for (class, until) in wanted {
+            let until = until.filter(|_| may);
+            if self.open.get(&class).copied() == until {
+                continue;
+            }
+            let Some(until) = until else {
+                self.open.remove(&class);
+                actions.push(Action::Shut(class));
+                let running = self
+                    .queue
+                    .running()
+                    .filter(|(_, object)| object.class == class);
+                for id in running.map(|(id, _)| id).collect::<Vec<_>>() {
+                    self.stop(id, actions);
+                }
+                continue;
+            };
+            self.open.insert(class, until);
+            self.dry.remove(&class);
+            actions.push(Action::Open { class, until });
+        }
+    }
+
+    fn stop(&mut self, id: u64, actions: &mut Vec<Action>) {
+        if self.stopping.insert(id) {
+            actions.push(Action::Stop(id));
+        }
+    }
+
+    /// Gives free streams to ready objects, in order.
+    fn begin(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let streams = self.config.streams.max(1);
+        let urgent = self.queue.running_count(Class::Urgent);
+        let night = self.queue.running_count(Class::Night);
+        // An urgent object does not wait for a stream of the night.
+        let mut free = BTreeMap::from([
+            (Class::Urgent, streams.saturating_sub(urgent)),
+            (Class::Night, streams.saturating_sub(urgent + night)),
+        ]);
+        let (mut chosen, mut away) = (Vec::new(), Vec::new());
+        for (number, object) in self.queue.ready() {
+            if free.values().all(|free| *free == 0) {
+                break;
+            }
+            let may = self.is_open(object.class) && !self.is_dry(object.class, now.at);
+            let Some(free) = free.get_mut(&object.class).filter(|free| may && **free > 0) else {
+                continue;
+            };
+            let Some(candidates) = &object.candidates else {
+                away.push((number, Pick::Nobody));
+                continue;
+            };
+            match candidates.pick(now.at, &self.sources) {
+                Pick::Use(source) => {
+                    *free -= 1;
+                    chosen.push((number, source));
+                }
+                Pick::At(from) if from <= now.at + READY_WAIT_MAX => {}
+                pick @ (Pick::At(_) | Pick::Nobody) => away.push((number, pick)),
+            }
+        }
+        for (number, pick) in away {
+            self.wait(now, number, pick);
+        }
+        for (number, source) in chosen {
+            self.transfer(number, source, actions);
+        }
+    }
+
+    fn transfer(&mut self, number: usize, source: usize, actions: &mut Vec<Action>) {
+        let Some(object) = self.queue.get(number) else {
+            return;
+        };
+        let Some(candidates) = &object.candidates else {
+            return;
+        };
+        let Some((from, ticket)) = candidates.source(source) else {
+            return;
+        };
+        let job = Job {
+            want: object.want,
+            class: object.class,
+            tree: candidates.tree.clone(),
+            source: from.clone(),
+            ticket,
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.queue.put(number, Place::Running(id));
+        if let Some(object) = self.queue.get_mut(number) {
+            object.source = source;
+        }
+        actions.push(Action::Transfer { id, job });
+    }
+}

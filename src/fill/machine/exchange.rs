@@ -1,0 +1,279 @@
+//! Questions, answers and ends: what moves an object from place to place.
+
+use super::Action;
+use super::Machine;
+use super::Now;
+use crate::clock::Instant;
+use crate::fill::Class;
+use crate::fill::Fault;
+use crate::fill::Outcome;
+use crate::fill::places::Place;
+use crate::fill::sources;
+use crate::fill::sources::Candidates;
+use crate::fill::sources::Pick;
+use crate::link::message::Complaint;
+use crate::link::message::FILL_WANTED_MAX;
+use crate::link::message::FillSource;
+use crate::link::message::FillSources;
+use crate::link::message::FillSourcesRequest;
+use crate::link::message::VERSION;
+use crate::object::Digest;
+use crate::store::PublishError;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Ready objects for each stream, so that no stream waits for a question: small objects take less
+/// time than an answer.
+const READY_PER_STREAM: usize = 16;
+
+/// Content asked for at a time: its chunk trees are 4 MB of hexadecimal.
+const ASKED_BYTES_MAX: u64 = 16 << 30;
+
+/// Between two questions, and after the first that failed.
+const ASK_GAP: Duration = Duration::from_millis(200);
+const ASK_FAILED_FIRST: Duration = Duration::from_secs(1);
+const ASK_FAILED_MAX: Duration = Duration::from_secs(60);
+
+/// Bounds of the control plane's `ask_again_s`.
+const ASK_AGAIN_MIN: Duration = Duration::from_secs(1);
+pub(super) const ASK_AGAIN_MAX: Duration = Duration::from_secs(3_600);
+
+/// First and longest rest of an object that nobody could give.
+const MISS_FIRST: Duration = Duration::from_secs(1);
+const MISS_MAX: Duration = Duration::from_secs(300);
+
+/// First and longest rest of an object that our own disks did not take.
+const STORE_FIRST: Duration = Duration::from_secs(60);
+const STORE_MAX: Duration = Duration::from_secs(3_600);
+
+/// First and longest rest of a class that got no turns.
+const DRY_FIRST: Duration = Duration::from_secs(1);
+const DRY_MAX: Duration = Duration::from_secs(60);
+
+/// Complaints that wait for the next question.
+const COMPLAINTS_MAX: usize = 256;
+
+impl Machine {
+    /// Nothing is asked twice at a time, nor of a control plane that is silent.
+    pub(super) fn may_ask(&self) -> bool {
+        let enough = self.config.streams.max(1) * READY_PER_STREAM;
+        self.orders.connected && self.asked.is_none() && self.queue.ready_count() < enough
+    }
+
+    /// Asks for the next objects in order, as many as one question takes.
+    pub(super) fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !self.may_ask() || now.at < self.ask_at {
+            return;
+        }
+        let (mut bytes, mut numbers) = (0_u64, Vec::new());
+        for (number, object) in self.queue.queued() {
+            if !self.is_open(object.class) {
+                continue;
+            }
+            bytes = bytes.saturating_add(object.want.length);
+            let is_enough = numbers.len() >= FILL_WANTED_MAX || bytes > ASKED_BYTES_MAX;
+            if is_enough && !numbers.is_empty() {
+                break;
+            }
+            numbers.push(number);
+        }
+        let mut wanted = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            wanted.extend(self.queue.get(number).map(|object| object.want.digest));
+            self.queue.put(number, Place::Asked);
+        }
+        if wanted.is_empty() {
+            // The plan keeps a part of what there is: the rest comes with the next one.
+            if self.more && self.queue.len() == 0 {
+                self.survey_soon(now);
+            }
+            return;
+        }
+        self.asked = Some(wanted.clone());
+        self.ask_at = now.at + ASK_GAP;
+        let complaints = std::mem::take(&mut self.complaints);
+        actions.push(Action::Ask(FillSourcesRequest {
+            v: VERSION,
+            wanted,
+            complaints,
+        }));
+    }
+
+    pub(super) fn answered(&mut self, now: Now, answer: Result<FillSources, String>) {
+        let asked = self.asked.take().unwrap_or_default();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(problem) => {
+                self.ask_failures = self.ask_failures.saturating_add(1);
+                let rest = sources::doubled(ASK_FAILED_FIRST, self.ask_failures);
+                self.ask_at = now.at + rest.min(ASK_FAILED_MAX);
+                self.problem = Some(problem);
+                for number in self.queue.numbers(&asked) {
+                    self.queue.put(number, Place::Queued);
+                }
+                return;
+            }
+        };
+        self.ask_failures = 0;
+        let again = Duration::from_secs(answer.ask_again_s);
+        let again = now.at + again.clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX);
+        let tickets = sources::tickets(&answer);
+        let mut unanswered: BTreeSet<Digest> = asked.into_iter().collect();
+        // What was not asked for, or comes twice, is not read.
+        for object in &answer.objects {
+            if !unanswered.remove(&object.digest) {
+                continue;
+            }
+            let Some(number) = self.queue.number(&object.digest) else {
+                continue;
+            };
+            let Some(planned) = self.queue.get_mut(number) else {
+                continue;
+            };
+            planned.ask_again = Some(again);
+            match Candidates::read(now.at, &planned.want, object, &tickets) {
+                Ok(candidates) => {
+                    planned.candidates = Some(candidates);
+                    self.settle(now, number);
+                }
+                Err(problem) => {
+                    self.problem = Some(problem);
+                    self.wait(now, number, Pick::Nobody);
+                }
+            }
+        }
+        for number in self.queue.numbers(&unanswered) {
+            if let Some(planned) = self.queue.get_mut(number) {
+                planned.ask_again = Some(again);
+            }
+            self.wait(now, number, Pick::Nobody);
+        }
+    }
+
+    pub(super) fn ended(&mut self, now: Now, id: u64, outcome: Outcome) {
+        let was_stopped = self.stopping.remove(&id);
+        let Some(number) = self.queue.ended(id) else {
+            return;
+        };
+        let Some(object) = self.queue.get_mut(number) else {
+            return;
+        };
+        let (class, source) = (object.class, object.source);
+        let digest = object.want.digest;
+        let asked = object
+            .candidates
+            .as_ref()
+            .and_then(|list| list.source(source));
+        let asked: Option<FillSource> = asked.map(|(source, _)| source.clone());
+        if let Some(asked) = &asked {
+            self.sources.note(now.at, asked, &outcome.end);
+        }
+        let fault = match outcome.end {
+            Ok(()) => {
+                self.dry.remove(&class);
+                self.finished.insert(digest);
+                self.queue.remove(number);
+                return;
+            }
+            Err(fault) => fault,
+        };
+        match &fault {
+            Fault::Stopped => {
+                if !was_stopped && self.is_open(class) {
+                    self.rest_class(now.at, class, outcome.received > 0);
+                }
+                self.queue.put(number, Place::Ready);
+            }
+            Fault::Store(problem) => self.store_failed(now, number, problem),
+            Fault::NotFound
+            | Fault::Busy { .. }
+            | Fault::Refused(_)
+            | Fault::WrongBytes(_)
+            | Fault::Changed(_)
+            | Fault::Slow(_)
+            | Fault::Broken(_) => {
+                if let Some(asked) = asked {
+                    self.complain(asked.id, digest, &fault);
+                }
+                let object = self.queue.get_mut(number);
+                if let Some(candidates) = object.and_then(|object| object.candidates.as_mut()) {
+                    candidates.failed(now.at, source, &fault);
+                }
+                self.settle(now, number);
+            }
+        }
+    }
+
+    /// Ready, if a source is near; otherwise it waits without its answer.
+    fn settle(&mut self, now: Now, number: usize) {
+        let candidates = self
+            .queue
+            .get(number)
+            .and_then(|object| object.candidates.as_ref());
+        let pick = candidates.map_or(Pick::Nobody, |list| list.pick(now.at, &self.sources));
+        match pick {
+            Pick::Use(_) => self.queue.put(number, Place::Ready),
+            Pick::At(from) if from <= now.at + super::READY_WAIT_MAX => {
+                self.queue.put(number, Place::Ready);
+            }
+            Pick::At(_) | Pick::Nobody => self.wait(now, number, pick),
+        }
+    }
+
+    /// Until its next source's time, or until the control plane may know of another one.
+    pub(super) fn wait(&mut self, now: Now, number: usize, pick: Pick) {
+        let Some(object) = self.queue.get_mut(number) else {
+            return;
+        };
+        let asked_again = object.ask_again.unwrap_or(now.at).max(now.at);
+        let at = match pick {
+            Pick::At(from) => from.min(asked_again.max(now.at + super::READY_WAIT_MAX)),
+            Pick::Use(_) | Pick::Nobody => {
+                object.misses = object.misses.saturating_add(1);
+                let rest = sources::doubled(MISS_FIRST, object.misses).min(MISS_MAX);
+                asked_again.max(now.at + rest)
+            }
+        };
+        object.candidates = None;
+        self.queue
+            .put(number, Place::Waiting(at.min(now.at + ASK_AGAIN_MAX)));
+    }
+
+    /// Our own disks did not take it: no source is to blame, and other objects may fit.
+    fn store_failed(&mut self, now: Now, number: usize, problem: &PublishError) {
+        self.problem = Some(problem.to_string());
+        let Some(object) = self.queue.get_mut(number) else {
+            return;
+        };
+        object.store_faults = object.store_faults.saturating_add(1);
+        let rest = sources::doubled(STORE_FIRST, object.store_faults).min(STORE_MAX);
+        object.candidates = None;
+        self.queue.put(number, Place::Waiting(now.at + rest));
+        self.survey_soon(now);
+    }
+
+    /// No turns although the class is open: the budget is spent, or about to be.
+    fn rest_class(&mut self, now: Instant, class: Class, has_moved: bool) {
+        let times = match self.dry.get(&class) {
+            // Streams of one class end together: that is one rest.
+            Some((until, times)) if *until > now => (*times).max(1),
+            Some((_, times)) if !has_moved => times.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        let rest = sources::doubled(DRY_FIRST, times).min(DRY_MAX);
+        self.dry.insert(class, (now + rest, times));
+    }
+
+    fn complain(&mut self, source: String, digest: Digest, fault: &Fault) {
+        let Some(problem) = sources::complaint(fault) else {
+            return;
+        };
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(Complaint {
+                source,
+                digest,
+                problem: problem.to_owned(),
+            });
+        }
+    }
+}
