@@ -94,6 +94,11 @@ impl Window {
         self.length
     }
 
+    /// The day of the site.
+    pub fn date(&self, now: Wall) -> Date {
+        now.to_zoned(self.zone.clone()).date()
+    }
+
     /// Is it open, and when does that change?
     pub fn standing(&self, now: Wall) -> Standing {
         let today = now.to_zoned(self.zone.clone()).date();

@@ -1,4 +1,4 @@
-//! `oca drain|undrain|reload|log-level`: one command sent to the daemon.
+//! `oca drain|undrain|reload|log-level|fill`: one command sent to the daemon.
 //!
 //! I/O: asks the daemon, writes standard output.
 
@@ -57,6 +57,20 @@ pub(super) fn log_level(level: &str, socket: &SocketArgs) -> anyhow::Result<Exit
             format!("log filter is {} (was {})", name("level"), name("old"))
         },
     )
+}
+
+/// `path` ends in `start`, `pause` or `resume`.
+pub(super) fn fill(socket: &SocketArgs, path: &str) -> anyhow::Result<Exit> {
+    give(socket, path, &json!({}), |answer| {
+        match answer["paused"].as_bool() {
+            Some(true) => "paused: nothing is received until `oca fill resume`".to_owned(),
+            Some(false) => "resumed: the fill goes on in its window".to_owned(),
+            None => format!(
+                "started: {} objects are wanted",
+                table::cell(&answer["wanted"])
+            ),
+        }
+    })
 }
 
 fn give(

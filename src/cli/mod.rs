@@ -8,6 +8,7 @@ mod check;
 pub mod client;
 mod control;
 mod extras;
+mod fill;
 mod prefill;
 mod run;
 mod show;
@@ -74,6 +75,11 @@ enum Command {
         #[command(flatten)]
         socket: SocketArgs,
     },
+    /// Start, pause or resume the fill.
+    Fill {
+        #[command(subcommand)]
+        verb: FillVerb,
+    },
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
     Prefill(prefill::PrefillArgs),
     /// Run a control plane, and tell it what to do.
@@ -87,6 +93,26 @@ enum Command {
     Completions { shell: clap_complete::Shell },
     /// Write manual pages into a directory.
     Man { dir: PathBuf },
+}
+
+/// What the fill is told.
+#[derive(Debug, Subcommand)]
+enum FillVerb {
+    /// Plan and ask for sources at once; refused outside the window.
+    Start {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Receive nothing until it is resumed, restarts included.
+    Pause {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Go on after a pause.
+    Resume {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
 }
 
 /// Where the configuration is.
@@ -130,6 +156,11 @@ pub fn main() -> ExitCode {
         Command::Undrain { socket } => act::undrain(&socket),
         Command::Reload { socket } => act::reload(&socket),
         Command::LogLevel { level, socket } => act::log_level(&level, &socket),
+        Command::Fill { verb } => match verb {
+            FillVerb::Start { socket } => act::fill(&socket, "/v1/fill/start"),
+            FillVerb::Pause { socket } => act::fill(&socket, "/v1/fill/pause"),
+            FillVerb::Resume { socket } => act::fill(&socket, "/v1/fill/resume"),
+        },
         Command::Prefill(args) => prefill::prefill(&args),
         Command::Control(args) => control::control(args),
         Command::Demo(args) => crate::demo::run(&args),

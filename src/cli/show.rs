@@ -6,6 +6,7 @@ use super::Exit;
 use super::SocketArgs;
 use super::client::Client;
 use super::client::ClientError;
+use super::fill;
 use super::table;
 use super::table::Medium;
 use crate::help;
@@ -26,6 +27,9 @@ pub(super) struct ShowArgs {
     /// A key or the beginning of keys, for `catalogue`; a prefix with what it covers, or an address
     /// with what covers it, for `routes`.
     argument: Option<String>,
+    /// With `fill`: the nights that were.
+    #[arg(long)]
+    nights: bool,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -41,9 +45,10 @@ enum Topic {
     Tls,
     Config,
     Prefill,
+    Fill,
 }
 
-const TOPICS: [(&str, Topic); 9] = [
+const TOPICS: [(&str, Topic); 10] = [
     ("status", Topic::Status),
     ("bgp", Topic::Bgp),
     ("routes", Topic::Routes),
@@ -53,6 +58,7 @@ const TOPICS: [(&str, Topic); 9] = [
     ("tls", Topic::Tls),
     ("config", Topic::Config),
     ("prefill", Topic::Prefill),
+    ("fill", Topic::Fill),
 ];
 
 /// How a question ended without an answer shown.
@@ -79,11 +85,22 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
+    if args.nights && topic != Topic::Fill {
+        eprintln!("oca: only `oca show fill` takes --nights");
+        return Ok(Exit::Usage);
+    }
     let client = Client::new(&args.socket.socket)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let medium = Medium::of_stdout();
     let shown = match list {
         Some(list) => pages(&client, &list, args.socket.json, medium, &mut out),
+        None if topic == Topic::Fill && !args.socket.json => {
+            let answer = client.get(path(topic));
+            let shown = answer.map(|answer| fill::shown(&answer, args.nights, medium));
+            shown
+                .map_err(ShowError::from)
+                .and_then(|text| Ok(out.write_all(text.as_bytes())?))
+        }
         None => whole(&client, topic, args.socket.json, medium, &mut out),
     };
     match shown.and_then(|()| Ok(out.flush()?)) {
@@ -142,6 +159,7 @@ fn path(topic: Topic) -> &'static str {
         Topic::Tls => "/v1/tls",
         Topic::Config => "/v1/config",
         Topic::Prefill => "/v1/prefill",
+        Topic::Fill => "/v1/fill",
     }
 }
 
@@ -208,7 +226,12 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
                 "last_error",
             ],
         )),
-        Topic::Status | Topic::Catalogue | Topic::Routes | Topic::Tls | Topic::Prefill => None,
+        Topic::Status
+        | Topic::Catalogue
+        | Topic::Routes
+        | Topic::Tls
+        | Topic::Prefill
+        | Topic::Fill => None,
     }
 }
 

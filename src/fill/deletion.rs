@@ -337,3 +337,6 @@ pub(super) fn unseal(sealed: &[u8]) -> Option<&[u8]> {
     let (sum, body) = sealed.split_first_chunk::<32>()?;
     (body.len() <= RECORD_BYTES_MAX && Digest::of(body).0 == *sum).then_some(body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ use super::Job;
 use super::Moment;
 use super::Orders;
 use super::Outcome;
-use super::queue::Place;
-use super::queue::Queue;
+use super::places::Place;
+use super::places::Places;
 use super::sources::Pick;
 use super::sources::Sources;
 use super::survey::Survey;
@@ -86,7 +86,7 @@ pub(super) enum Action {
     },
     Open {
         class: Class,
-        until: Wall,
+        until: Option<Wall>,
     },
     Shut(Class),
     Survey,
@@ -110,10 +110,10 @@ pub(super) struct Machine {
     pub(super) standing: Option<Standing>,
     /// Reckoned with `standing`: before it the calendar was set back.
     standing_at: Wall,
-    pub(super) queue: Queue,
+    pub(super) queue: Places,
     sources: Sources,
-    /// Of each class: open until, if it is.
-    open: BTreeMap<Class, Wall>,
+    /// Of each class that is open: until when, if the calendar says so.
+    open: BTreeMap<Class, Option<Wall>>,
     /// A class without turns: its rest, and how often it rested.
     dry: BTreeMap<Class, (Instant, u32)>,
     stopping: BTreeSet<u64>,
@@ -144,7 +144,7 @@ impl Machine {
             rate: BytesPerSecond(0),
             standing: None,
             standing_at: now.moment.wall,
-            queue: Queue::default(),
+            queue: Places::default(),
             sources: Sources::default(),
             open: BTreeMap::new(),
             dry: BTreeMap::new(),
@@ -351,8 +351,8 @@ impl Machine {
         let may = !self.paused && self.orders.clock_sane && !self.is_scanning();
         let night = self.standing.and_then(|standing| standing.open);
         let wanted = [
-            (Class::Night, night.map(|opening| opening.closes)),
-            (Class::Urgent, Some(Wall::MAX)),
+            (Class::Night, night.map(|opening| Some(opening.closes))),
+            (Class::Urgent, Some(None)),
         ];
         for (class, until) in wanted {
             let until = until.filter(|_| may);

@@ -11,8 +11,9 @@
 mod deletion;
 mod machine;
 mod metrics;
+mod places;
 mod plan;
-mod queue;
+
 mod sources;
 mod survey;
 mod task;
@@ -37,6 +38,7 @@ use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;
 use futures_util::future::BoxFuture;
+use jiff::civil::Date;
 use serde::Serialize;
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -205,8 +207,9 @@ pub trait Ration: Turns {
     /// `rate` × the window's length.
     fn order(&self, window: &Window, rate: BytesPerSecond);
 
-    /// Turns of `class` may be given from here on and until `until`. Again: another end.
-    fn open(&self, class: Class, until: Wall);
+    /// Turns of `class` may be given until then, by the calendar; `None`: until it is shut. Again:
+    /// another end.
+    fn open(&self, class: Class, until: Option<Wall>);
 
     /// No turns of `class`; who waits for one gets [`Closed`].
     fn shut(&self, class: Class);
@@ -214,14 +217,32 @@ pub trait Ration: Turns {
     /// What receiving this many bytes of content costs, in bytes as the cap counts.
     fn cost(&self, content: u64) -> u64;
 
-    /// A transfer ended; for history and metrics, its turns are paid already.
-    fn record(&self, class: Class, kind: SourceKind, received: u64);
+    /// For the history. `date`: of the night, or the site's day outside of one.
+    fn note(&self, date: Date, note: Note);
 
     fn account(&self, at: Moment) -> Account;
 }
 
+/// What the history of a night is told. The bytes are paid already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Received {
+        class: Class,
+        kind: SourceKind,
+        bytes: u64,
+    },
+    /// An object is complete.
+    Done,
+    /// A plan was made: what it wants, and what the window will not finish.
+    Planned {
+        wanted: u64,
+        carried_over: u64,
+        carried_over_bytes: u64,
+    },
+}
+
 /// How rate and budget stand.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Received in the last second or so.
     pub rate: BytesPerSecond,
@@ -230,22 +251,22 @@ pub struct Account {
     /// What each class may still receive of its 24 h.
     pub night_left: u64,
     pub urgent_left: u64,
-    /// Received in this window, or the last one when it is shut.
-    pub window_bytes: u64,
-    /// Of the last 24 h.
-    pub received: ReceivedBytes,
     /// The newest first.
-    pub nights: Vec<Night>,
+    pub nights: Vec<NightView>,
 }
 
-/// One night of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Night {
+/// One night of the history, with the urgent bytes of its day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NightView {
     /// The site's date on which the window opened.
     pub date: String,
-    pub night_bytes: u64,
+    /// As the cap counts, urgent ones included.
+    pub bytes: ReceivedBytes,
     pub urgent_bytes: u64,
-    pub by_source: ReceivedBytes,
+    pub done: u64,
+    pub wanted: u64,
+    pub carried_over: u64,
+    pub carried_over_bytes: u64,
 }
 
 /// Fetches one object; the real one is `fetch`, worlds have their own.

@@ -11,6 +11,7 @@ use super::Class;
 use super::Config;
 use super::Deps;
 use super::Moment;
+use super::Note;
 use super::Turns;
 use super::View;
 use super::deletion;
@@ -314,6 +315,7 @@ impl Task {
                 tally.has_manifest = found.manifest.is_some();
                 tally.deleted.0 += found.deleted;
                 tally.deleted.1 += found.freed;
+                self.planned();
                 self.step(Input::Surveyed(found));
             }
             Err(error) => {
@@ -331,7 +333,7 @@ impl Task {
             bytes,
             outcome,
         } = ended;
-        self.deps.ration.record(class, kind, outcome.received);
+        self.received(class, kind, outcome.received);
         let tally = &mut self.tally;
         *tally.received.entry((class, kind)).or_default() += outcome.received;
         *tally.ended.entry(shown::word(&outcome.end)).or_default() += 1;
@@ -340,8 +342,27 @@ impl Task {
         if outcome.end.is_ok() {
             totals.wanted_objects = totals.wanted_objects.saturating_sub(1);
             tally.done = (tally.done.0 + 1, tally.done.1 + bytes);
+            self.deps.ration.note(self.machine.date(now()), Note::Done);
         }
         self.step(Input::Ended { id, outcome });
+    }
+
+    /// The history of a night keeps its last plan.
+    fn planned(&self) {
+        if self.machine.is_open(Class::Night) {
+            let totals = &self.tally.totals;
+            let note = Note::Planned {
+                wanted: totals.wanted_objects,
+                carried_over: totals.carried_objects,
+                carried_over_bytes: totals.carried_bytes,
+            };
+            self.deps.ration.note(self.machine.date(now()), note);
+        }
+    }
+
+    fn received(&self, class: Class, kind: SourceKind, bytes: u64) {
+        let note = Note::Received { class, kind, bytes };
+        self.deps.ration.note(self.machine.date(now()), note);
     }
 
     /// What may be received until the window ends, or in the next one when it is shut.
@@ -408,9 +429,7 @@ impl Task {
         self.transfers.stop_all();
         while !self.transfers.is_empty() {
             let ended = self.transfers.next().await;
-            self.deps
-                .ration
-                .record(ended.class, ended.kind, ended.outcome.received);
+            self.received(ended.class, ended.kind, ended.outcome.received);
         }
         self.deps.ration.shut(Class::Night);
         self.deps.ration.shut(Class::Urgent);

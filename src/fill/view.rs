@@ -4,7 +4,7 @@
 
 use super::Account;
 use super::Class;
-use super::Night;
+use super::NightView;
 use crate::link::message::FillProgress;
 use crate::link::message::ReceivedBytes;
 use crate::link::message::SourceKind;
@@ -25,7 +25,7 @@ pub struct View {
     pub problem: Option<String>,
     pub cap_bps: u64,
     pub rate_bps: u64,
-    /// Of the last 24 h, as the cap counts.
+    /// Of this night and its day, or the last one, as the cap counts.
     pub bytes: ReceivedBytes,
     /// In this window, or the last one when it is shut.
     pub window_bytes: u64,
@@ -58,7 +58,7 @@ pub struct View {
     pub received: Vec<ReceivedView>,
     /// Sources that sent wrong bytes and are left alone.
     pub quarantined: Vec<String>,
-    pub nights: Vec<Night>,
+    pub nights: Vec<NightView>,
     /// Other boxes may fetch from this one.
     pub gives: bool,
 }
@@ -118,12 +118,19 @@ impl View {
     pub(super) fn take_account(&mut self, account: Account) {
         self.cap_bps = account.cap.0.saturating_mul(8);
         self.rate_bps = account.rate.0.saturating_mul(8);
-        self.bytes = account.received;
-        self.window_bytes = account.window_bytes;
+        let last = account.nights.first();
+        self.bytes = last.map(|night| night.bytes).unwrap_or_default();
+        let urgent = last.map_or(0, |night| night.urgent_bytes);
+        self.window_bytes = total(&self.bytes).saturating_sub(urgent);
         self.night_left_bytes = account.night_left;
         self.urgent_left_bytes = account.urgent_left;
         self.nights = account.nights;
     }
+}
+
+fn total(bytes: &ReceivedBytes) -> u64 {
+    let all = [bytes.peer, bytes.tier, bytes.network, bytes.origin];
+    all.into_iter().fold(0, u64::saturating_add)
 }
 
 /// The word for a source's kind, in labels.

@@ -45,6 +45,25 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     assert_eq!(none.status.code(), Some(4));
     assert_eq!(text(&none.stdout), "");
 
+    let fill = text(&host.oca(&["show", "fill"]).stdout);
+    assert!(
+        fill.contains("window.closes\t2026-03-01T13:00:00Z\n"),
+        "{fill}"
+    );
+    assert!(fill.contains("carried_over_bytes\t1000000\n"), "{fill}");
+    assert!(
+        fill.contains("\t7\tnight\torigin\torigin\t2000000\t500000\t3\n"),
+        "{fill}"
+    );
+    assert!(!fill.contains('\u{1b}'), "{fill}");
+    let json_text = text(&host.oca(&["show", "fill", "--json"]).stdout);
+    assert_eq!(json_text, host.client().get_text("/v1/fill").unwrap());
+    let nights = text(&host.oca(&["show", "fill", "--nights"]).stdout);
+    assert!(
+        nights.ends_with("2026-02-28\t1\t2\t3\t6480000000000\t0\t9\t10\t1\t77\n"),
+        "{nights}"
+    );
+
     let config = host.oca(&["show", "config", "--json"]).stdout;
     assert!(
         !text(&config).chars().any(|c| c.is_control() && c != '\n'),
@@ -71,6 +90,9 @@ fn the_command_line_ends_with_the_documented_exit_codes() {
         Command::Undrain => Err(Refusal::State("it is stopping".to_owned())),
         Command::Reload => Err(Refusal::BadRequest("a.toml:1:1\nb.toml:2:2".to_owned())),
         Command::LogLevel { .. } => Ok(json!({"level": "debug", "old": "info"})),
+        Command::FillStart => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::FillPause => Ok(json!({"paused": true})),
+        Command::FillResume => Ok(json!({"paused": false})),
         Command::Prefill { .. } | Command::PrefillStop => Err(Refusal::Failed(String::new())),
     });
     for (args, code, part) in [
@@ -84,6 +106,10 @@ fn the_command_line_ends_with_the_documented_exit_codes() {
         ),
         (&["log-level", "debug"], 0, "log filter is debug (was info)"),
         (&["log-level", "inof"], 2, "did you mean `info`"),
+        (&["fill", "start"], 5, "it opens at 02:00"),
+        (&["fill", "pause"], 0, "paused: nothing is received"),
+        (&["fill", "resume"], 0, "resumed"),
+        (&["show", "disks", "--nights"], 2, "takes --nights"),
         (&["show", "con"], 2, "connections or config"),
         (
             &["show", "status", "k1"],

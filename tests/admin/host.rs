@@ -212,8 +212,9 @@ fn fill_view() -> Value {
         "leaving": 3, "leaving_bytes": 300, "transfers": [{"digest": digest, "rank": 7,
             "class": "night", "source": "origin", "kind": "origin", "bytes": 2_000_000,
             "bytes_done": 500_000, "seconds": 3}],
-        "nights": [{"date": "2026-02-28", "night_bytes": 6_480_000_000_000_u64,
-            "urgent_bytes": 0, "by_source": {"peer": 1, "tier": 2, "network": 3, "origin": 4}}],
+        "nights": [{"date": "2026-02-28", "bytes": {"peer": 1, "tier": 2, "network": 3,
+            "origin": 6_480_000_000_000_u64}, "urgent_bytes": 0, "done": 9, "wanted": 10,
+            "carried_over": 1, "carried_over_bytes": 77}],
     })
 }
 

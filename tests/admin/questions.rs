@@ -28,7 +28,8 @@ fn status_tells_what_checks_rely_on() {
     let bgp = json!({"neighbours": 2, "established": 1, "routes": 2505, "steerable": 2504,
         "generation": 3});
     assert_eq!(status["bgp"], bgp);
-    let fill = json!({"window_open": false, "window_bytes": 0, "rate_bps": 0, "cap_bps": 0});
+    let fill = json!({"window_open": true, "window_bytes": 5_000_010,
+        "rate_bps": 1_100_000_000, "cap_bps": 1_200_000_000, "reason": null});
     assert_eq!(status["fill"], fill);
     let disks = json!({"total": 2, "states": {"online": 1, "refused": 1}});
     assert_eq!(status["disks"], disks);

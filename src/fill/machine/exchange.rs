@@ -7,7 +7,7 @@ use crate::clock::Instant;
 use crate::fill::Class;
 use crate::fill::Fault;
 use crate::fill::Outcome;
-use crate::fill::queue::Place;
+use crate::fill::places::Place;
 use crate::fill::sources;
 use crate::fill::sources::Candidates;
 use crate::fill::sources::Pick;

@@ -11,6 +11,7 @@ use crate::fill::WindowView;
 use crate::fill::machine::Machine;
 use crate::fill::machine::Now;
 use crate::fill::view::ReceivedView;
+use jiff::civil::Date;
 use std::sync::Arc;
 
 impl Task {
@@ -118,6 +119,13 @@ impl Machine {
         let standing = self.standing.filter(|standing| standing.open.is_none())?;
         let opens = standing.next_edge;
         Some(format!("the fill window is shut; it opens at {opens:.0}"))
+    }
+
+    /// Of the night under way; outside of one the day of the site.
+    pub(super) fn date(&self, now: Now) -> Date {
+        let open = self.standing.and_then(|standing| standing.open);
+        let today = || self.window.date(now.moment.wall);
+        open.map_or_else(today, |opening| opening.date)
     }
 
     fn shown_window(&self) -> WindowView {

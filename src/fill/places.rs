@@ -1,6 +1,6 @@
 //! The objects of a plan, each in one place: to be asked for, asked, waiting, ready or running.
 //!
-//! The machine owns one [`Queue`]. A number is an object's place in the plan's order; it changes
+//! The machine owns one [`Places`]. A number is an object's place in the plan's order; it changes
 //! with the next plan, the object's place does not. Sans-IO.
 
 use super::Class;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct Places {
     objects: Vec<Option<Object>>,
     numbers: BTreeMap<Digest, usize>,
     queued: BTreeSet<usize>,
@@ -52,7 +52,7 @@ pub(super) enum Place {
     Running(u64),
 }
 
-impl Queue {
+impl Places {
     /// Puts another plan in place of this one. What both have keeps its place; the transfers of
     /// what is not planned any more, or in another class, are returned, to be stopped.
     pub(super) fn replace(&mut self, plan: Vec<(Want, Class)>) -> Vec<u64> {

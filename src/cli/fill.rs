@@ -1,0 +1,165 @@
+//! `oca show fill`: the night in a few lines, its transfers, and the nights that were.
+
+use super::table;
+use super::table::Medium;
+use crate::units::Bytes;
+use serde_json::Value;
+use serde_json::json;
+
+/// Width of a progress bar, in characters.
+const BAR_WIDTH: u64 = 20;
+
+/// The view as text: figures and transfers, or the history.
+pub(super) fn shown(view: &Value, nights: bool, medium: Medium) -> String {
+    if nights {
+        return history(view, medium);
+    }
+    let mut figures = view.clone();
+    if let Some(members) = figures.as_object_mut() {
+        for tabled in ["v", "nights", "transfers", "received"] {
+            members.remove(tabled);
+        }
+        if medium == Medium::Terminal {
+            round(members);
+        }
+    }
+    let mut text = table::properties(medium, &figures);
+    let transfers = rows(view, "transfers");
+    if !transfers.is_empty() {
+        let header = [
+            "digest", "rank", "class", "kind", "source", "bytes", "done", "seconds",
+        ];
+        let rows: Vec<_> = transfers.iter().map(|row| transfer(row, medium)).collect();
+        text.push('\n');
+        text.push_str(&table::table(medium, &header, &rows));
+    }
+    text
+}
+
+fn history(view: &Value, medium: Medium) -> String {
+    let header = [
+        "date",
+        "peer",
+        "tier",
+        "network",
+        "origin",
+        "urgent",
+        "done",
+        "wanted",
+        "carried_over",
+        "carried_over_bytes",
+    ];
+    let nights = rows(view, "nights").iter().map(|night| {
+        let mut row = vec![table::cell(&night["date"])];
+        for kind in ["peer", "tier", "network", "origin"] {
+            row.push(bytes(&night["bytes"][kind], medium));
+        }
+        row.push(bytes(&night["urgent_bytes"], medium));
+        for count in ["done", "wanted", "carried_over"] {
+            row.push(table::cell(&night[count]));
+        }
+        row.push(bytes(&night["carried_over_bytes"], medium));
+        row
+    });
+    table::table(medium, &header, &nights.collect::<Vec<_>>())
+}
+
+fn transfer(row: &Value, medium: Medium) -> Vec<String> {
+    let digest = table::cell(&row["digest"]);
+    let digest = match medium {
+        Medium::Terminal => digest.chars().take(12).collect(),
+        Medium::Pipe => digest,
+    };
+    let (all, done) = (&row["bytes"], &row["bytes_done"]);
+    let progress = match medium {
+        Medium::Terminal => bar(done.as_u64().unwrap_or(0), all.as_u64().unwrap_or(0)),
+        Medium::Pipe => table::cell(done),
+    };
+    let cell = |name: &str| table::cell(&row[name]);
+    vec![
+        digest,
+        cell("rank"),
+        cell("class"),
+        cell("kind"),
+        cell("source"),
+        bytes(all, medium),
+        progress,
+        cell("seconds"),
+    ]
+}
+
+/// `########------------  40 %`
+fn bar(done: u64, all: u64) -> String {
+    let part = |of: u64| u128::from(done.min(all)) * u128::from(of) / u128::from(all.max(1));
+    let full = usize::try_from(part(BAR_WIDTH)).unwrap_or(0);
+    let rest = usize::try_from(BAR_WIDTH).unwrap_or(0).saturating_sub(full);
+    format!("{}{} {:3} %", "#".repeat(full), "-".repeat(rest), part(100))
+}
+
+/// Figures of bytes and rates as people read them.
+fn round(members: &mut serde_json::Map<String, Value>) {
+    for (name, value) in members.iter_mut() {
+        if let Some(inner) = value.as_object_mut().filter(|_| name == "bytes") {
+            for value in inner.values_mut() {
+                *value = json!(bytes(value, Medium::Terminal));
+            }
+        } else if name.ends_with("_bytes") {
+            *value = json!(bytes(value, Medium::Terminal));
+        } else if let Some(bits) = value.as_u64().filter(|_| name.ends_with("_bps")) {
+            *value = json!(rate(bits));
+        }
+    }
+}
+
+fn rate(bits: u64) -> String {
+    format!("{} Mbit/s", bits / 1_000_000)
+}
+
+fn bytes(value: &Value, medium: Medium) -> String {
+    match value.as_u64() {
+        Some(count) if medium == Medium::Terminal => Bytes(count).to_string(),
+        Some(_) | None => table::cell(value),
+    }
+}
+
+fn rows<'a>(view: &'a Value, member: &str) -> &'a [Value] {
+    view[member].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_shows_its_part_and_never_more_than_all() {
+        assert_eq!(bar(8, 20), "########------------  40 %");
+        assert_eq!(bar(30, 20), "#################### 100 %");
+        assert_eq!(bar(0, 0), "--------------------   0 %");
+    }
+
+    #[test]
+    fn people_read_rounded_figures_and_pipes_get_exact_ones() {
+        let view = json!({"v": 1, "cap_bps": 1_200_000_000_u64, "wanted_bytes": 2_500_000,
+            "bytes": {"peer": 1_000_000}, "transfers": [{"digest": "abcdef0123456789",
+            "bytes": 4_000_000, "bytes_done": 1_000_000}], "nights": []});
+        let text = shown(&view, false, Medium::Terminal);
+        for part in [
+            "1200 Mbit/s",
+            "2.50 MB",
+            "1.00 MB",
+            "abcdef012345 ",
+            "#####---",
+            "25 %",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        let text = shown(&view, false, Medium::Pipe);
+        for part in [
+            "cap_bps\t1200000000\n",
+            "bytes.peer\t1000000\n",
+            "\t4000000\t1000000\t",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+}
