@@ -225,13 +225,18 @@ mod tests {
                 due: &due,
             });
             assert!(plan.delete.iter().all(|digest| !kept.contains(digest)));
-            assert!(plan.announce.iter().all(|(digest, _)| !kept.contains(digest)));
+            assert!(
+                plan.announce
+                    .iter()
+                    .all(|(digest, _)| !kept.contains(digest))
+            );
             plan
         }
 
         /// The first step of a plan; the store never has less than nothing.
         fn carry_out(&mut self, plan: &Plan) {
-            self.announced.extend(plan.announce.iter().map(|(digest, _)| *digest));
+            self.announced
+                .extend(plan.announce.iter().map(|(digest, _)| *digest));
             for digest in &plan.delete {
                 self.held.remove(digest);
             }
@@ -241,7 +246,9 @@ mod tests {
                 return;
             };
             let before = self.space.staged.len();
-            self.space.staged.retain(|(digest, _, _)| *digest != want.digest);
+            self.space
+                .staged
+                .retain(|(digest, _, _)| *digest != want.digest);
             if self.space.staged.len() == before {
                 let room = self.space.free.iter_mut().max().unwrap();
                 *room = room.checked_sub(want.length).expect("space exceeded");
@@ -268,7 +275,9 @@ mod tests {
                 .collect();
             listed.sort_by_key(|want| want.digest);
             listed.dedup_by_key(|want| want.digest);
-            let staged = staged.into_iter().map(|(number, done)| (name(number), 100, done));
+            let staged = staged
+                .into_iter()
+                .map(|(number, done)| (name(number), 100, done));
             Model {
                 space: Space {
                     free,
@@ -280,7 +289,10 @@ mod tests {
                     }),
                 },
                 listed,
-                held: held.into_iter().map(|(number, length)| (name(number), length)).collect(),
+                held: held
+                    .into_iter()
+                    .map(|(number, length)| (name(number), length))
+                    .collect(),
                 announced: BTreeSet::new(),
             }
         })

@@ -18,6 +18,7 @@ use oca::link::message::SourceKind;
 use oca::units::BytesPerSecond;
 use oca::window::Window;
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ struct State {
     free_at: Instant,
     /// Every grant: at what wall time (seconds), in which class, how much.
     grants: Vec<(i64, Class, u64)>,
+    /// Of the last 24 h, and their sum.
+    recent: BTreeMap<Class, (VecDeque<(i64, u64)>, u64)>,
     nights: BTreeMap<Date, NightView>,
 }
 
@@ -48,6 +51,7 @@ impl SimRation {
             open: BTreeMap::new(),
             free_at: clock::now(),
             grants: Vec::new(),
+            recent: BTreeMap::new(),
             nights: BTreeMap::new(),
         }))
     }
@@ -63,21 +67,29 @@ impl SimRation {
 }
 
 impl State {
-    fn left(&self, class: Class, at: i64) -> u64 {
+    fn left(&mut self, class: Class, at: i64) -> u64 {
         let limit = match class {
             Class::Night => self.night_limit,
             Class::Urgent => self.urgent_limit,
         };
-        let recent = self.grants.iter().rev();
-        let recent = recent.take_while(|(then, _, _)| at - then < DAY_S);
-        let spent: u64 = recent
-            .filter(|(_, of, _)| *of == class)
-            .map(|(_, _, bytes)| bytes)
-            .sum();
-        limit.saturating_sub(spent)
+        let (recent, sum) = self.recent.entry(class).or_default();
+        while let Some((then, bytes)) = recent.front().copied()
+            && at - then >= DAY_S
+        {
+            *sum -= bytes;
+            recent.pop_front();
+        }
+        limit.saturating_sub(*sum)
     }
 
-    fn may(&self, class: Class, bytes: u64, at: Wall) -> bool {
+    fn grant(&mut self, class: Class, at: i64, bytes: u64) {
+        self.grants.push((at, class, bytes));
+        let (recent, sum) = self.recent.entry(class).or_default();
+        recent.push_back((at, bytes));
+        *sum += bytes;
+    }
+
+    fn may(&mut self, class: Class, bytes: u64, at: Wall) -> bool {
         let open = self.open.get(&class).copied();
         let is_open = open.is_some_and(|until| until.is_none_or(|until| at < until));
         is_open && bytes <= self.left(class, at.as_second())
@@ -104,7 +116,7 @@ impl Turns for SimRation {
             if !state.may(class, bytes, wall) {
                 return Err(Closed);
             }
-            state.grants.push((wall.as_second(), class, bytes));
+            state.grant(class, wall.as_second(), bytes);
             Ok(())
         })
     }
@@ -161,7 +173,7 @@ impl Ration for SimRation {
     }
 
     fn account(&self, at: Moment) -> Account {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
         Account {
             rate: BytesPerSecond(0),
             cap: state.rate,

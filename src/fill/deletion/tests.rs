@@ -36,7 +36,9 @@ fn at(epoch: u64, generation: u64) -> Position {
 }
 
 fn surplus(range: std::ops::Range<u32>, length: u64) -> Vec<(Digest, u64)> {
-    range.map(|number| (Digest::of(&number.to_le_bytes()), length)).collect()
+    range
+        .map(|number| (Digest::of(&number.to_le_bytes()), length))
+        .collect()
 }
 
 fn fresh() -> Deletion {
@@ -59,7 +61,10 @@ fn look(deletion: &mut Deletion, time: Time, seen: &Seen<'_>) -> Vec<Digest> {
     deletion.look(now, seen);
     let due = deletion.due(now, seen);
     let announced = deletion.announced();
-    let fresh = seen.surplus.iter().filter(|(digest, _)| !announced.contains(digest));
+    let fresh = seen
+        .surplus
+        .iter()
+        .filter(|(digest, _)| !announced.contains(digest));
     let fresh: Vec<_> = fresh.copied().collect();
     if let Some(position) = seen.manifest {
         deletion.announce(now, position, &fresh);
@@ -99,11 +104,27 @@ fn an_older_acknowledgement_starts_no_grace_and_a_listed_object_leaves_no_more()
     look(&mut deletion, Time::both(0), &old);
     assert!(look(&mut deletion, Time::both(50 * HOUR), &old).is_empty());
     // The first is listed again, and surplus once more: everything begins anew for it.
-    look(&mut deletion, Time::both(50 * HOUR), &seen(&list, at(1, 2), true));
-    look(&mut deletion, Time::both(51 * HOUR), &seen(&list[1..], at(1, 3), true));
+    look(
+        &mut deletion,
+        Time::both(50 * HOUR),
+        &seen(&list, at(1, 2), true),
+    );
+    look(
+        &mut deletion,
+        Time::both(51 * HOUR),
+        &seen(&list[1..], at(1, 3), true),
+    );
     assert_eq!(deletion.leaving(), (1, 100));
-    look(&mut deletion, Time::both(52 * HOUR), &seen(&list, at(1, 4), true));
-    let due = look(&mut deletion, Time::both(53 * HOUR), &seen(&list, at(1, 4), true));
+    look(
+        &mut deletion,
+        Time::both(52 * HOUR),
+        &seen(&list, at(1, 4), true),
+    );
+    let due = look(
+        &mut deletion,
+        Time::both(53 * HOUR),
+        &seen(&list, at(1, 4), true),
+    );
     assert_eq!(due, [list[1].0]);
 }
 
@@ -148,7 +169,11 @@ fn a_hundred_shrinking_generations_in_an_hour_delete_five_percent_in_a_day() {
     let list = surplus(0..900, 10);
     let mut per_day = Vec::new();
     for hour in 2..(24 * 4) {
-        let left: Vec<_> = list.iter().filter(|object| held.contains(object)).copied().collect();
+        let left: Vec<_> = list
+            .iter()
+            .filter(|object| held.contains(object))
+            .copied()
+            .collect();
         let now = Seen {
             held: 10 * u64::try_from(held.len()).unwrap(),
             ..seen(&left, at(1, 100), true)
@@ -179,7 +204,11 @@ fn neither_an_own_manifest_nor_none_nor_another_epoch_deletes_anything() {
             ..seen(&list, at(1, 1), true)
         };
         deletion.look(Time::both(0).moment(), &unsigned);
-        assert!(deletion.due(Time::both(90 * HOUR).moment(), &unsigned).is_empty());
+        assert!(
+            deletion
+                .due(Time::both(90 * HOUR).moment(), &unsigned)
+                .is_empty()
+        );
     }
     // The first signed epoch is the box's own.
     let first = seen(&list, at(4, 1), true);
@@ -194,7 +223,10 @@ fn neither_an_own_manifest_nor_none_nor_another_epoch_deletes_anything() {
         permit: Some(&permit),
         ..seen(&list, at(5, 1), true)
     };
-    assert_eq!(look(&mut deletion, Time::both(91 * HOUR), &permitted).len(), 2);
+    assert_eq!(
+        look(&mut deletion, Time::both(91 * HOUR), &permitted).len(),
+        2
+    );
 }
 
 #[test]

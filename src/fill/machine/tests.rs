@@ -84,7 +84,10 @@ impl World {
 
     /// Answers the outstanding question; every object has these sources.
     fn answer(&mut self, sources: &[FillSource]) -> Vec<Digest> {
-        let asked = self.actions.iter().position(|action| matches!(action, Action::Ask(_)));
+        let asked = self
+            .actions
+            .iter()
+            .position(|action| matches!(action, Action::Ask(_)));
         let Some(Action::Ask(request)) = asked.map(|at| self.actions.remove(at)) else {
             return Vec::new();
         };
@@ -167,7 +170,11 @@ fn nightly(ranks: std::ops::Range<u32>) -> Vec<(Want, Class)> {
 fn source(id: &str, not_before_s: u64) -> FillSource {
     FillSource {
         id: id.to_owned(),
-        kind: if id == "origin" { SourceKind::Origin } else { SourceKind::Peer },
+        kind: if id == "origin" {
+            SourceKind::Origin
+        } else {
+            SourceKind::Peer
+        },
         urls: vec!["https://192.0.2.1/fill/x".to_owned()],
         not_before_s,
         ticket: None,
@@ -256,9 +263,17 @@ fn our_own_disk_blames_no_source_and_other_objects_go_on() {
     let full = PublishError::NoRoom { missing: 1 };
     world.end(begun[0].0, Err(Fault::Store(full)));
     let next = world.begun();
-    assert_eq!((next[0].1.want.rank, next[0].1.source.id.as_str()), (2, "near"));
+    assert_eq!(
+        (next[0].1.want.rank, next[0].1.source.id.as_str()),
+        (2, "near")
+    );
     world.pass(59);
-    assert!(!world.actions.iter().any(|action| matches!(action, Action::Ask(_))));
+    assert!(
+        !world
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Ask(_)))
+    );
     world.pass(1);
     assert_eq!(world.answer(&[source("near", 0)]), [want(0).digest]);
 }
@@ -267,7 +282,16 @@ fn our_own_disk_blames_no_source_and_other_objects_go_on() {
 fn the_end_of_the_window_stops_the_night_and_not_what_is_urgent() {
     let mut world = World::new();
     let mut plan = nightly(0..2);
-    plan.insert(0, (Want { urgent: true, ..want(9) }, Class::Urgent));
+    plan.insert(
+        0,
+        (
+            Want {
+                urgent: true,
+                ..want(9)
+            },
+            Class::Urgent,
+        ),
+    );
     world.plan(plan);
     world.answer(&[source("near", 0)]);
     let begun = world.begun();
@@ -276,11 +300,22 @@ fn the_end_of_the_window_stops_the_night_and_not_what_is_urgent() {
     world.elapsed = Duration::from_secs(12 * 3_600 - 1);
     world.step(Input::Tick);
     assert!(world.stopped().is_empty());
-    assert_eq!(world.machine.deadline(world.now()), world.now().at + Duration::from_secs(1));
+    assert_eq!(
+        world.machine.deadline(world.now()),
+        world.now().at + Duration::from_secs(1)
+    );
     world.pass(1);
-    let night: Vec<_> = begun.iter().filter(|(_, job)| job.class == Class::Night).collect();
+    let night: Vec<_> = begun
+        .iter()
+        .filter(|(_, job)| job.class == Class::Night)
+        .collect();
     assert_eq!(world.stopped(), [night[0].0]);
-    assert!(world.actions.iter().any(|action| matches!(action, Action::Shut(Class::Night))));
+    assert!(
+        world
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Shut(Class::Night)))
+    );
     world.end(night[0].0, Err(Fault::Stopped));
     assert!(world.begun().is_empty());
     world.step(Input::Pause(true));
@@ -317,16 +352,25 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
     world.plan(nightly(0..3));
     let mut asked = 0;
     for _ in 0..600 {
-        if let Some(at) = world.actions.iter().position(|action| matches!(action, Action::Ask(_))) {
+        if let Some(at) = world
+            .actions
+            .iter()
+            .position(|action| matches!(action, Action::Ask(_)))
+        {
             world.actions.remove(at);
             asked += 1;
             world.step(Input::Answered(Err("silence".to_owned())));
         }
         world.pass(1);
     }
-    assert!((8..=20).contains(&asked), "{asked} questions in ten minutes");
+    assert!(
+        (8..=20).contains(&asked),
+        "{asked} questions in ten minutes"
+    );
     world.pass(60);
-    world.actions.retain(|action| !matches!(action, Action::Ask(_)));
+    world
+        .actions
+        .retain(|action| !matches!(action, Action::Ask(_)));
     let object = |digest, length, tree: &str| ObjectSources {
         digest,
         length,
@@ -335,7 +379,10 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
         problem: None,
     };
     let mut ticketless = object(want(2).digest, 10, "");
-    ticketless.sources.iter_mut().for_each(|source| source.ticket = Some(7));
+    ticketless
+        .sources
+        .iter_mut()
+        .for_each(|source| source.ticket = Some(7));
     world.step(Input::Answered(Ok(FillSources {
         v: 1,
         objects: vec![
@@ -349,7 +396,13 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
     })));
     assert!(world.begun().is_empty());
     world.pass(3_600);
-    assert!(world.actions.iter().any(|action| matches!(action, Action::Ask(_))), "after an hour");
+    assert!(
+        world
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Ask(_))),
+        "after an hour"
+    );
 }
 
 #[test]
