@@ -58,7 +58,7 @@ pub(super) enum Outcome {
     Renewed(Result<(), CallError>),
     Reported {
         asked: Boot,
-        outbox: Outbox,
+        outbox: Box<Outbox>,
         gate: GateState,
         /// As the report told it.
         manifest: Option<Position>,
@@ -213,7 +213,7 @@ impl Outcome {
             Some(Call::Renew) => Self::Renewed(Err(error)),
             Some(Call::Report) => Self::Reported {
                 asked,
-                outbox,
+                outbox: Box::new(outbox),
                 gate,
                 manifest: None,
                 result: Err(error),
@@ -299,7 +299,7 @@ impl ReportJob {
             Err(error) => {
                 return Outcome::Reported {
                     asked,
-                    outbox: spare,
+                    outbox: Box::new(spare),
                     gate,
                     manifest: None,
                     result: Err(error),
@@ -312,7 +312,7 @@ impl ReportJob {
         let result = result.map_err(CallError::from);
         Outcome::Reported {
             asked,
-            outbox,
+            outbox: Box::new(outbox),
             gate,
             manifest,
             result,

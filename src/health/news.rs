@@ -335,7 +335,11 @@ mod tests {
         };
         let mut fill = Fill::default();
         assert_eq!(fill.update(None), None);
-        assert_eq!(fill.spacing(Some(&urgent), usual), usual, "it fills nothing");
+        assert_eq!(
+            fill.spacing(Some(&urgent), usual),
+            usual,
+            "it fills nothing"
+        );
         let mut progress = FillProgress::default();
         assert_eq!(fill.update(Some(&progress)), Some(Input::Changed));
         progress.wanted_objects = 7;

@@ -212,7 +212,9 @@ impl Client {
             let reply: FillSources = decode_within(&answer, sources::LIMITS)?;
             sources::accept(&request, reply).map_err(body::BodyError::Json)
         });
-        let read = read.await.map_err(|error| self.protocol(error.to_string()))?;
+        let read = read
+            .await
+            .map_err(|error| self.protocol(error.to_string()))?;
         read.map_err(|error| self.protocol(error.to_string()))
     }
 

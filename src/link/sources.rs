@@ -74,10 +74,7 @@ pub fn check_request(request: &FillSourcesRequest) -> Result<(), BodyError> {
 }
 
 /// The answer to that question, within every bound. `Err` says where it is not.
-pub fn accept(
-    request: &FillSourcesRequest,
-    mut reply: FillSources,
-) -> Result<FillSources, String> {
+pub fn accept(request: &FillSourcesRequest, mut reply: FillSources) -> Result<FillSources, String> {
     if reply.v != VERSION {
         let v = reply.v;
         return Err(format!("version {v} in a reply; this box speaks {VERSION}"));
@@ -101,7 +98,9 @@ pub fn accept(
         object.problem = problem.map(|text| printable(text.as_bytes(), PROBLEM_BYTES_MAX));
         if !object.sources.is_empty() && object.chunk_tree().is_err() {
             object.sources.clear();
-            object.problem = Some(format!("the control plane's answer is of no use: {TreeError}"));
+            object.problem = Some(format!(
+                "the control plane's answer is of no use: {TreeError}"
+            ));
         }
     }
     reply.ask_again_s = reply.ask_again_s.clamp(1, ASK_AGAIN_SECONDS_MAX);
@@ -111,7 +110,9 @@ pub fn accept(
 fn object_is_good(object: &ObjectSources, tickets: usize) -> Result<(), String> {
     let length = object.length;
     if length > OBJECT_BYTES_MAX {
-        return Err(format!("its length is {length}; {OBJECT_BYTES_MAX} is the most"));
+        return Err(format!(
+            "its length is {length}; {OBJECT_BYTES_MAX} is the most"
+        ));
     }
     at_most("sources", object.sources.len(), SOURCES_MAX)?;
     for source in &object.sources {

@@ -135,7 +135,10 @@ fn the_bounds_of_the_fill_are_ours() {
     says(&format!("`urls`, at most {}", sources::URLS_MAX));
     says(&format!("(at most {}", sources::TICKETS_MAX));
     assert_eq!(sources::COMPLAINTS_MAX, FILL_WANTED_MAX);
-    assert_eq!((sources::URL_BYTES_MAX, ticket::TEXT_BYTES_MAX), (8_192, 8_192));
+    assert_eq!(
+        (sources::URL_BYTES_MAX, ticket::TEXT_BYTES_MAX),
+        (8_192, 8_192)
+    );
 }
 
 #[test]

@@ -190,7 +190,10 @@ fn the_golden_report_of_a_filling_box_is_a_step_from_the_one_before() {
     let filling: Report = golden::read("report-filling");
     let Ok(Step::Change { added, removed, .. }) = take_catalogue(Some(&place), &filling.catalogue)
     else {
-        panic!("refused: {:?}", take_catalogue(Some(&place), &filling.catalogue));
+        panic!(
+            "refused: {:?}",
+            take_catalogue(Some(&place), &filling.catalogue)
+        );
     };
     assert_eq!(added, [large_object().digest()]);
     assert_eq!(removed, [Digest::of(b"two")]);

@@ -56,7 +56,7 @@ impl Task {
                     self.view.told = Some(gate);
                     self.view.acknowledged = manifest;
                 }
-                self.reported(asked, outbox, result);
+                self.reported(asked, *outbox, result);
             }
             Outcome::Beaten {
                 asked,

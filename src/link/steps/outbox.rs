@@ -142,7 +142,10 @@ impl Outbox {
     where
         I: IntoIterator<Item = Digest>,
     {
-        if let Some(known) = self.catalogue.filter(|known| known.generation == generation) {
+        if let Some(known) = self
+            .catalogue
+            .filter(|known| known.generation == generation)
+        {
             return self.told(known, Some(known), Vec::new(), Vec::new());
         }
         let items: Vec<Digest> = items().into_iter().collect();
@@ -246,8 +249,9 @@ impl Known {
     /// This set with changes; `None` if they cannot be its.
     fn with(&self, changes: &CatalogueChanges) -> Option<Self> {
         let nothing = changes.added.is_empty() && changes.removed.is_empty();
-        let later = changes.generation > self.generation;
-        if !later && !(nothing && changes.generation == self.generation) {
+        let fits = changes.generation > self.generation
+            || (nothing && changes.generation == self.generation);
+        if !fits {
             return None;
         }
         let mut hash = self.hash;

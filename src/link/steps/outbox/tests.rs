@@ -82,7 +82,10 @@ impl Holdings for Shelf {
         }
         let after = self.set();
         let seen = before.range(..8).chain(after.range(8..));
-        (generation as u64, seen.map(|number| digest(*number)).collect())
+        (
+            generation as u64,
+            seen.map(|number| digest(*number)).collect(),
+        )
     }
 
     fn since(&self, generation: u64) -> Option<CatalogueChanges> {
@@ -254,7 +257,12 @@ fn a_lost_reply_costs_one_more_report_and_never_everything() {
 fn a_control_plane_that_restarted_gets_everything_after_one_refusal() {
     let (shelf, mut outbox) = (Shelf::new(100), Outbox::new(9));
     shelf.toggle(1);
-    assert!(report(&shelf, &mut outbox, &mut Plane::default(), Wire::Fine));
+    assert!(report(
+        &shelf,
+        &mut outbox,
+        &mut Plane::default(),
+        Wire::Fine
+    ));
     let mut reborn = Plane::default();
     assert!(!report(&shelf, &mut outbox, &mut reborn, Wire::Fine));
     assert!(report(&shelf, &mut outbox, &mut reborn, Wire::Fine));
