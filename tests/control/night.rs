@@ -149,7 +149,7 @@ async fn titles(store: &dyn ControlStore) {
         withdrawn: true,
         urgent_until: Some(at("2026-11-22T02:00:00Z")),
     };
-    for nobody in ["nobody", "fil", "film/hd", ""] {
+    for nobody in ["nobody", "fil", "film/hd", "film/"] {
         missing(set(nobody, withdrawn).await);
     }
     let before = store.revision().await.unwrap();

@@ -1,7 +1,7 @@
 //! `oca control …`: the control plane itself, and every order and question to a running one.
 //!
-//! `run` is the daemon; the others speak to its socket: `partner` partners, `site` sites, `cluster`
-//! clusters and their policies, `appliance` boxes, `title` titles, `import` content, `show` what there is. `ask` is how they all do it.
+//! `run` is the daemon; the others speak to its socket: `partner`, `site`, `cluster` with policies,
+//! `appliance` boxes, `title`, `import` content, `show` what there is. `ask` is how they all do it.
 
 mod appliance;
 mod ask;
