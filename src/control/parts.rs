@@ -30,7 +30,6 @@ use super::sources;
 use super::steer;
 use super::steer::Steering;
 use super::store::Answer;
-use super::store::ControlStoreError;
 use super::store::Location;
 use crate::clock;
 use crate::clock::Instant;
@@ -192,10 +191,7 @@ fn start_link(
     });
     let sources = sources::Sources::new(
         sources::Config {
-            // A source appears with a report: asking more often than boxes report finds nothing.
-            ask_again: sources::Config::default()
-                .ask_again
-                .min(config.report_every),
+            ask_again: config.fill.ask_again,
         },
         sources::Deps {
             registry: books.watch_registry(),
@@ -232,18 +228,13 @@ fn start_link(
 struct Shelf(Books);
 
 impl sources::Shelves for Shelf {
-    fn trees(&self, _digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>> {
-        let _books = &self.0;
-        Box::pin(std::future::ready(Err(not_kept())))
+    fn trees(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Vec<[u8; 32]>>> {
+        self.0.store().trees(digests)
     }
 
-    fn locations(&self, _digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>> {
-        Box::pin(std::future::ready(Err(not_kept())))
+    fn locations(&self, digests: Vec<Digest>) -> Answer<'_, BTreeMap<Digest, Location>> {
+        self.0.store().locations(digests)
     }
-}
-
-fn not_kept() -> ControlStoreError {
-    ControlStoreError::Database("it keeps neither chunk trees nor locations".to_owned())
 }
 
 /// Keeps what the fleet wants kept.

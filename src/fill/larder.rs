@@ -123,8 +123,14 @@ impl Ration for Larder {
         Account {
             rate: BytesPerSecond(view.rate_bps / 8),
             cap: BytesPerSecond(view.cap_bps / 8),
-            night_left: view.night.limit_bytes.saturating_sub(view.night.counted_bytes),
-            urgent_left: view.urgent.limit_bytes.saturating_sub(view.urgent.counted_bytes),
+            night_left: view
+                .night
+                .limit_bytes
+                .saturating_sub(view.night.counted_bytes),
+            urgent_left: view
+                .urgent
+                .limit_bytes
+                .saturating_sub(view.urgent.counted_bytes),
             nights: shown.collect(),
         }
     }
