@@ -123,6 +123,8 @@ pub(super) struct Machine {
     ask_failures: u32,
     complaints: Vec<Complaint>,
     surveying: bool,
+    /// Something changed while a survey looked, which may have missed it.
+    look_again: bool,
     survey_at: Instant,
     surveyed_at: Option<Instant>,
     /// Finished while a survey looked, which may have missed it.
@@ -155,6 +157,7 @@ impl Machine {
             ask_failures: 0,
             complaints: Vec::new(),
             surveying: false,
+            look_again: false,
             survey_at: now.at,
             surveyed_at: None,
             finished: BTreeSet::new(),
@@ -307,9 +310,10 @@ impl Machine {
         self.problem = survey.problem;
         let is_busy = self.queue.len() > 0 || survey.leaving.0 > 0;
         self.survey_at = now.at + if is_busy { SURVEY_BUSY } else { SURVEY_IDLE };
-        if survey.deleted > 0 {
+        if survey.deleted > 0 || self.look_again {
             self.survey_soon(now);
         }
+        self.look_again = false;
     }
 
     /// As soon as the gap between two looks allows.
@@ -317,11 +321,8 @@ impl Machine {
         let soon = self
             .surveyed_at
             .map_or(now.at, |last| now.at.max(last + SURVEY_GAP));
-        self.survey_at = if self.surveying {
-            soon
-        } else {
-            self.survey_at.min(soon)
-        };
+        self.look_again |= self.surveying;
+        self.survey_at = self.survey_at.min(soon);
     }
 
     /// Window and rate of this moment; both are told whenever they change.

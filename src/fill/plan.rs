@@ -14,6 +14,10 @@ use std::collections::BTreeSet;
 /// run out.
 pub(super) const PLANNED_MAX: usize = 50_000;
 
+/// Planned beyond the budget, so that no stream stands still when less is received than was
+/// reckoned with; the window ends them.
+const SLACK_OBJECTS: u64 = 64;
+
 /// All that a plan depends on.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
@@ -113,7 +117,11 @@ fn downloads(given: &Given<'_>, plan: &mut Plan) {
             totals.homeless_bytes += missing;
             continue;
         }
-        let (class, carried) = budget.spend(want, missing);
+        let (mut class, carried) = budget.spend(want, missing);
+        let is_slack = given.budget.night_left > 0 && totals.carried_objects < SLACK_OBJECTS;
+        if class.is_none() && given.budget.night_open && is_slack {
+            class = Some(Class::Night);
+        }
         if carried > 0 {
             totals.carried_objects += 1;
             totals.carried_bytes += carried;

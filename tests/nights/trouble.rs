@@ -24,6 +24,11 @@ async fn a_lying_source_is_left_and_everything_completes_all_the_same() {
     assert_eq!(world.fill.view().quarantined, ["liar-1"]);
     world.until("2026-03-02T03:00:00Z").await;
     assert!(listed.iter().all(|object| world.content.holds(object)));
+    // The complaint goes with the next question.
+    world
+        .content
+        .list(position(1, 2), objects("film", 41, TB / 100));
+    world.until("2026-03-02T03:10:00Z").await;
     let log = world.log.lock().unwrap();
     let asked = |id: &str| log.iter().filter(|(source, _, _)| source == id).count();
     assert!(
@@ -36,7 +41,7 @@ async fn a_lying_source_is_left_and_everything_completes_all_the_same() {
         .iter()
         .find(|complaint| complaint.source == "liar-1");
     assert_eq!(lie.unwrap().problem, "wrong-bytes");
-    assert!(world.fill.view().ended["done"] == 40);
+    assert!(world.fill.view().ended["done"] == 41);
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +57,7 @@ async fn a_box_whose_control_plane_is_silent_goes_on_when_it_returns() {
     let reason = world.fill.view().reason.clone().unwrap();
     assert!(reason.contains("control plane is silent"), "{reason}");
     world.order(|orders| orders.connected = true);
-    world.until("2026-03-02T04:00:01Z").await;
+    world.until("2026-03-02T04:00:02Z").await;
     assert_eq!(world.fill.view().transfers.len(), 8, "at once");
     world.until("2026-03-02T10:00:00Z").await;
     assert_eq!(world.content.held(), 30);
