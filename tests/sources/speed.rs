@@ -34,7 +34,8 @@ async fn measure(boxes: u32, questions: u32) -> f64 {
     });
     let now = clock::now();
     // The first builds the stage.
-    let first = yard.sources.answer(&yard::id(0), ask(0), now, yard::wall());
+    let asker = yard::id(0);
+    let first = yard.sources.answer(&asker, ask(0), now, yard::wall());
     first.await.unwrap();
     let started = clock::now();
     for number in 0..questions {
