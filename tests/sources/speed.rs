@@ -49,8 +49,8 @@ async fn measure(boxes: u32, questions: u32) -> f64 {
 
 #[tokio::test]
 async fn questions_are_answered_fast_enough_for_a_fleet() {
-    let small = measure(1_000, 40).await;
-    let large = measure(18_000, 10).await;
+    let small = measure(1_000, 20).await;
+    let large = measure(18_000, 5).await;
     println!("{small:.0} questions/s with 1,000 boxes, {large:.0} with 18,000");
     assert!(small > 5.0 && large > 1.0, "{small} {large}");
 }
