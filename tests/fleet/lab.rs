@@ -1,7 +1,6 @@
 //! A control plane's link side with an authority of its own, and simulated boxes.
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::Request;
@@ -28,8 +27,6 @@ use oca::link::message::Catalogue;
 use oca::link::message::Code;
 use oca::link::message::Enrol;
 use oca::link::message::Enrolled;
-use oca::link::message::FillSources;
-use oca::link::message::FillSourcesRequest;
 use oca::link::message::GateState;
 use oca::link::message::Heartbeat;
 use oca::link::message::Load;
@@ -102,7 +99,7 @@ struct Office {
 }
 
 #[derive(Debug)]
-struct Shelf;
+pub(crate) struct Shelf;
 
 pub(crate) fn id(number: usize) -> BoxId {
     BoxId::parse(&format!("c{number:03}-tls001-example-isp")).unwrap()
@@ -483,36 +480,6 @@ fn enrolled(id: &BoxId) -> Enrolled {
         certificate: String::new(),
         ca: String::new(),
         manifest_keys: Vec::new(),
-    }
-}
-
-impl link::FillSourcesSource for Shelf {
-    fn fill_sources(
-        &self,
-        id: BoxId,
-        request: FillSourcesRequest,
-    ) -> BoxFuture<'_, Result<FillSources, fleet::Refused>> {
-        let answer = FillSources {
-            v: 1,
-            objects: Vec::new(),
-            tickets: vec![id.to_string()],
-            ask_again_s: request.wanted.len() as u64,
-        };
-        Box::pin(std::future::ready(Ok(answer)))
-    }
-}
-
-impl link::OriginGateway for Shelf {
-    fn open(
-        &self,
-        id: BoxId,
-        _ask: link::OriginAsk,
-    ) -> BoxFuture<'_, Result<link::OriginBody, link::OriginRefusal>> {
-        let message = format!("nothing for {id}");
-        let refused = fleet::Refused::new(Code::NotFound, message);
-        Box::pin(std::future::ready(Err(link::OriginRefusal::Refused(
-            refused,
-        ))))
     }
 }
 

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, reason = "figures are for people")]
 
 mod bodies;
+mod fill;
 mod golden;
 mod identity;
 mod lab;

@@ -88,7 +88,7 @@ impl Candidates {
             .collect()
     }
 
-    /// Boxes of the asker's region that are alive, give, and hold it.
+    /// Boxes of the asker's region that are alive, give, hold it, and sent nobody wrong bytes.
     pub(super) fn region_holders(&self, place: usize) -> usize {
         self.region_holders.get(place).copied().unwrap_or(0)
     }
@@ -141,7 +141,7 @@ pub(super) fn find(
         let Some(seat) = stage.seat(holder.place) else {
             continue;
         };
-        if seat.region == own.region {
+        if seat.region == own.region && !desk.complaints.is_demoted(now, seat.who) {
             each(&holder.places, |place| found.region_holders[place] += 1);
         }
         let load = desk.loads.of(seat.who);

@@ -95,9 +95,8 @@ struct Question<'a> {
 /// How one object stands for the asker.
 struct Standing {
     waited: Duration,
-    is_master: bool,
-    /// May be sent to the origin without its wait.
-    may_lease: bool,
+    /// Fetches it first for its region: from anywhere, without waiting.
+    goes_first: bool,
     is_somebody_at_work: bool,
 }
 
@@ -168,11 +167,15 @@ impl Question<'_> {
         let first = desk.asked.ask(now, self.region.key, wanted.object);
         let waited = now.saturating_duration_since(first);
         let stage = self.stage;
-        let lives = |who| stage.of_who(who).is_some_and(|seat| seat.alive.is_ok());
+        // What a liar fetches is of no use to the region.
+        let counts = |who| {
+            let lives = stage.of_who(who).is_some_and(|seat| seat.alive.is_ok());
+            lives && !desk.complaints.is_demoted(now, who)
+        };
         let leased = desk
             .asked
             .leased(now, self.region.key, wanted.object, |who| {
-                who == own || lives(who)
+                who == own || counts(who)
             });
         let masters = self.masters(desk, wanted.object, waited);
         let is_master = masters.contains(&own);
@@ -180,8 +183,7 @@ impl Question<'_> {
         let at_work = leased.iter().chain(&masters).filter(|who| **who != own);
         Standing {
             waited,
-            is_master,
-            may_lease: leased.contains(&own) || (is_master && served < self.electorate.masters()),
+            goes_first: leased.contains(&own) || (is_master && served < self.electorate.masters()),
             is_somebody_at_work: { at_work }.any(|who| desk.is_present(now, *who)),
         }
     }
@@ -194,7 +196,10 @@ impl Question<'_> {
             .elected
             .entry(bundle)
             .or_insert_with(|| self.electorate.elect(title, bundle));
-        let comes = |who: &&Who| waited < PATIENCE || desk.is_present(self.now, **who);
+        let comes = |who: &&Who| {
+            let is_in_time = waited < PATIENCE || desk.is_present(self.now, **who);
+            is_in_time && !desk.complaints.is_demoted(self.now, **who)
+        };
         let mut masters: Vec<Who> = elected.iter().filter(comes).copied().collect();
         masters.truncate(self.electorate.masters());
         if masters.is_empty() {
@@ -283,7 +288,7 @@ impl Question<'_> {
         if desk.complaints.is_avoided(self.now, key) {
             return None;
         }
-        let goes_at_once = standing.may_lease && !is_held;
+        let goes_at_once = standing.goes_first && !is_held;
         let wait = self.region.policy.escalation.origin_wait;
         let wait = wait.map(|wait| wait.saturating_sub(standing.waited));
         if goes_at_once {
@@ -296,7 +301,7 @@ impl Question<'_> {
 
 /// From when on a box of this kind may be asked; `None`: never.
 fn not_before(policy: &Escalation, kind: SourceKind, standing: &Standing) -> Option<Duration> {
-    if standing.is_master {
+    if standing.goes_first {
         return Some(Duration::ZERO);
     }
     let wait = match kind {

@@ -128,3 +128,56 @@ fn failed(source: &str, problem: &str) -> OriginError {
         problem: problem.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn location(source: &str) -> Location {
+        Location {
+            source: source.to_owned(),
+            path: "hd/seg 1.m4s".to_owned(),
+            size: 1,
+            tag: "\"e1\"".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_gives_signed_urls_that_end_and_a_directory_gives_the_gateway() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("credentials");
+        std::fs::write(&file, "theaccesskey\nthesecretkey\n").unwrap();
+        let import = |credentials_file| ImportConfig {
+            endpoint: Some("https://s3.example.net:9000".to_owned()),
+            region: "us-east-1".to_owned(),
+            credentials_file,
+        };
+        let now = clock::now();
+        let origins = Origins::new(import(Some(file)));
+        let way = origins
+            .way(now, &location("s3://films/2026"))
+            .await
+            .unwrap();
+        let Url::Presigned(url) = &way.url else {
+            panic!("{way:?}");
+        };
+        let path = "https://s3.example.net:9000/films/2026/hd/seg%201.m4s?";
+        assert!(url.starts_with(path), "{url}");
+        assert!(
+            url.contains("X-Amz-Expires=600") && url.contains("X-Amz-Signature="),
+            "{url}"
+        );
+        assert!(!url.contains("thesecretkey"), "{url}");
+        assert_eq!(way.etag, "\"e1\"");
+        let public = Origins::new(import(None));
+        let way = public.way(now, &location("s3://films")).await.unwrap();
+        let plain = "https://s3.example.net:9000/films/hd/seg%201.m4s";
+        assert_eq!(way.url, Url::Presigned(plain.to_owned()));
+        let source = format!("file://{}", dir.path().display());
+        let way = origins.way(now, &location(&source)).await.unwrap();
+        assert_eq!(way.url, Url::Gateway);
+        let gone = origins.way(now, &location("file:///nowhere/at/all")).await;
+        assert!(gone.is_err());
+    }
+}

@@ -3,7 +3,8 @@
 //! `listener` accepts, within `limits` → `tls` checks the certificate → `peer` reads who that is →
 //! `connection` speaks HTTP until the box leaves or is revoked → `requests` decides what is asked
 //! and whether this peer may → `bodies` reads it, bounded, heavy ones on other threads → the
-//! fleet's task, the enrolment, the manifest source or the fill's sources answer → `answer` writes it.
+//! fleet's task, the enrolment, the manifest source or the fill's sources answer → `answer` writes
+//! it.
 
 mod answer;
 mod bodies;
