@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 #[test]
-fn an_operator_arranges_the_night() {
+fn a_site_has_its_window_and_what_is_not_said_of_it_stays() {
     let plane = Plane::start();
     plane.furnish();
     let site = &plane.json(&["site", "list"])["sites"][0];
@@ -31,7 +31,12 @@ fn an_operator_arranges_the_night() {
     let again = plane.json(&["site", "add", "TLS001.example.ISP", "--partner", "example"]);
     assert_eq!(night(&again["site"]), expected);
     assert_eq!(night(&change(&["--rate-limit", "none"]))[2], Value::Null);
+}
 
+#[test]
+fn policies_and_leaves_to_delete_are_given_shown_and_refused_with_a_remedy() {
+    let plane = Plane::start();
+    plane.furnish();
     let policy = plane.json(&[
         "policy",
         "set",
@@ -66,84 +71,46 @@ fn an_operator_arranges_the_night() {
         granted["appliance"]["may_delete"]["bytes"],
         2_000_000_000_000_u64
     );
-    for (args, code, word) in [
+    refusals_of_the_night(&plane);
+}
+
+/// Cluster `south` has policy `south-west`.
+fn refusals_of_the_night(plane: &Plane) {
+    let allow = format!("appliance allow-deletion {BOX} --bytes");
+    let (nothing, endless) = (format!("{allow} 0B"), format!("{allow} 1TB --for 30d"));
+    for (line, code, word) in [
+        ("site change LHR001.isp --open true", 4, "does not exist"),
         (
-            &["site", "change", "LHR001.isp", "--open", "true"][..],
-            4,
-            "does not exist",
-        ),
-        (
-            &[
-                "site",
-                "change",
-                "TLS001.example.ISP",
-                "--window-start",
-                "05:00",
-            ],
+            "site change TLS001.example.ISP --window-start 05:00",
             5,
             "04:00",
         ),
         (
-            &[
-                "site",
-                "change",
-                "TLS001.example.ISP",
-                "--window-start",
-                "5",
-            ],
+            "site change TLS001.example.ISP --window-start 5",
             2,
             "02:00",
         ),
         (
-            &[
-                "site",
-                "change",
-                "TLS001.example.ISP",
-                "--rate-limit",
-                "fast",
-            ],
+            "site change TLS001.example.ISP --rate-limit fast",
             2,
             "none",
         ),
         (
-            &["policy", "set", "south-west", "--origin-wait", "1s"],
+            "policy set south-west --origin-wait 1s",
             5,
             "at least as long",
         ),
-        (
-            &["policy", "set", "south-west", "--hops-wait", "never"],
-            2,
-            "hops",
-        ),
-        (&["policy", "remove", "south-west"], 5, "cluster `south`"),
-        (&["policy", "remove", "north"], 4, "policy `north`"),
-        (
-            &["cluster", "add", "north", "--policy", "north"],
-            4,
-            "policy `north`",
-        ),
-        (
-            &["appliance", "allow-deletion", BOX, "--bytes", "0 B"],
-            5,
-            "more than nothing",
-        ),
-        (
-            &[
-                "appliance",
-                "allow-deletion",
-                BOX,
-                "--bytes",
-                "1 TB",
-                "--for",
-                "30d",
-            ],
-            5,
-            "7d",
-        ),
+        ("policy set south-west --hops-wait never", 2, "hops"),
+        ("policy remove south-west", 5, "cluster `south`"),
+        ("policy remove north", 4, "policy `north`"),
+        ("cluster add north --policy north", 4, "policy `north`"),
+        (&nothing, 5, "more than nothing"),
+        (&endless, 5, "7d"),
     ] {
-        let (exit, said) = plane.fails(args);
-        assert_eq!(exit, code, "{args:?}: {said}");
-        assert!(said.contains(word), "{args:?}: {said}");
+        let args: Vec<&str> = line.split(' ').collect();
+        let (exit, said) = plane.fails(&args);
+        assert_eq!(exit, code, "{line}: {said}");
+        assert!(said.contains(word), "{line}: {said}");
     }
 }
 
