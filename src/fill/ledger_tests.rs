@@ -25,9 +25,10 @@ fn reserve(ledger: &mut Ledger, at: Moment, limit: u64) -> Option<Book> {
     if !ledger.reserve(Class::Night, at, limit) {
         return None;
     }
-    let book = ledger.write(at).unwrap();
+    let book = ledger.write(at);
+    assert!(book.is_some());
     ledger.written(true);
-    Some(book)
+    book
 }
 
 /// Grants all that is usable; how much it was.

@@ -262,12 +262,14 @@ impl KeepLedger for SickDisk {
         if !self.is_mended.load(std::sync::atomic::Ordering::Relaxed) {
             return Err("input/output error".to_owned());
         }
-        self.books.lock().unwrap().push(book.clone());
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.push(book.clone());
         Ok(())
     }
 
     fn kept(&self) -> Option<Book> {
-        self.books.lock().unwrap().last().cloned()
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.last().cloned()
     }
 }
 
