@@ -184,5 +184,4 @@ pub fn time_of_day(second: u32) -> String {
 }
 
 #[cfg(test)]
-#[path = "window_tests.rs"]
 mod tests;
