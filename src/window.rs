@@ -102,26 +102,27 @@ impl Window {
     /// Is it open, and when does that change?
     pub fn standing(&self, now: Wall) -> Standing {
         let today = now.to_zoned(self.zone.clone()).date();
-        let yesterday = today.saturating_sub(1.day());
-        for date in [yesterday, today] {
-            let opening = self.opening(date);
-            if now < opening.opens {
-                let next_edge = opening.opens;
+        // A clock set back over midnight shows yesterday's date in a night that has begun, and a
+        // night can be skipped: four dates always hold the next edge.
+        for days in -1..=2 {
+            let opening = self.opening(today.saturating_add(days.days()));
+            if now < opening.opens && opening.opens < opening.closes {
                 return Standing {
                     open: None,
-                    next_edge,
+                    next_edge: opening.opens,
                 };
             }
-            if now < opening.closes {
+            if opening.opens <= now && now < opening.closes {
                 return Standing {
                     open: Some(opening),
                     next_edge: opening.closes,
                 };
             }
         }
+        // The calendar ends.
         Standing {
             open: None,
-            next_edge: self.opening(today.saturating_add(1.day())).opens,
+            next_edge: Wall::MAX,
         }
     }
 
@@ -186,3 +187,6 @@ pub fn time_of_day(second: u32) -> String {
         format!("{hours:02}:{minutes:02}:{seconds:02}")
     }
 }
+
+#[cfg(test)]
+mod tests;

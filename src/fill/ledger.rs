@@ -104,8 +104,8 @@ struct Anchor {
 }
 
 impl Ledger {
-    /// Goes on from what was kept. What had been reserved counts as spent at the first use. `built`:
-    /// this program did not exist before.
+    /// Goes on from what was kept. What had been reserved counts as spent at the first use.
+    /// `built`: this program did not exist before.
     pub(super) fn new(kept: Option<Book>, built: Wall) -> Self {
         let mut book = kept.unwrap_or_default();
         let floor = built.max(from_millis(book.wall_ms));

@@ -25,9 +25,10 @@ fn reserve(ledger: &mut Ledger, at: Moment, limit: u64) -> Option<Book> {
     if !ledger.reserve(Class::Night, at, limit) {
         return None;
     }
-    let book = ledger.write(at).unwrap();
+    let book = ledger.write(at);
+    assert!(book.is_some());
     ledger.written(true);
-    Some(book)
+    book
 }
 
 /// Grants all that is usable; how much it was.
@@ -230,6 +231,8 @@ struct World {
     received: Vec<(u64, u64)>,
     wall_ms: i64,
     boot_ms: u64,
+    /// True time and calendar when the book on the disk was written.
+    kept_at: (u64, i64),
 }
 
 impl World {
@@ -257,6 +260,7 @@ impl World {
         if let Some(book) = self.ledger.write(self.at()) {
             // A write that failed may have reached the disk all the same.
             self.disk = Some(book);
+            self.kept_at = (self.true_ms, self.wall_ms);
             self.ledger.written(outcome);
         }
     }
@@ -299,7 +303,10 @@ impl World {
                 if is_writing {
                     self.ledger.reserve(Class::Night, self.at(), limit);
                     let book = self.ledger.write(self.at());
-                    self.disk = book.filter(|_| is_durable).or(self.disk.take());
+                    if let Some(book) = book.filter(|_| is_durable) {
+                        self.disk = Some(book);
+                        self.kept_at = (self.true_ms, self.wall_ms);
+                    }
                 }
                 self.restart();
             }
@@ -307,10 +314,13 @@ impl World {
                 self.true_ms += off_ms;
                 // Over a restart of the machine the calendar is all there is: it may not have been
                 // wrong before, and right after. That is the clock probe's to prevent.
-                let shown = self.wall_ms.saturating_add_unsigned(off_ms);
+                let (kept_ms, kept_wall_ms) = self.kept_at;
+                let shown = kept_wall_ms.saturating_add_unsigned(self.true_ms - kept_ms);
                 self.wall_ms = shown.min(self.true_ms as i64) - behind_ms;
                 self.boot_ms = 20_000;
                 self.restart();
+                // The first use, with a synchronised calendar.
+                self.ledger.advance(self.at());
             }
         }
     }
@@ -330,6 +340,7 @@ proptest! {
             received: Vec::new(),
             wall_ms: 0,
             boot_ms: 0,
+            kept_at: (0, 0),
         };
         for event in events {
             world.step(&event, limit);

@@ -75,6 +75,8 @@ pub use ledger_file::MemoryKeeper;
 pub use nights::Night;
 pub use nights::Nights;
 pub use nights::SourceBytes;
+pub use overhead::stream;
+pub use overhead::wire;
 pub use pace::Budget;
 pub use pace::Free;
 pub use pace::Pace;

@@ -20,12 +20,12 @@ const SEGMENT_OVERHEAD: u64 = 18 + 40 + 20 + 12;
 const HEAD: u64 = 1_024;
 
 /// Bytes on the wire of a response with a body of `body` bytes.
-pub(super) const fn wire(body: u64) -> u64 {
+pub const fn wire(body: u64) -> u64 {
     stream(body.saturating_add(HEAD))
 }
 
 /// The same of bytes in the middle of a response.
-pub(super) const fn stream(bytes: u64) -> u64 {
+pub const fn stream(bytes: u64) -> u64 {
     let records = bytes.div_ceil(RECORD).saturating_mul(RECORD_OVERHEAD);
     let sent = bytes.saturating_add(records);
     sent.saturating_add(sent.div_ceil(SEGMENT).saturating_mul(SEGMENT_OVERHEAD))

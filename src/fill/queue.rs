@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Turns of an ask that is larger than the quantum, when all that wait are.
-const TURNS_OF_LARGE: u64 = 8;
+const TURNS_OF_LARGE: u64 = 2;
 
 /// A budget that comes back within this time is waited for; a connection lives that long.
 const PATIENCE: Duration = Duration::from_secs(30);
