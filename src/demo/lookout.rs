@@ -36,7 +36,7 @@ pub(super) struct Standing {
     pub(super) wanted: u64,
     /// Objects that came since the window opened.
     done: u64,
-    /// Bytes on the wire in this life of the process, by class.
+    /// Bytes that were granted in this life of the process, by class.
     pub(super) night: u64,
     pub(super) urgent: u64,
     /// Transfers that ended because a source sent what is not the object.
@@ -70,17 +70,12 @@ struct Series {
 impl Standing {
     pub(super) fn of(fill: &Value) -> Self {
         let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let rows = fill["received"].as_array().cloned().unwrap_or_default();
-        let received = |class: &str| {
-            let rows = rows.iter().filter(|row| row["class"] == class);
-            rows.map(|row| number(&row["bytes"])).sum()
-        };
         Self {
             is_open: fill["window"]["open"] == true,
             wanted: number(&fill["wanted"]),
             done: number(&fill["done"]),
-            night: received("night"),
-            urgent: received("urgent"),
+            night: number(&fill["night_granted_bytes"]),
+            urgent: number(&fill["urgent_granted_bytes"]),
             wrong: number(&fill["ended"]["wrong-bytes"]),
         }
     }
@@ -199,7 +194,7 @@ fn line(seen: &Mutex<BTreeMap<String, Series>>) -> String {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let words = seen.iter().map(|(id, series)| {
         let last = &series.last;
-        let name: String = id.chars().take(4).collect();
+        let name: String = id.chars().take(11).collect();
         let all = last.done + last.wanted;
         let bytes = Bytes(last.night + last.urgent);
         format!("{name} {}/{all} objects, {bytes}", last.done)

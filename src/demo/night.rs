@@ -281,7 +281,14 @@ impl Night {
         let begun = clock::now();
         let arguments = ["title", "withdraw", WITHDRAWN];
         self.camp.plane.control(&arguments).await?;
-        let steered = self.camp.steered(WITHDRAWN_KEY).await?.len();
+        while !self.camp.steered(WITHDRAWN_KEY).await?.is_empty() {
+            anyhow::ensure!(
+                clock::now() < begun + PATIENCE,
+                "viewers are still sent to it"
+            );
+            clock::sleep(LOOK_EVERY).await;
+        }
+        let hidden = (clock::now() - begun).as_secs_f64();
         let until = clock::now() + PATIENCE;
         for place in 0..camp::HONEST {
             while self.held(place).await?.contains(WITHDRAWN_KEY) {
@@ -290,8 +297,9 @@ impl Night {
             }
         }
         let took = (clock::now() - begun).as_secs_f64();
-        let text = format!("{steered} boxes steered to it at once; on no disk after {took:.1} s");
-        Ok((steered == 0, text))
+        let text =
+            format!("no viewer sent there after {hidden:.1} s; on no disk after {took:.1} s");
+        Ok((true, text))
     }
 
     async fn complete(&mut self) -> Outcome {

@@ -131,6 +131,9 @@ impl Ration for Larder {
                 .urgent
                 .limit_bytes
                 .saturating_sub(view.urgent.counted_bytes),
+            night_granted: view.night.granted_bytes,
+            urgent_granted: view.urgent.granted_bytes,
+            worst_second: BytesPerSecond(view.worst_second_bps / 8),
             nights: shown.collect(),
         }
     }

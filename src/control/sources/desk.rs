@@ -138,7 +138,7 @@ impl Desk {
             asker: seat,
             region,
             candidates,
-            electorate: Electorate::of(stage, region),
+            electorate: Electorate::of(stage, region, |who| self.complaints.is_demoted(now, who)),
             elected: BTreeMap::new(),
             granted: BTreeMap::new(),
         };

@@ -20,13 +20,16 @@ pub(super) struct Electorate<'a> {
 }
 
 impl<'a> Electorate<'a> {
-    /// Boxes whose window is open and who give on what they get; without any, all that are alive.
-    pub(super) fn of(stage: &'a Stage, region: &Region) -> Self {
+    /// Boxes whose window is open and who give on what they get; without any, all that are alive
+    /// and not paused. Who is `shunned` would be asked by nobody for what it fetched.
+    pub(super) fn of(stage: &'a Stage, region: &Region, shunned: impl Fn(Who) -> bool) -> Self {
         let alive = || {
             let members = region.members.iter().copied();
             members.filter(|place| {
                 let seat = stage.seat(*place);
-                seat.is_some_and(|seat| seat.alive.is_ok() && seat.gives)
+                seat.is_some_and(|seat| {
+                    seat.alive.is_ok() && seat.gives && !seat.paused && !shunned(seat.who)
+                })
             })
         };
         let works = |place: &u32| stage.seat(*place).is_some_and(|seat| seat.works);
@@ -87,8 +90,9 @@ mod tests {
         let mut yard = Yard::new(12, 3);
         let stage = yard.stage();
         let region = &stage.regions[0];
-        let first =
-            |stage: &Stage, title: u64| Electorate::of(stage, region).elect(mix(title), 0)[0];
+        let first = |stage: &Stage, title: u64| {
+            Electorate::of(stage, region, |_| false).elect(mix(title), 0)[0]
+        };
         let before: Vec<Who> = (0..600).map(|title| first(&stage, title)).collect();
         let mut shares: BTreeMap<Who, usize> = BTreeMap::new();
         for who in &before {
@@ -116,13 +120,13 @@ mod tests {
         yard.fill(2, |fill| fill.paused = true);
         let elected = |yard: &Yard| {
             let stage = yard.stage();
-            Electorate::of(&stage, &stage.regions[0]).elect(1, 0)
+            Electorate::of(&stage, &stage.regions[0], |_| false).elect(1, 0)
         };
         let stage = yard.stage();
         assert_eq!(elected(&yard), [stage.seats[3].who]);
         yard.fill(3, |fill| fill.window_open = false);
         assert_eq!(elected(&yard).len(), 3, "outside the window: all that give");
-        let nobody = Electorate::of(&stage, &stage.regions[0]).elect(1, 99);
+        let nobody = Electorate::of(&stage, &stage.regions[0], |_| false).elect(1, 99);
         assert!(nobody.is_empty(), "no such bundle is allocated to anybody");
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Seat {
     pub(super) gives: bool,
     /// Its window is open and nobody paused it.
     pub(super) works: bool,
+    /// An operator paused it: it fetches nothing, though it may give.
+    pub(super) paused: bool,
     pub(super) known: Arc<Bitmap>,
     pub(super) interfaces: Arc<[Prefix]>,
     pub(super) routes: Arc<[Route]>,
@@ -231,6 +233,7 @@ fn seat(id: &BoxId, appliance: &Appliance, view: Option<&Arc<BoxView>>, wall: Wa
         alive: view.map_or(Err("it has never reported"), |view| alive(view, wall)),
         gives: fill.is_some_and(|fill| fill.gives),
         works: fill.is_some_and(|fill| fill.window_open && !fill.paused),
+        paused: fill.is_some_and(|fill| fill.paused),
         known: view.map_or_else(Arc::default, |view| Arc::clone(&view.known)),
         interfaces: view.map_or_else(Arc::default, |view| Arc::clone(&view.interfaces)),
         routes: match view {

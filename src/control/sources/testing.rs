@@ -85,6 +85,7 @@ pub(super) fn seat(number: u32, cluster: u32, address: &str) -> Seat {
         alive: Ok(()),
         gives: true,
         works: true,
+        paused: false,
         known: Arc::default(),
         interfaces: Arc::default(),
         routes: [].into(),

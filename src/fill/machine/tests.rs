@@ -11,6 +11,7 @@ use crate::link::message::FillSource;
 use crate::link::message::ObjectSources;
 use crate::link::message::SourceKind;
 use crate::object::Digest;
+use crate::store::PublishError;
 use crate::units::Bytes;
 use proptest::prelude::*;
 use std::time::Duration;
