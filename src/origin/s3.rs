@@ -120,7 +120,11 @@ impl S3Origin {
             .with_http_connector(Connector::new(config.limits, tls))
             .with_retry(retry(config.limits));
         builder = match &config.credentials_file {
-            None => builder.with_skip_signature(true),
+            // Without any, the library would look for some on the machine when it makes a URL.
+            None => builder
+                .with_skip_signature(true)
+                .with_access_key_id("anonymous")
+                .with_secret_access_key("anonymous"),
             Some(path) => {
                 let (key, secret) = credentials(path)?;
                 builder
