@@ -1,7 +1,8 @@
 //! TLS material: certificates chosen by server name, session tickets, one provider (aws-lc-rs).
 //!
 //! `serve` runs the protocol (`serve/handshake.rs`); this room only makes and checks the
-//! `rustls::ServerConfig`, and what clients of public authorities trust (`roots`). Tokens of signed URLs will live here too.
+//! `rustls::ServerConfig`, and knows what clients of public authorities trust (`roots`). Tokens of
+//! signed URLs will live here too.
 
 mod certificate;
 mod der;

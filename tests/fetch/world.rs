@@ -190,7 +190,6 @@ pub(crate) struct Money {
     pub(crate) taken: u64,
     pub(crate) given_back: u64,
     pub(crate) takes: u64,
-    pub(crate) smallest: u64,
 }
 
 impl Till {
@@ -245,10 +244,6 @@ impl Turns for Till {
             }
             money.taken += bytes;
             money.takes += 1;
-            money.smallest = match money.smallest {
-                0 => bytes,
-                before => before.min(bytes),
-            };
             Ok(())
         })
     }

@@ -26,7 +26,15 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 const AGE_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Vec<Idle>>);
+pub(super) struct Pool(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The longest idle first.
+    idle: Vec<Idle>,
+    /// A task looks after them.
+    is_watched: bool,
+}
 
 #[derive(Debug)]
 struct Idle {
@@ -37,8 +45,9 @@ struct Idle {
 impl Pool {
     /// The one that was put back last.
     pub(super) fn take(&self, door: &Door) -> Option<Connection> {
-        let mut idle = self.idle();
-        sweep(&mut idle, clock::now());
+        let mut state = self.state();
+        sweep(&mut state.idle, clock::now());
+        let idle = &mut state.idle;
         let at = idle
             .iter()
             .rposition(|kept| kept.connection.door == *door)?;
@@ -47,21 +56,22 @@ impl Pool {
 
     pub(super) fn put(self: &Arc<Self>, connection: Connection) {
         let now = clock::now();
-        let mut idle = self.idle();
-        sweep(&mut idle, now);
-        if idle.len() >= IDLE_MAX {
-            idle.remove(0);
+        let mut state = self.state();
+        sweep(&mut state.idle, now);
+        if state.idle.len() >= IDLE_MAX {
+            state.idle.remove(0);
         }
-        idle.push(Idle {
+        state.idle.push(Idle {
             connection,
             since: now,
         });
-        if idle.len() == 1 {
+        if !state.is_watched {
+            state.is_watched = true;
             tokio::spawn(close_idle(Arc::downgrade(self)));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,14 +84,15 @@ fn sweep(idle: &mut Vec<Idle>, now: Instant) {
     });
 }
 
-/// Ends with the last one. Several may run for a while; each finds nothing to do and ends.
+/// Ends with the last one.
 async fn close_idle(pool: Weak<Pool>) {
     loop {
         clock::sleep(IDLE_TIME_MAX).await;
         let Some(pool) = pool.upgrade() else { return };
-        let mut idle = pool.idle();
-        sweep(&mut idle, clock::now());
-        if idle.is_empty() {
+        let mut state = pool.state();
+        sweep(&mut state.idle, clock::now());
+        if state.idle.is_empty() {
+            state.is_watched = false;
             return;
         }
     }

@@ -41,6 +41,9 @@ const RECORD_SHARE: u64 = 60;
 /// As long as part of the body is missing, this much more may be on its way.
 const TAIL_BYTES: u64 = 16 << 10;
 
+/// What frames the last of it.
+const END_BYTES: u64 = 1 << 10;
+
 /// Counts in bytes at the socket; pays for the frames around them too.
 pub(super) struct Purse {
     turns: Arc<dyn Turns>,
@@ -178,10 +181,8 @@ impl Purse {
 
     fn due(&mut self, rest: u64) -> u64 {
         let used = self.used();
-        if rest > 0 {
-            // Records shorter than was thought.
-            self.whole = self.whole.max(used + rest.min(TAIL_BYTES) + 1_024);
-        }
+        // Records shorter than was thought; and the end of a body is more than its last byte.
+        self.whole = self.whole.max(used + rest.min(TAIL_BYTES) + END_BYTES);
         let wanted = (used + self.buffer + LEAD_BYTES).min(self.whole);
         if self.paid >= wanted {
             return 0;
