@@ -13,6 +13,7 @@ use crate::clock::Instant;
 use crate::fill::Class;
 use crate::fill::Closed;
 use crate::fill::Turns;
+use crate::fill::overhead;
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::poll_fn;
@@ -68,10 +69,10 @@ struct Paying {
     turn: BoxFuture<'static, Result<(), Closed>>,
 }
 
-/// Full segments of Ethernet, IPv6 and TCP with timestamps: the cap counts what the interface
-/// carries. TLS and the head are among the bytes at the socket already.
+/// The cap counts what the interface carries; TLS and the head are among the bytes at the socket
+/// already.
 fn wire(bytes: u64) -> u64 {
-    bytes + bytes.div_ceil(1_428) * 90
+    overhead::stream(bytes)
 }
 
 impl Purse {
