@@ -250,7 +250,7 @@ async fn a_directory_that_cannot_be_read_is_named() {
 /// Bytes of three chunks.
 fn large() -> Vec<u8> {
     let chunk = usize::try_from(CHUNK_BYTES).unwrap();
-    (0..2 * chunk + 9).map(|at| (at % 251) as u8).collect()
+    (0..=250).cycle().take(2 * chunk + 9).collect()
 }
 
 #[tokio::test]

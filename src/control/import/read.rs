@@ -1,9 +1,9 @@
 //! The digests of the files that no earlier import knows: two at a time, each read once.
 //!
 //! A file of several chunks is read even if its digest is told: boxes need its chunk tree, and only
-//! its bytes have it. A file that changes or arrives damaged is looked at and read once more, then refused alone. An
-//! origin that fails file after file ends the import. What was read is remembered every so often:
-//! an import that is stopped, or dies after a day, goes on where it was.
+//! its bytes have it. One that changes or arrives damaged is looked at and read once more, then
+//! refused alone. An origin that fails file after file ends the import. What was read is remembered
+//! every so often: an import that is stopped, or dies after a day, goes on where it was.
 //!
 //! I/O: reads the origin; writes the control store.
 

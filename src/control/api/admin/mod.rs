@@ -1,9 +1,10 @@
 //! THE OPERATOR'S SOCKET: everything `oca control` asks and orders, as HTTP and JSON.
 //!
 //! `server` binds the socket and its read-only twin and lets `local` do the talking → `routes` has
-//! every path → `partners`, `sites`, `clusters` with their policies, `appliances` with their tokens,
-//! `titles`, and `import` for content and popularity → `views` answers questions from snapshots. What fleet and
-//! steering know comes through closures, so that a wedged task can still be asked about.
+//! every path → `partners`, `sites`, `clusters` (with policies), `appliances` (with tokens),
+//! `titles` and `import` take what there is to take → `views` answers questions from snapshots.
+//! What fleet and steering know comes through closures, so that a wedged task can still be asked
+//! about.
 
 mod appliances;
 mod clusters;

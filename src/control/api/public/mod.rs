@@ -1,8 +1,8 @@
 //! Viewers and players ask here: which box for this client and this key?
 //!
 //! `listener` accepts (plain HTTP and HTTPS) within `crowd`'s bounds and runs each connection →
-//! `requests` reads the question, asks [`Steering`] or [`Liveness`], writes JSON. Everything is in memory; nothing
-//! here waits for a database. docs/STEERING.md is the contract.
+//! `requests` reads the question, asks [`Steering`] or [`Liveness`], writes JSON. Everything is in
+//! memory; nothing here waits for a database. docs/STEERING.md is the contract.
 
 mod listener;
 mod requests;
