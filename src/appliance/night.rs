@@ -49,6 +49,7 @@ pub(super) type Progress = Arc<OnceLock<fill::Handle>>;
 pub(super) struct Night {
     pub(super) fill: fill::Handle,
     pub(super) peer: Option<peer::Handle>,
+    larder: Arc<fill::Larder>,
     follower: JoinHandle<()>,
 }
 
@@ -103,10 +104,12 @@ impl Night {
         };
         let fill = fill::start(config.clone(), deps);
         fill.register(ground.metrics);
-        let follower = tokio::spawn(follow(ground.line.clone(), larder, orders));
+        let following = follow(ground.line.clone(), Arc::clone(&larder), orders);
+        let follower = tokio::spawn(following);
         Ok(Self {
             fill,
             peer,
+            larder,
             follower,
         })
     }
@@ -119,9 +122,10 @@ impl Night {
         }
     }
 
-    /// What `oca show fill` says: the fill, and what other boxes fetch here.
+    /// What `oca show fill` says: the fill, its pace, and what other boxes fetch here.
     pub(super) fn value(&self) -> Value {
         let mut value = self.fill.view().value();
+        value["pace"] = json!(self.larder.view());
         value["peer"] = json!(self.peer.as_ref().map(peer::Handle::view));
         value
     }

@@ -63,6 +63,7 @@ const PACE: Pace = Pace {
     heartbeat_every: Duration::from_secs(1),
     silence: Duration::from_secs(25),
     lease: Duration::from_secs(60),
+    ask_again: Duration::from_secs(1),
 };
 
 /// Everything that runs. Field order is drop order: processes go before their files.

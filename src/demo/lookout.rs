@@ -74,8 +74,8 @@ impl Standing {
             is_open: fill["window"]["open"] == true,
             wanted: number(&fill["wanted"]),
             done: number(&fill["done"]),
-            night: number(&fill["night_granted_bytes"]),
-            urgent: number(&fill["urgent_granted_bytes"]),
+            night: number(&fill["pace"]["night"]["granted_bytes"]),
+            urgent: number(&fill["pace"]["urgent"]["granted_bytes"]),
             wrong: number(&fill["ended"]["wrong-bytes"]),
         }
     }

@@ -35,6 +35,8 @@ pub struct Pace {
     /// Silence after which a box counts as dead.
     pub silence: Duration,
     pub lease: Duration,
+    /// A box that misses a source asks again so soon.
+    pub ask_again: Duration,
 }
 
 impl Pace {
@@ -44,6 +46,7 @@ impl Pace {
         heartbeat_every: Duration::from_secs(10),
         silence: Duration::from_secs(25),
         lease: Duration::from_secs(30),
+        ask_again: Duration::from_secs(10),
     };
 
     pub const BRISK: Self = Self {
@@ -51,6 +54,7 @@ impl Pace {
         heartbeat_every: Duration::from_secs(1),
         silence: Duration::from_secs(3),
         lease: Duration::from_secs(5),
+        ask_again: Duration::from_secs(1),
     };
 }
 
@@ -169,8 +173,11 @@ impl Plane {
              plain_listen = [\"{public}\"]\n\
              \n[admin]\n\
              socket = {socket}\n\
+             \n[fill]\n\
+             ask_again = \"{ask_again}s\"\n\
              \n[staleness]\n\
              heartbeat = \"{silence}s\"\n",
+            ask_again = pace.ask_again.as_secs(),
             state = below("control-state"),
             lease = pace.lease.as_secs(),
             report = pace.report_every.as_secs(),

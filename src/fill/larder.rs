@@ -14,6 +14,7 @@ use super::Moment;
 use super::NightView;
 use super::Note;
 use super::Pace;
+use super::PaceView;
 use super::Ration;
 use super::SourceBytes;
 use super::Turns;
@@ -47,6 +48,11 @@ impl Larder {
             pace: Pace::load(limits, keeper, BUILT),
             urgent,
         }
+    }
+
+    /// As it is at this moment, where the fill's own view may be a second old.
+    pub fn view(&self) -> PaceView {
+        self.pace.view()
     }
 
     /// The calendar is earlier than it can be: no fill, no deletion.
@@ -131,9 +137,6 @@ impl Ration for Larder {
                 .urgent
                 .limit_bytes
                 .saturating_sub(view.urgent.counted_bytes),
-            night_granted: view.night.granted_bytes,
-            urgent_granted: view.urgent.granted_bytes,
-            worst_second: BytesPerSecond(view.worst_second_bps / 8),
             nights: shown.collect(),
         }
     }

@@ -289,12 +289,6 @@ pub struct Account {
     /// What each class may still receive of its 24 h.
     pub night_left: u64,
     pub urgent_left: u64,
-    /// Granted since the start, as transfers paid for it: ahead of what a record of ended transfers
-    /// says.
-    pub night_granted: u64,
-    pub urgent_granted: u64,
-    /// The most of any second since the start.
-    pub worst_second: BytesPerSecond,
     /// The newest first.
     pub nights: Vec<NightView>,
 }

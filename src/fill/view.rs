@@ -29,11 +29,6 @@ pub struct View {
     pub bytes: ReceivedBytes,
     /// In this window, or the last one when it is shut.
     pub window_bytes: u64,
-    /// Granted since the start, by class: what is on its way counts already.
-    pub night_granted_bytes: u64,
-    pub urgent_granted_bytes: u64,
-    /// The most bits of any second since the start.
-    pub worst_second_bps: u64,
     pub night_left_bytes: u64,
     pub urgent_left_bytes: u64,
     /// Objects that the manifest lists and no disk holds.
@@ -127,9 +122,6 @@ impl View {
         self.bytes = last.map(|night| night.bytes).unwrap_or_default();
         let urgent = last.map_or(0, |night| night.urgent_bytes);
         self.window_bytes = total(&self.bytes).saturating_sub(urgent);
-        self.night_granted_bytes = account.night_granted;
-        self.urgent_granted_bytes = account.urgent_granted;
-        self.worst_second_bps = account.worst_second.0.saturating_mul(8);
         self.night_left_bytes = account.night_left;
         self.urgent_left_bytes = account.urgent_left;
         self.nights = account.nights;

@@ -179,9 +179,6 @@ impl Ration for SimRation {
             cap: state.rate,
             night_left: state.left(Class::Night, at.wall.as_second()),
             urgent_left: state.left(Class::Urgent, at.wall.as_second()),
-            night_granted: 0,
-            urgent_granted: 0,
-            worst_second: BytesPerSecond(0),
             nights: state.nights.values().rev().cloned().collect(),
         }
     }
