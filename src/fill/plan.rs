@@ -341,7 +341,10 @@ mod tests {
         }
 
         #[test]
-        fn what_a_budget_does_not_pay_is_carried_over_by_rank(model in model(), left in 0_u64..900) {
+        fn what_a_budget_does_not_pay_is_carried_over_by_rank(
+            model in model(),
+            left in 0_u64..900,
+        ) {
             let budget = Budget { night_left: left, urgent_left: 0, ..ALL };
             let plan = model.plan(budget);
             let totals = plan.totals;
