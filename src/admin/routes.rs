@@ -254,13 +254,12 @@ async fn tls(State(shared): State<Shared>) -> Response {
 }
 
 async fn fill(State(shared): State<Shared>) -> Result<Response, Failure> {
-    match (shared.views.fill)() {
-        Value::Null => {
-            let message = "this box does not fill: it has no control plane ([control] url)";
-            Err(Failure::new(StatusCode::CONFLICT, message))
-        }
-        view => Ok(local::ok(view)),
+    let view = (shared.views.fill)();
+    if view.is_null() {
+        let message = "this box does not fill: it has no control plane ([control] url)";
+        return Err(Failure::new(StatusCode::CONFLICT, message));
     }
+    Ok(local::ok(view))
 }
 
 /// What status carries; a box that does not fill says so in figures.

@@ -35,7 +35,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// An object whose next source is farther away than this gives its answer back.
-const READY_WAIT_MAX: Duration = Duration::from_secs(10);
+const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Looks at the store: at least this far apart; while something runs; while nothing does.
 const SURVEY_GAP: Duration = Duration::from_secs(1);
@@ -222,7 +222,7 @@ impl Machine {
         for (until, _) in self.dry.values().filter(|(until, _)| *until > now.at) {
             sooner(*until);
         }
-        if self.may_ask()
+        if self.may_ask(now)
             && self
                 .queue
                 .queued()
@@ -242,7 +242,7 @@ impl Machine {
             {
                 Some(Pick::At(from)) => sooner(from),
                 // It waits for a stream, or for its class.
-                Some(Pick::Use(_) | Pick::Nobody) | None => {}
+                Some(Pick::Use(_) | Pick::Stale | Pick::Nobody) | None => {}
             }
         }
         at
@@ -400,20 +400,25 @@ impl Machine {
                 break;
             }
             let may = self.is_open(object.class) && !self.is_dry(object.class, now.at);
-            let Some(free) = free.get_mut(&object.class).filter(|free| may && **free > 0) else {
+            if !may || free.get(&object.class).is_none_or(|free| *free == 0) {
                 continue;
-            };
+            }
             let Some(candidates) = &object.candidates else {
                 away.push((number, Pick::Nobody));
                 continue;
             };
             match candidates.pick(now.at, &self.sources) {
                 Pick::Use(source) => {
-                    *free -= 1;
+                    // What is urgent takes a stream of its own, and one of the night's.
+                    for (class, free) in &mut free {
+                        if object.class == Class::Urgent || *class == object.class {
+                            *free = free.saturating_sub(1);
+                        }
+                    }
                     chosen.push((number, source));
                 }
                 Pick::At(from) if from <= now.at + READY_WAIT_MAX => {}
-                pick @ (Pick::At(_) | Pick::Nobody) => away.push((number, pick)),
+                pick @ (Pick::At(_) | Pick::Stale | Pick::Nobody) => away.push((number, pick)),
             }
         }
         for (number, pick) in away {

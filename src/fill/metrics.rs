@@ -1,6 +1,7 @@
 //! The fill in OpenMetrics. Read from the view when somebody scrapes, never pushed.
 
 use super::Handle;
+use super::View;
 use super::view;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
@@ -37,73 +38,77 @@ impl Collector for Scrape {
         into.counter("fill_deleted_objects", help, float(view.deleted))?;
         let help = "Bytes deleted as announced.";
         into.counter("fill_deleted_bytes", help, float(view.deleted_bytes))?;
-        let gauges = [
-            (
-                "fill_window_open",
-                "Whether the window is open.",
-                u64::from(view.window.open),
-            ),
-            (
-                "fill_paused",
-                "Whether an operator paused the fill.",
-                u64::from(view.paused),
-            ),
-            (
-                "fill_transfers_running",
-                "Transfers under way.",
-                count(view.transfers.len()),
-            ),
-            (
-                "fill_rate_bits_per_second",
-                "Received at this moment.",
-                view.rate_bps,
-            ),
-            (
-                "fill_cap_bits_per_second",
-                "The highest rate allowed.",
-                view.cap_bps,
-            ),
-            ("fill_wanted_objects", "Objects to be fetched.", view.wanted),
-            (
-                "fill_wanted_bytes",
-                "Bytes to be fetched.",
-                view.wanted_bytes,
-            ),
-            (
-                "fill_carried_over_objects",
-                "Objects for a later window.",
-                view.carried_over,
-            ),
-            (
-                "fill_carried_over_bytes",
-                "Bytes for a later window.",
-                view.carried_over_bytes,
-            ),
-            (
-                "fill_no_room_bytes",
-                "Bytes that no disk has room for.",
-                view.no_room_bytes,
-            ),
-            (
-                "fill_leaving_bytes",
-                "Announced for deletion.",
-                view.leaving_bytes,
-            ),
-            (
-                "fill_sources_quarantined",
-                "Sources that lied.",
-                count(view.quarantined.len()),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            into.gauge(name, help, float(value))?;
-        }
-        let left = [
-            (vec![("class", "night")], float(view.night_left_bytes)),
-            (vec![("class", "urgent")], float(view.urgent_left_bytes)),
-        ];
-        into.gauges("fill_budget_left_bytes", "Left of 24 h.", &left)
+        gauges(&view, into)
     }
+}
+
+fn gauges(view: &View, into: &mut Exposition<'_>) -> fmt::Result {
+    let gauges = [
+        (
+            "fill_window_open",
+            "Whether the window is open.",
+            u64::from(view.window.open),
+        ),
+        (
+            "fill_paused",
+            "Whether an operator paused the fill.",
+            u64::from(view.paused),
+        ),
+        (
+            "fill_transfers_running",
+            "Transfers under way.",
+            count(view.transfers.len()),
+        ),
+        (
+            "fill_rate_bits_per_second",
+            "Received at this moment.",
+            view.rate_bps,
+        ),
+        (
+            "fill_cap_bits_per_second",
+            "The highest rate allowed.",
+            view.cap_bps,
+        ),
+        ("fill_wanted_objects", "Objects to be fetched.", view.wanted),
+        (
+            "fill_wanted_bytes",
+            "Bytes to be fetched.",
+            view.wanted_bytes,
+        ),
+        (
+            "fill_carried_over_objects",
+            "Objects for a later window.",
+            view.carried_over,
+        ),
+        (
+            "fill_carried_over_bytes",
+            "Bytes for a later window.",
+            view.carried_over_bytes,
+        ),
+        (
+            "fill_no_room_bytes",
+            "Bytes that no disk has room for.",
+            view.no_room_bytes,
+        ),
+        (
+            "fill_leaving_bytes",
+            "Announced for deletion.",
+            view.leaving_bytes,
+        ),
+        (
+            "fill_sources_quarantined",
+            "Sources that lied.",
+            count(view.quarantined.len()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        into.gauge(name, help, float(value))?;
+    }
+    let left = [
+        (vec![("class", "night")], float(view.night_left_bytes)),
+        (vec![("class", "urgent")], float(view.urgent_left_bytes)),
+    ];
+    into.gauges("fill_budget_left_bytes", "Left of 24 h.", &left)
 }
 
 fn count(number: usize) -> u64 {

@@ -341,13 +341,17 @@ mod tests {
         }
 
         #[test]
-        fn what_a_budget_does_not_pay_is_carried_over_by_rank(model in model(), left in 0_u64..900) {
+        fn what_a_budget_does_not_pay_is_carried_over_by_rank(
+            model in model(),
+            left in 0_u64..900,
+        ) {
             let budget = Budget { night_left: left, urgent_left: 0, ..ALL };
             let plan = model.plan(budget);
             let totals = plan.totals;
             let placed = totals.wanted_bytes - totals.homeless_bytes;
             let paid = placed - totals.carried_bytes;
-            prop_assert!(budget.cost(paid) <= left);
+            // A byte of rounding an object.
+            prop_assert!(budget.cost(paid) <= left + totals.wanted_objects);
             let shut = model.plan(Budget { night_open: false, urgent_open: false, ..budget });
             prop_assert_eq!(shut.totals, totals);
             prop_assert!(shut.download.is_empty() && shut.delete.is_empty());

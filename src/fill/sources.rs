@@ -80,6 +80,8 @@ pub(super) enum Pick {
     Use(usize),
     /// None at present; one from then on.
     At(Instant),
+    /// None any more: what was promised has expired.
+    Stale,
     /// None, unless the control plane is asked again.
     Nobody,
 }
@@ -186,11 +188,12 @@ impl Candidates {
 
     /// The first in order that may be asked at this moment.
     pub(super) fn pick(&self, now: Instant, sources: &Sources) -> Pick {
-        let mut next: Option<Instant> = None;
+        let (mut next, mut is_stale) = (None::<Instant>, false);
         for (number, candidate) in self.list.iter().enumerate() {
             let rests_until = sources.rests_until(&candidate.source);
             let from = rests_until.map_or(candidate.from, |until| candidate.from.max(until));
             if candidate.is_out || from >= candidate.until || now >= candidate.until {
+                is_stale |= !candidate.is_out && now >= candidate.until;
                 continue;
             }
             // Without an address its time is the time to ask again.
@@ -202,7 +205,8 @@ impl Candidates {
                 next = Some(next.map_or(from, |next| next.min(from)));
             }
         }
-        next.map_or(Pick::Nobody, Pick::At)
+        let without = if is_stale { Pick::Stale } else { Pick::Nobody };
+        next.map_or(without, Pick::At)
     }
 
     pub(super) fn source(&self, number: usize) -> Option<(&FillSource, Option<String>)> {

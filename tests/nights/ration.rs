@@ -25,7 +25,10 @@ use std::time::Duration;
 const DAY_S: i64 = 86_400;
 
 #[derive(Debug)]
-pub(crate) struct SimRation(Mutex<State>);
+pub(crate) struct SimRation {
+    state: Mutex<State>,
+    wire: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -44,7 +47,7 @@ struct State {
 
 impl SimRation {
     pub(crate) fn new(urgent_limit: u64) -> Self {
-        Self(Mutex::new(State {
+        let state = Mutex::new(State {
             rate: BytesPerSecond(1),
             night_limit: 0,
             urgent_limit,
@@ -53,12 +56,16 @@ impl SimRation {
             grants: Vec::new(),
             recent: BTreeMap::new(),
             nights: BTreeMap::new(),
-        }))
+        });
+        Self {
+            state,
+            wire: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Wire bytes granted to a class between two moments of the calendar.
     pub(crate) fn granted(&self, class: Class, from: Wall, to: Wall) -> u64 {
-        let state = self.0.lock().unwrap();
+        let state = self.state.lock().unwrap();
         let inside = |at: i64| at >= from.as_second() && at < to.as_second();
         let grants = state.grants.iter();
         let grants = grants.filter(|(at, of, _)| *of == class && inside(*at));
@@ -99,23 +106,23 @@ impl State {
 impl Turns for SimRation {
     fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
         Box::pin(async move {
-            let until = {
-                let mut state = self.0.lock().unwrap();
+            // First come, first served; one who leaves the queue takes no time of the wire.
+            let _first = self.wire.lock().await;
+            let (until, time) = {
+                let mut state = self.state.lock().unwrap();
                 if !state.may(class, bytes, clock::wall()) {
                     return Err(Closed);
                 }
                 let time = Duration::from_nanos(bytes * 1_000 / (state.rate.0 / 1_000_000));
-                let from = state.free_at.max(clock::now());
-                state.free_at = from + time;
-                from
+                (state.free_at.max(clock::now()), time)
             };
-            // The bytes pass from then on: nobody is granted the wire twice.
             clock::sleep_until(until).await;
-            let mut state = self.0.lock().unwrap();
+            let mut state = self.state.lock().unwrap();
             let wall = clock::wall();
             if !state.may(class, bytes, wall) {
                 return Err(Closed);
             }
+            state.free_at = until + time;
             state.grant(class, wall.as_second(), bytes);
             Ok(())
         })
@@ -126,17 +133,17 @@ impl Turns for SimRation {
 
 impl Ration for SimRation {
     fn order(&self, window: &Window, rate: BytesPerSecond) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         state.rate = rate;
         state.night_limit = rate.0 * window.length().as_secs();
     }
 
     fn open(&self, class: Class, until: Option<Wall>) {
-        self.0.lock().unwrap().open.insert(class, until);
+        self.state.lock().unwrap().open.insert(class, until);
     }
 
     fn shut(&self, class: Class) {
-        self.0.lock().unwrap().open.remove(&class);
+        self.state.lock().unwrap().open.remove(&class);
     }
 
     fn cost(&self, content: u64) -> u64 {
@@ -144,7 +151,7 @@ impl Ration for SimRation {
     }
 
     fn note(&self, date: Date, note: Note) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let night = state.nights.entry(date).or_default();
         night.date = date.to_string();
         match note {
@@ -173,7 +180,7 @@ impl Ration for SimRation {
     }
 
     fn account(&self, at: Moment) -> Account {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         Account {
             rate: BytesPerSecond(0),
             cap: state.rate,

@@ -153,6 +153,9 @@ impl SimContent {
 
     fn missing(&self, want: &Want) -> u64 {
         let disk = self.disk();
+        if disk.held.contains_key(&want.digest) {
+            return 0;
+        }
         let staged = disk.staged.get(&want.digest).map_or(0, |(_, done)| *done);
         want.length - staged
     }

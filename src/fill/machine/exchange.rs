@@ -26,6 +26,9 @@ use std::time::Duration;
 /// time than an answer.
 const READY_PER_STREAM: usize = 16;
 
+/// Objects whose sources are known, those that wait for the sources' time included.
+const READY_MAX: usize = 2_048;
+
 /// Content asked for at a time: its chunk trees are 4 MB of hexadecimal.
 const ASKED_BYTES_MAX: u64 = 16 << 30;
 
@@ -55,14 +58,22 @@ const COMPLAINTS_MAX: usize = 256;
 
 impl Machine {
     /// Nothing is asked twice at a time, nor of a control plane that is silent.
-    pub(super) fn may_ask(&self) -> bool {
+    pub(super) fn may_ask(&self, now: Now) -> bool {
+        if !self.orders.connected || self.asked.is_some() || self.queue.ready_count() >= READY_MAX {
+            return false;
+        }
         let enough = self.config.streams.max(1) * READY_PER_STREAM;
-        self.orders.connected && self.asked.is_none() && self.queue.ready_count() < enough
+        let usable = self.queue.ready().filter(|(_, object)| {
+            let candidates = object.candidates.as_ref();
+            let pick = candidates.map(|list| list.pick(now.at, &self.sources));
+            self.is_open(object.class) && matches!(pick, Some(Pick::Use(_)))
+        });
+        usable.take(enough).count() < enough
     }
 
     /// Asks for the next objects in order, as many as one question takes.
     pub(super) fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if !self.may_ask() || now.at < self.ask_at {
+        if now.at < self.ask_at || !self.may_ask(now) {
             return;
         }
         let (mut bytes, mut numbers) = (0_u64, Vec::new());
@@ -158,6 +169,9 @@ impl Machine {
         let Some(object) = self.queue.get_mut(number) else {
             return;
         };
+        if outcome.verified > 0 {
+            object.misses = 0;
+        }
         let (class, source) = (object.class, object.source);
         let digest = object.want.digest;
         let asked = object
@@ -216,7 +230,7 @@ impl Machine {
             Pick::At(from) if from <= now.at + super::READY_WAIT_MAX => {
                 self.queue.put(number, Place::Ready);
             }
-            Pick::At(_) | Pick::Nobody => self.wait(now, number, pick),
+            Pick::At(_) | Pick::Stale | Pick::Nobody => self.wait(now, number, pick),
         }
     }
 
@@ -228,7 +242,8 @@ impl Machine {
         let asked_again = object.ask_again.unwrap_or(now.at).max(now.at);
         let at = match pick {
             Pick::At(from) => from.min(asked_again.max(now.at + super::READY_WAIT_MAX)),
-            Pick::Use(_) | Pick::Nobody => {
+            Pick::Use(_) | Pick::Stale => asked_again,
+            Pick::Nobody => {
                 object.misses = object.misses.saturating_add(1);
                 let rest = sources::doubled(MISS_FIRST, object.misses).min(MISS_MAX);
                 asked_again.max(now.at + rest)

@@ -416,6 +416,7 @@ fn another_plan_stops_what_it_does_not_have_and_keeps_what_runs() {
     plan.insert(0, (want(50), Class::Night));
     world.plan(plan);
     assert_eq!(world.stopped(), [begun[0].0]);
+    world.pass(1);
     world.answer(&[source("near", 0)]);
     assert!(world.begun().is_empty(), "its stream is not free yet");
     world.end(begun[0].0, Err(Fault::Stopped));
