@@ -209,11 +209,14 @@ impl Ledger {
         }
         // More than was granted within 24 hours cannot come back.
         account.granted -= bytes - left;
-        account.reserved += bytes - left;
+        // Reserved anew: the last book has these bytes under an earlier date than their next use.
+        self.pending[index(class)] += bytes - left;
+        self.is_dirty |= bytes > left;
     }
 
     /// Nobody fetches: what is reserved and was not used is free again.
     pub(super) fn settle(&mut self, class: Class) {
+        self.pending[index(class)] = 0;
         let reserved = &mut self.book.account_mut(class).reserved;
         self.is_dirty |= *reserved > 0 || self.has_granted;
         *reserved = 0;
@@ -290,6 +293,8 @@ impl Ledger {
             return;
         }
         let time_ms = self.time(moment);
+        // The first time after a restart is kept: the next crash has this boot's clock to go by.
+        self.is_dirty |= self.anchor.is_none();
         let wall_ms = self
             .anchor
             .map_or(self.book.wall_ms, |anchor| anchor.wall_ms);

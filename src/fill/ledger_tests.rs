@@ -319,8 +319,11 @@ impl World {
                 self.wall_ms = shown.min(self.true_ms as i64) - behind_ms;
                 self.boot_ms = 20_000;
                 self.restart();
-                // The first use, with a synchronised calendar.
+                // The first use, with a synchronised calendar, is made durable.
                 self.ledger.advance(self.at());
+                self.disk = self.ledger.write(self.at());
+                self.kept_at = (self.true_ms, self.wall_ms);
+                self.ledger.written(true);
             }
         }
     }
