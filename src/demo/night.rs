@@ -81,6 +81,8 @@ struct Night {
     film: Arc<Content>,
     /// The filler title that the liar held before the night, and its files.
     lent: usize,
+    /// Bytes that the kill threw away at most.
+    lost: u64,
     closes: Option<Instant>,
     lookout: Lookout,
 }
@@ -93,6 +95,7 @@ pub(super) async fn run(report: &mut Report, stage: Stage, live: bool) -> anyhow
         camp,
         film: stage.content,
         lent: 0,
+        lost: 0,
         closes: None,
         lookout,
     };
@@ -257,8 +260,14 @@ impl Night {
             clock::sleep(LOOK_EVERY).await;
             before = self.held(PLACE).await?;
         }
+        let granted = self
+            .standings()
+            .await?
+            .get(PLACE)
+            .map_or(0, |(_, it)| it.night);
         let unit = self.camp.honest_mut(PLACE)?;
         unit.appliance.kill();
+        self.lost = granted.saturating_sub(self.bytes_of(&before));
         let took = unit.appliance.start().await?.as_secs_f64();
         // Held is what the scan found; the manifest comes from the disks.
         let until = clock::now() + PATIENCE;
@@ -275,6 +284,17 @@ impl Night {
             anyhow::ensure!(clock::now() < until, "lost: {lost:?}");
             clock::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The length of what these keys name, each for itself.
+    fn bytes_of(&self, keys: &BTreeSet<String>) -> u64 {
+        let length = |key: &String| match self.film.files.get(key) {
+            Some(source) => source.length,
+            None if key == WITHDRAWN_KEY => WITHDRAWN_BYTES,
+            None if key == URGENT => URGENT_BYTES,
+            None => FILLER.file_bytes,
+        };
+        keys.iter().map(length).sum()
     }
 
     async fn withdrawn(&mut self) -> Outcome {
@@ -361,13 +381,16 @@ impl Night {
         // One object of the lent title comes from the origin after all: nobody else has it right.
         let objects = objects + FILLER.file_bytes;
         let expected = f64::from(u32::try_from(objects).unwrap_or(u32::MAX));
-        let ratio = sent / expected;
+        let lost = f64::from(u32::try_from(self.lost).unwrap_or(u32::MAX));
+        let more = sent - expected;
         let text = format!(
-            "{:.1} MB for {:.1} MB: {ratio:.3}",
+            "{:.1} MB for {:.1} MB x 1 master; {:.1} MB more, the kill threw away up to {:.1} MB",
             sent / 1e6,
-            expected / 1e6
+            expected / 1e6,
+            more / 1e6,
+            lost / 1e6
         );
-        Ok(((0.99..1.10).contains(&ratio), text))
+        Ok((more > -1e6 && more <= lost + 1e6, text))
     }
 
     fn cap(&self) -> Outcome {

@@ -44,10 +44,12 @@ impl Larder {
         let urgent = config.urgent_bytes;
         let limits = limits(&config.window, config.rate_limit, urgent);
         let keeper = Arc::new(ContentKeeper(content));
-        Self {
-            pace: Pace::load(limits, keeper, BUILT),
-            urgent,
-        }
+        Self::new(Pace::load(limits, keeper, BUILT), urgent)
+    }
+
+    /// Over another pace: a world's.
+    pub fn new(pace: Pace, urgent: Bytes) -> Self {
+        Self { pace, urgent }
     }
 
     /// As it is at this moment, where the fill's own view may be a second old.
