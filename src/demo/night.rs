@@ -265,9 +265,9 @@ impl Night {
             .await?
             .get(PLACE)
             .map_or(0, |(_, it)| it.night);
+        self.lost = granted.saturating_sub(self.bytes_of(&before));
         let unit = self.camp.honest_mut(PLACE)?;
         unit.appliance.kill();
-        self.lost = granted.saturating_sub(self.bytes_of(&before));
         let took = unit.appliance.start().await?.as_secs_f64();
         // Held is what the scan found; the manifest comes from the disks.
         let until = clock::now() + PATIENCE;
