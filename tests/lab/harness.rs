@@ -45,7 +45,7 @@ pub(crate) struct Host {
 /// A control plane with a directory of media.
 #[derive(Debug)]
 pub(crate) struct Plane {
-    _process: Process,
+    process: Process,
     pub media: PathBuf,
     host: Host,
     dir: PathBuf,
@@ -225,14 +225,14 @@ impl Plane {
         let mut process = Process::new(&host, &command, dir.join("control.log"));
         process.start();
         let plane = Self {
-            _process: process,
+            process,
             media,
             host,
             dir,
             link,
         };
-        let told = || plane.control(&["status"]);
-        until("the control plane", PATIENCE, told, |told| !told.is_null());
+        let told = || (plane.control(&["status"]), plane.process.tail());
+        until("the control plane", PATIENCE, told, |(told, _)| !told.is_null());
         plane.control(&["partner", "add", "example"]);
         plane
     }
@@ -301,7 +301,7 @@ impl Box {
         let mut text = format!(
             "[appliance]\nid = \"{id}\"\nsite = \"{site}\"\nprofile = \"storage\"\n\
              timezone = \"UTC\"\nstate_dir = {state}\nstop_time = \"2s\"\n\
-             [serve]\nplain_listen = [\"{at}:{plain}\"]\nworkers = 1\n\
+             [serve]\nlisten = []\nplain_listen = [\"{at}:{plain}\"]\nworkers = 1\n\
              [serve.peer]\nlisten = [\"{at}:{peer}\"]\n\
              [fill]\nrate_limit = \"{rate}\"\nprivate_sources = true\ndeletion_grace = \"2s\"\n\
              [gate]\nrequire = [\"control\"]\n\
@@ -371,8 +371,8 @@ impl Box {
     }
 
     pub(crate) fn ready(&self) {
-        let told = || self.show(&["status"]);
-        until(&self.id, PATIENCE, told, |told| !told.is_null());
+        let told = || (self.show(&["status"]), self.process.tail());
+        until(&self.id, PATIENCE, told, |(told, _)| !told.is_null());
     }
 
     pub(crate) fn fill(&self) -> Value {
