@@ -75,19 +75,10 @@ pub(super) fn start(
         control: None,
         night: None,
     };
-    let progress = night::Progress::default();
-    let control = start_control(&config, &rooms, &mut gatekeeper, (seams.dial, &progress));
-    rooms.control = control.as_ref();
-    let night = start_night(&config, &rooms, phase, &registry)?;
-    rooms.night = night.as_ref();
-    if let Some(night) = &night {
-        // Set once, here.
-        let _ = progress.set(night.fill.clone());
-    }
-    let effective = Arc::new(Mutex::new(Effective {
-        config: loaded.config,
-        settings: loaded.settings,
-    }));
+    let ears = (&mut gatekeeper, seams.dial);
+    let (control, night) = start_linked(&config, &rooms, ears, (phase, &registry))?;
+    (rooms.control, rooms.night) = (control.as_ref(), night.as_ref());
+    let effective = in_effect(loaded);
     let own = own_heartbeat();
     let mut heartbeats = serve.heartbeats();
     heartbeats.push(own.clone());
@@ -127,6 +118,13 @@ pub(super) fn start(
     Ok(appliance)
 }
 
+fn in_effect(loaded: Loaded) -> Arc<Mutex<Effective>> {
+    let Loaded {
+        config, settings, ..
+    } = loaded;
+    Arc::new(Mutex::new(Effective { config, settings }))
+}
+
 fn start_bgp(
     config: Option<&bgp::Config>,
     seams: bgp::Seams,
@@ -152,24 +150,29 @@ struct Rooms<'a> {
     night: Option<&'a Arc<Night>>,
 }
 
-fn start_night(
+/// The control link, and what it makes possible: each needs the other, the night comes second.
+fn start_linked(
     config: &Config,
     rooms: &Rooms<'_>,
-    phase: PhaseRx,
-    metrics: &telemetry::Registry,
-) -> Result<Option<Arc<Night>>, ApplianceError> {
-    let Some((link, control)) = config.control.as_ref().zip(rooms.control) else {
-        return Ok(None);
+    (gatekeeper, dial): (&mut Gatekeeper, Arc<dyn Dial>),
+    (phase, metrics): (PhaseRx, &telemetry::Registry),
+) -> Result<(Option<health::Handle>, Option<Arc<Night>>), ApplianceError> {
+    let progress = night::Progress::default();
+    let control = start_control(config, rooms, gatekeeper, (dial, &progress));
+    let Some((link, handle)) = config.control.as_ref().zip(control.as_ref()) else {
+        return Ok((control, None));
     };
     let night = Night::start(&night::Ground {
         config,
         control: link,
         store: rooms.store,
-        line: control.line(),
+        line: handle.line(),
         phase,
         metrics,
     })?;
-    Ok(Some(Arc::new(night)))
+    // Set once, here.
+    let _ = progress.set(night.fill.clone());
+    Ok((control, Some(Arc::new(night))))
 }
 
 fn start_control(

@@ -94,7 +94,7 @@ impl Host {
             .port()
     }
 
-    fn wrap(&self, command: &[&str]) -> Vec<String> {
+    pub(crate) fn wrap(&self, command: &[&str]) -> Vec<String> {
         let inside = self
             .namespace
             .iter()
@@ -232,7 +232,9 @@ impl Plane {
             link,
         };
         let told = || (plane.control(&["status"]), plane.process.tail());
-        until("the control plane", PATIENCE, told, |(told, _)| !told.is_null());
+        until("the control plane", PATIENCE, told, |(told, _)| {
+            !told.is_null()
+        });
         plane.control(&["partner", "add", "example"]);
         plane
     }

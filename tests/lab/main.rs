@@ -9,4 +9,5 @@
 mod harness;
 mod kills;
 mod namespaces;
+mod net;
 mod region;

@@ -1,25 +1,17 @@
 //! Three boxes in network namespaces on a shaped link: the interface's own counters judge the cap
 //! and the window.
-//!
-//! Needs root and `ip`, `tc` (iproute2). Namespaces are named by this process and removed with it.
 
 use crate::harness;
 use crate::harness::Box;
-use crate::harness::Host;
 use crate::harness::PATIENCE;
 use crate::harness::Plan;
 use crate::harness::Plane;
 use crate::harness::until;
+use crate::net::Counter;
+use crate::net::Net;
 use oca::clock;
 use oca::demo::Scratch;
-use std::io::BufRead as _;
-use std::io::BufReader;
-use std::net::Ipv4Addr;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 const RATE: &str = "1.2 Gbit/s";
@@ -129,164 +121,4 @@ fn pause(it: &Box) {
         .output()
         .unwrap();
     assert!(outcome.status.success(), "{outcome:?}");
-}
-
-/// A switch and hosts around it, each in a namespace.
-#[derive(Debug)]
-struct Net {
-    names: Vec<String>,
-}
-
-impl Net {
-    /// Host `n` has 10.77.0.(n + 1); the link to each is shaped to 2 Gbit/s, and no packet is
-    /// larger than the wire's, so that counters count what a real interface would.
-    fn make(hosts: usize) -> Self {
-        let base = format!("oca{}", std::process::id());
-        let mut net = Self { names: Vec::new() };
-        net.add(&format!("{base}s"));
-        net.inside(
-            0,
-            "ip link add br0 type bridge && ip link set br0 up && ip link set lo up",
-        );
-        for host in 0..hosts {
-            net.add(&format!("{base}h{host}"));
-            let (own, switch) = (&net.names[host + 1], &net.names[0]);
-            run(&format!(
-                "ip link add eth0 netns {own} type veth peer name port{host} netns {switch}"
-            ));
-            net.inside(
-                host + 1,
-                &format!(
-                    "ip link set lo up && ip link set eth0 gso_max_segs 1 && ip link set eth0 up \
-                     && ip addr add 10.77.0.{}/24 dev eth0",
-                    host + 1
-                ),
-            );
-            net.inside(
-                0,
-                &format!(
-                    "ip link set port{host} gso_max_segs 1 master br0 up && tc qdisc add dev \
-                     port{host} root tbf rate 2gbit burst 256kb latency 20ms"
-                ),
-            );
-        }
-        net
-    }
-
-    fn add(&mut self, name: &str) {
-        run(&format!("ip netns add {name}"));
-        self.names.push(name.to_owned());
-    }
-
-    fn inside(&self, index: usize, script: &str) {
-        run(&format!(
-            "ip netns exec {} sh -c '{script}'",
-            self.names[index]
-        ));
-    }
-
-    fn host(&self, number: usize) -> Host {
-        Host {
-            address: Ipv4Addr::new(10, 77, 0, u8::try_from(number + 1).unwrap()),
-            namespace: Some(self.names[number + 1].clone()),
-        }
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
-
-fn run(script: &str) {
-    let output = Command::new("sh").args(["-c", script]).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{script}: {}; this test needs root and: apt-get install iproute2",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Reads what the switch's port has sent to a host, twenty times a second.
-#[derive(Debug)]
-struct Counter {
-    child: Child,
-    samples: Arc<Mutex<Vec<(f64, f64)>>>,
-}
-
-impl Counter {
-    fn start(net: &Net, host: usize) -> Self {
-        let file = format!("/sys/class/net/port{host}/statistics/tx_bytes");
-        let script =
-            format!("while read bytes < {file}; do echo $EPOCHREALTIME $bytes; sleep 0.05; done");
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &net.names[0], "bash", "-c", &script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let samples: Arc<Mutex<Vec<(f64, f64)>>> = Arc::default();
-        let (kept, lines) = (
-            Arc::clone(&samples),
-            BufReader::new(child.stdout.take().unwrap()),
-        );
-        std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                let pair = line.split_once(' ');
-                let pair = pair.and_then(|(at, bytes)| {
-                    Some((at.replace(',', ".").parse().ok()?, bytes.parse().ok()?))
-                });
-                if let (Some(pair), Ok(mut kept)) = (pair, kept.lock()) {
-                    kept.push(pair);
-                }
-            }
-        });
-        let counter = Self { child, samples };
-        let some = || counter.samples.lock().unwrap().len();
-        until("the interface's counters", PATIENCE, some, |count| {
-            *count > 2
-        });
-        counter
-    }
-
-    fn total(&self) -> f64 {
-        self.samples
-            .lock()
-            .unwrap()
-            .last()
-            .map_or(0.0, |(_, bytes)| *bytes)
-    }
-
-    /// Bytes of the worst second, and bytes a second between the first and the last tenth of what
-    /// was carried: ramps at either end are not the full rate.
-    fn judge(&self) -> (f64, f64) {
-        let samples = self.samples.lock().unwrap();
-        let mut worst: f64 = 0.0;
-        let mut end = 0;
-        for (at, bytes) in samples.iter() {
-            while end + 1 < samples.len() && samples[end + 1].0 - at <= 1.0 {
-                end += 1;
-            }
-            let (last, carried) = samples[end.max(1)];
-            // A sample that came late is judged by its own length.
-            let length = (last - at).max(1.0);
-            worst = worst.max((carried - bytes) / length);
-        }
-        let all = samples.last().unwrap().1 - samples[0].1;
-        let at = |share: f64| {
-            let level = samples[0].1 + all * share;
-            *samples.iter().find(|(_, bytes)| *bytes >= level).unwrap()
-        };
-        let (first, last) = (at(0.1), at(0.9));
-        (worst, (last.1 - first.1) / (last.0 - first.0))
-    }
-}
-
-impl Drop for Counter {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

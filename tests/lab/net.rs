@@ -1,0 +1,190 @@
+//! Network namespaces around a switch, and the counters of its ports.
+//!
+//! Needs root and `ip`, `tc` (iproute2). Namespaces are named after this process and removed with
+//! their [`Net`].
+//!
+//! I/O: runs `ip` and `tc`, reads counters from a child process.
+
+use crate::harness::Host;
+use crate::harness::PATIENCE;
+use crate::harness::until;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::net::Ipv4Addr;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+/// A switch and hosts around it, each in a namespace.
+#[derive(Debug)]
+pub(crate) struct Net {
+    names: Vec<String>,
+}
+
+impl Net {
+    /// Host `n` has 10.77.0.(n + 1); the link to each is shaped to 2 Gbit/s, and no packet is
+    /// larger than the wire's, so that counters count what a real interface would.
+    pub(crate) fn make(hosts: usize) -> Self {
+        // Tests of one process have networks of their own.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = format!("oca{}n{number}", std::process::id());
+        let mut net = Self { names: Vec::new() };
+        net.add(&format!("{base}s"));
+        net.inside(
+            0,
+            "ip link add br0 type bridge && ip link set br0 up && ip link set lo up",
+        );
+        for host in 0..hosts {
+            net.add(&format!("{base}h{host}"));
+            let (own, switch) = (&net.names[host + 1], &net.names[0]);
+            run(&format!(
+                "ip link add eth0 netns {own} type veth peer name port{host} netns {switch}"
+            ));
+            net.inside(
+                host + 1,
+                &format!(
+                    "ip link set lo up && ip link set eth0 gso_max_segs 1 && ip link set eth0 up \
+                     && ip addr add 10.77.0.{}/24 dev eth0",
+                    host + 1
+                ),
+            );
+            net.inside(
+                0,
+                &format!(
+                    "ip link set port{host} gso_max_segs 1 master br0 up && tc qdisc add dev \
+                     port{host} root tbf rate 2gbit burst 256kb latency 20ms"
+                ),
+            );
+        }
+        net
+    }
+
+    fn add(&mut self, name: &str) {
+        run(&format!("ip netns add {name}"));
+        self.names.push(name.to_owned());
+    }
+
+    fn inside(&self, index: usize, script: &str) {
+        run(&format!(
+            "ip netns exec {} sh -c '{script}'",
+            self.names[index]
+        ));
+    }
+
+    pub(crate) fn host(&self, number: usize) -> Host {
+        Host {
+            address: Ipv4Addr::new(10, 77, 0, u8::try_from(number + 1).unwrap()),
+            namespace: Some(self.names[number + 1].clone()),
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+fn run(script: &str) {
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}; this test needs root and: apt-get install iproute2",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Reads what the switch's port has sent to a host, twenty times a second.
+#[derive(Debug)]
+pub(crate) struct Counter {
+    child: Child,
+    samples: Arc<Mutex<Vec<(f64, f64)>>>,
+}
+
+impl Counter {
+    pub(crate) fn start(net: &Net, host: usize) -> Self {
+        let file = format!("/sys/class/net/port{host}/statistics/tx_bytes");
+        let script =
+            format!("while read bytes < {file}; do echo $EPOCHREALTIME $bytes; sleep 0.05; done");
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &net.names[0], "bash", "-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let samples: Arc<Mutex<Vec<(f64, f64)>>> = Arc::default();
+        let (kept, lines) = (
+            Arc::clone(&samples),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let pair = line.split_once(' ');
+                let pair = pair.and_then(|(at, bytes)| {
+                    Some((at.replace(',', ".").parse().ok()?, bytes.parse().ok()?))
+                });
+                if let (Some(pair), Ok(mut kept)) = (pair, kept.lock()) {
+                    kept.push(pair);
+                }
+            }
+        });
+        let counter = Self { child, samples };
+        let some = || counter.samples.lock().unwrap().len();
+        until("the interface's counters", PATIENCE, some, |count| {
+            *count > 2
+        });
+        counter
+    }
+
+    /// Seconds and bytes from the first sample to the last.
+    pub(crate) fn span(&self) -> (f64, f64) {
+        let samples = self.samples.lock().unwrap();
+        let (first, last) = (samples[0], samples[samples.len() - 1]);
+        (last.0 - first.0, last.1 - first.1)
+    }
+
+    pub(crate) fn total(&self) -> f64 {
+        self.samples
+            .lock()
+            .unwrap()
+            .last()
+            .map_or(0.0, |(_, bytes)| *bytes)
+    }
+
+    /// Bytes of the worst second, and bytes a second between the first and the last tenth of what
+    /// was carried: ramps at either end are not the full rate.
+    pub(crate) fn judge(&self) -> (f64, f64) {
+        let samples = self.samples.lock().unwrap();
+        let mut worst: f64 = 0.0;
+        let mut end = 0;
+        for (at, bytes) in samples.iter() {
+            while end + 1 < samples.len() && samples[end + 1].0 - at <= 1.0 {
+                end += 1;
+            }
+            let (last, carried) = samples[end.max(1)];
+            // A sample that came late is judged by its own length.
+            let length = (last - at).max(1.0);
+            worst = worst.max((carried - bytes) / length);
+        }
+        let all = samples.last().unwrap().1 - samples[0].1;
+        let at = |share: f64| {
+            let level = samples[0].1 + all * share;
+            *samples.iter().find(|(_, bytes)| *bytes >= level).unwrap()
+        };
+        let (first, last) = (at(0.1), at(0.9));
+        (worst, (last.1 - first.1) / (last.0 - first.0))
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
