@@ -116,8 +116,8 @@ impl Camp {
         let policy = [policy.as_flattened(), &["100"]].concat();
         self.plane.control(&policy).await?;
         // In an hour: shut for as long as the act needs it to be.
-        self.order_window(Duration::from_secs(3600), Duration::from_secs(60))
-            .await?;
+        let later = Start::after(Duration::from_secs(3600));
+        self.order_window(&later, Duration::from_secs(60)).await?;
         for place in PLACES {
             let arguments = ["cluster", "add", place.cluster];
             self.plane.control(&arguments).await?;
@@ -150,20 +150,14 @@ impl Camp {
         Unit::make(&yard, place, number, "1 GB", rest).await
     }
 
-    /// The window of both sites, beginning so long from here. Their zone is one in which it is
-    /// shortly after midnight, wherever this machine is.
-    pub(super) async fn order_window(
-        &self,
-        after: Duration,
-        length: Duration,
-    ) -> anyhow::Result<()> {
-        let (zone, seconds) = after_midnight();
-        let start = seconds + u32::try_from(after.as_secs()).unwrap_or(0);
-        let start = format!(
+    /// The window of both sites.
+    pub(super) async fn order_window(&self, start: &Start, length: Duration) -> anyhow::Result<()> {
+        let second = start.second;
+        let at = format!(
             "{:02}:{:02}:{:02}",
-            start / 3600,
-            start / 60 % 60,
-            start % 60
+            second / 3600,
+            second / 60 % 60,
+            second % 60
         );
         let length = format!("{}s", length.as_secs());
         for place in PLACES {
@@ -171,8 +165,8 @@ impl Camp {
                 ["site", "add"],
                 [place.site, "--open"],
                 ["--partner", place.partner],
-                ["--timezone", &zone],
-                ["--window-start", &start],
+                ["--timezone", &start.zone],
+                ["--window-start", &at],
                 ["--window-length", &length],
             ];
             self.plane.control(arguments.as_flattened()).await?;
@@ -266,6 +260,25 @@ fn flip(dir: &Path, digest: Digest) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!("{name} is on no disk below {}", dir.display())
+}
+
+/// When a window opens: a second of the day, in a zone in which it is shortly after midnight.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    zone: String,
+    second: u32,
+}
+
+impl Start {
+    /// So long from here, wherever this machine is.
+    pub(super) fn after(time: Duration) -> Self {
+        let (zone, second) = after_midnight();
+        let later = u32::try_from(time.as_secs()).unwrap_or(0);
+        Self {
+            zone,
+            second: second + later,
+        }
+    }
 }
 
 /// A zone in which it is between midnight and one, and how many seconds past.

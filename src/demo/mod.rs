@@ -82,6 +82,9 @@ pub struct DemoArgs {
     /// Heartbeats, leases and their like at a tenth of their times: for tests.
     #[arg(long, hide = true)]
     pub brisk: bool,
+    /// Ends before the night: for tests of something else.
+    #[arg(long, hide = true)]
+    pub without_night: bool,
 }
 
 /// Runs the demo. Whatever ends it (a failed step, a signal, a panic), dropping the proof kills
@@ -135,7 +138,7 @@ async fn prove(args: &DemoArgs) -> anyhow::Result<Option<(Proof, System)>> {
             pace: if args.brisk { Pace::BRISK } else { Pace::LIFE },
         };
         let system = steering::run(&mut report, stage).await?;
-        if system.is_some() {
+        if system.is_some() && !args.without_night {
             let stage = night::Stage {
                 program: std::env::current_exe().context("cannot find this program's own file")?,
                 dir: proof.dir().join("night"),
