@@ -122,6 +122,8 @@ pub(super) struct Machine {
     ask_at: Instant,
     ask_failures: u32,
     complaints: Vec<Complaint>,
+    /// On their way with the question.
+    telling: Vec<Complaint>,
     surveying: bool,
     /// Something changed while a survey looked, which may have missed it.
     look_again: bool,
@@ -156,6 +158,7 @@ impl Machine {
             ask_at: now.at,
             ask_failures: 0,
             complaints: Vec::new(),
+            telling: Vec::new(),
             surveying: false,
             look_again: false,
             survey_at: now.at,
