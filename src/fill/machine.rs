@@ -137,6 +137,13 @@ pub(super) struct Machine {
     pub(super) problem: Option<String>,
 }
 
+impl StoreSign {
+    /// Epoch 0 is the box's own manifest, by which nothing is fetched.
+    fn has_signed_manifest(&self) -> bool {
+        self.manifest.is_some_and(|(epoch, _)| epoch > 0)
+    }
+}
+
 impl Machine {
     pub(super) fn new(now: Now, config: Config, paused: bool) -> Self {
         Self {
@@ -313,7 +320,9 @@ impl Machine {
         self.problem = survey.problem;
         let is_busy = self.queue.len() > 0 || survey.leaving.0 > 0;
         self.survey_at = now.at + if is_busy { SURVEY_BUSY } else { SURVEY_IDLE };
-        if survey.deleted > 0 || self.look_again {
+        // The view of the last scanned disk comes before the store says what is wanted.
+        let is_early = survey.manifest.is_none() && self.store.has_signed_manifest();
+        if survey.deleted > 0 || self.look_again || is_early {
             self.survey_soon(now);
         }
         self.look_again = false;

@@ -486,3 +486,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_store_that_is_not_ready_is_looked_at_again_soon() {
+    let mut world = World::new();
+    world.machine.store.manifest = Some((1, 1));
+    for _ in 0..3 {
+        world.plan(Vec::new());
+        world.actions.clear();
+        world.pass(2);
+        assert!(matches!(world.actions.last(), Some(Action::Survey)));
+    }
+}
