@@ -42,6 +42,8 @@ pub(super) struct Deletion {
     /// When `record.uptime_s` was true.
     since: Boot,
     dirty: bool,
+    /// There was a record, and nobody can read it: the pace may have been used up just before.
+    is_lost: bool,
 }
 
 /// What the store and the control plane say at one moment.
@@ -77,7 +79,7 @@ struct Batch {
 }
 
 /// One moment in both counts, seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Both {
     wall: u64,
     uptime: u64,
@@ -85,6 +87,9 @@ struct Both {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Spent {
+    /// The first deletion of the entry, and the last: it leaves a day after that.
+    #[serde(default)]
+    since: Both,
     at: Both,
     bytes: u64,
 }
@@ -106,22 +111,27 @@ impl Both {
 }
 
 impl Deletion {
-    /// From every copy that was kept; one that is torn or damaged counts as absent.
+    /// From every copy that was kept; one that is torn or damaged counts as absent. If all are, the
+    /// pace counts as used up.
     pub(super) fn restore(copies: &[Vec<u8>], grace: Duration, share: u32, boot: Boot) -> Self {
         let records = copies.iter().filter_map(|copy| {
             let body = unseal(copy)?;
             serde_json::from_slice::<Record>(body).ok()
         });
+        let record = records.max_by_key(|record| record.sequence);
+        let is_lost = record.is_none() && !copies.is_empty();
+        if is_lost {
+            tracing::warn!("no copy of the deletion record can be read: nothing goes for 24 h");
+        }
         Self {
             grace_s: grace
                 .as_secs()
                 .saturating_add(u64::from(grace.subsec_nanos() > 0)),
             share_percent: share.into(),
-            record: records
-                .max_by_key(|record| record.sequence)
-                .unwrap_or_default(),
+            record: record.unwrap_or_default(),
             since: boot,
             dirty: false,
+            is_lost,
         }
     }
 
@@ -132,6 +142,9 @@ impl Deletion {
             return;
         };
         let both = self.both(now);
+        if std::mem::take(&mut self.is_lost) {
+            self.count(both, seen.held);
+        }
         if self.record.epoch.is_none() || permits(seen.permit, manifest) {
             self.dirty |= self.record.epoch != Some(manifest.epoch);
             self.record.epoch = Some(manifest.epoch);
@@ -209,15 +222,24 @@ impl Deletion {
             .sum();
         let own = self.pace_left(manifest, seen.held).min(bytes);
         let at = self.both(now);
-        match self.record.spent.last_mut() {
-            Some(last) if !last.at.is_past(at, SPENT_STEP_S) => {
-                last.at = at;
-                last.bytes += own;
-            }
-            Some(_) | None => self.record.spent.push(Spent { at, bytes: own }),
-        }
+        self.count(at, own);
         if let Some(permit) = seen.permit.filter(|_| bytes > own) {
             self.use_permit(permit, bytes - own);
+        }
+    }
+
+    fn count(&mut self, at: Both, bytes: u64) {
+        match self.record.spent.last_mut() {
+            // An entry that each deletion kept young would never leave.
+            Some(last) if !last.since.is_past(at, SPENT_STEP_S) => {
+                last.at = at;
+                last.bytes = last.bytes.saturating_add(bytes);
+            }
+            Some(_) | None => self.record.spent.push(Spent {
+                since: at,
+                at,
+                bytes,
+            }),
         }
         self.dirty = true;
     }

@@ -122,6 +122,8 @@ pub(super) struct Machine {
     ask_at: Instant,
     ask_failures: u32,
     complaints: Vec<Complaint>,
+    /// On their way with the question.
+    telling: Vec<Complaint>,
     surveying: bool,
     /// Something changed while a survey looked, which may have missed it.
     look_again: bool,
@@ -133,6 +135,13 @@ pub(super) struct Machine {
     stepped_at: Instant,
     /// Why the last question, or the last object, got nowhere.
     pub(super) problem: Option<String>,
+}
+
+impl StoreSign {
+    /// Epoch 0 is the box's own manifest, by which nothing is fetched.
+    fn has_signed_manifest(&self) -> bool {
+        self.manifest.is_some_and(|(epoch, _)| epoch > 0)
+    }
 }
 
 impl Machine {
@@ -156,6 +165,7 @@ impl Machine {
             ask_at: now.at,
             ask_failures: 0,
             complaints: Vec::new(),
+            telling: Vec::new(),
             surveying: false,
             look_again: false,
             survey_at: now.at,
@@ -310,7 +320,9 @@ impl Machine {
         self.problem = survey.problem;
         let is_busy = self.queue.len() > 0 || survey.leaving.0 > 0;
         self.survey_at = now.at + if is_busy { SURVEY_BUSY } else { SURVEY_IDLE };
-        if survey.deleted > 0 || self.look_again {
+        // The view of the last scanned disk comes before the store says what is wanted.
+        let is_early = survey.manifest.is_none() && self.store.has_signed_manifest();
+        if survey.deleted > 0 || self.look_again || is_early {
             self.survey_soon(now);
         }
         self.look_again = false;

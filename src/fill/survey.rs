@@ -7,7 +7,9 @@
 use super::Content;
 use super::Moment;
 use super::Orders;
+use super::Space;
 use super::VerifierFn;
+use super::Want;
 use super::deletion::Deletion;
 use super::deletion::Seen;
 use super::plan;
@@ -50,8 +52,7 @@ pub(super) struct Survey {
 }
 
 pub(super) fn survey(content: &dyn Content, deletion: &mut Deletion, about: &Question) -> Survey {
-    let (wants, space) = (content.wanted(&about.orders.urgent), content.space());
-    let surplus = content.surplus();
+    let (space, wants, surplus) = look(content, &about.orders.urgent);
     let mut found = Survey {
         manifest: space.manifest,
         ..Survey::default()
@@ -95,6 +96,21 @@ pub(super) fn survey(content: &dyn Content, deletion: &mut Deletion, about: &Que
     }
     found.leaving = deletion.leaving();
     found
+}
+
+/// Wants and surplus of one manifest. Between two questions another one may come into effect, or the
+/// store become ready: what one of them lists is not staged for nothing under the other, and what
+/// leaves under the later one is not announced under a position that was acknowledged long ago.
+fn look(content: &dyn Content, urgent: &[String]) -> (Space, Vec<Want>, Vec<(Digest, u64)>) {
+    let mut space = content.space();
+    loop {
+        let (wants, surplus) = (content.wanted(urgent), content.surplus());
+        let after = content.space();
+        if after.manifest == space.manifest {
+            return (space, wants, surplus);
+        }
+        space = after;
+    }
 }
 
 /// Announces and deletes as planned. What a restart must know is durable before anything goes.

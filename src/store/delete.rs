@@ -3,7 +3,8 @@
 //! The order is the safety rule: unlisted keys leave the manifest, durably → the index knows the
 //! object no more, so nobody opens it → the object is unlinked → its directory is fsynced → its
 //! sidecar is unlinked. A kill in between leaves the whole object, which is surplus again, or a
-//! lone sidecar, which the scan removes. Who has it open reads on.
+//! lone sidecar, which the scan removes. Who has it open reads on. Unlisted keys of objects that no
+//! disk has go with them, or a manifest would grow by all that was ever listed and never fetched.
 //!
 //! I/O: writes the manifest; unlinks on the disks' own threads; blocks.
 
@@ -80,8 +81,13 @@ fn forget_keys(
     if !old.rows().any(|(_, row)| names_one(row.object)) {
         return Ok(());
     }
+    let names_nothing =
+        |rank, object| rank == UNLISTED_RANK && shared.index.places(object).is_empty();
     let mut builder = Builder::default();
-    for (key, row) in old.rows().filter(|(_, row)| !names_one(row.object)) {
+    for (key, row) in old.rows() {
+        if names_one(row.object) || names_nothing(row.rank, row.object) {
+            continue;
+        }
         let Some(binding) = old.binding(row, &shared.index) else {
             continue;
         };

@@ -138,6 +138,21 @@ fn keys_with_equal_bytes_outlive_each_others_deletion() {
 }
 
 #[test]
+fn what_was_listed_and_never_came_leaves_the_manifest_with_the_next_deletion() {
+    let (_lab, store) = half_listed(1);
+    let absent = |at: u8| row(&format!("absent/{at}"), Digest::of(&[at]), 9, 7);
+    let all = vec![listed(0, 0), listed(1, 1), absent(1), absent(2)];
+    store.adopt(1, 2, all).unwrap();
+    store.adopt(1, 3, vec![listed(0, 0), absent(1)]).unwrap();
+    assert_eq!(store.delete(&[digest(1)]).unwrap(), 6000);
+    // Still listed; held without being listed; gone.
+    assert_eq!(store.wanted(&[]).len(), 1);
+    assert!(store.find(MEDIA[2].0).entry().is_some());
+    assert_eq!(store.find("absent/2"), Finding::Unknown);
+    assert_eq!(store.view().manifest.clone().unwrap().keys, 4);
+}
+
+#[test]
 fn an_object_that_no_key_names_is_surplus() {
     let (lab, store) = half_listed(1);
     let mut publication = store.stage(b"x", 4, &BTreeSet::new()).unwrap();

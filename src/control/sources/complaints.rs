@@ -1,8 +1,8 @@
 //! What boxes say of their sources. Sans-IO.
 //!
 //! Whoever complains is not sent there again for that object for a while. Wrong bytes are worse:
-//! the source comes last for everybody. It is never shut out for others on one box's word, or one
-//! stolen box could shut out the fleet.
+//! the source comes last for everybody. It is never shut out for others on one box's word, and one
+//! box's word counts against a few sources only, or one stolen box could shut out the fleet.
 
 use super::ORIGIN;
 use super::stage::Who;
@@ -17,6 +17,10 @@ const COMPLAINTS_MAX: usize = 100_000;
 /// For wrong bytes: as long as somebody may need to look at the source.
 pub(super) const WRONG_BYTES: Duration = Duration::from_secs(3_600);
 
+/// Sources that come last on one box's word. Without sources nobody but the origin is left, for
+/// every box of a region at once.
+const DEMOTED_BY_ONE_MAX: usize = 4;
+
 /// For all else: a report or a restart may have mended it.
 const OTHERS: Duration = Duration::from_secs(120);
 
@@ -30,7 +34,13 @@ type Key = (Who, Who, u32);
 pub(super) struct Complaints {
     avoided: BTreeMap<Key, Instant>,
     order: VecDeque<(Key, Instant)>,
-    demoted: BTreeMap<Who, Instant>,
+    demoted: BTreeMap<Who, Demotion>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Demotion {
+    until: Instant,
+    by: Who,
 }
 
 /// A complaint's `problem`, as far as it makes a difference here.
@@ -75,9 +85,17 @@ impl Complaints {
         if problem != Problem::WrongBytes {
             return false;
         }
-        let was = self.demoted.insert(key.1, now + WRONG_BYTES);
-        self.demoted.retain(|_, until| now < *until);
-        was.is_none_or(|until| now >= until)
+        self.demoted.retain(|_, demotion| now < demotion.until);
+        let (by, source, _) = key;
+        let is_news = !self.demoted.contains_key(&source);
+        let own = self.demoted.values().filter(|demotion| demotion.by == by);
+        if is_news && own.count() >= DEMOTED_BY_ONE_MAX {
+            return false;
+        }
+        let until = now + WRONG_BYTES;
+        let demotion = self.demoted.entry(source).or_insert(Demotion { until, by });
+        demotion.until = until;
+        is_news
     }
 
     /// Should `asker` not be sent to `source` for this object?
@@ -87,7 +105,8 @@ impl Complaints {
 
     /// Did somebody get wrong bytes from it?
     pub(super) fn is_demoted(&self, now: Instant, source: Who) -> bool {
-        self.demoted.get(&source).is_some_and(|until| now < *until)
+        let demotion = self.demoted.get(&source);
+        demotion.is_some_and(|demotion| now < demotion.until)
     }
 }
 
@@ -124,5 +143,29 @@ mod tests {
             complaints.take(end, (asker, liar, 7), Problem::WrongBytes),
             "told again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_box_cannot_demote_the_fleet() {
+        let mut complaints = Complaints::default();
+        let now = clock::now();
+        let (thief, honest) = (Who(1), Who(2));
+        for number in 10..30 {
+            complaints.take(now, (thief, Who(number), 7), Problem::WrongBytes);
+        }
+        let demoted = |complaints: &Complaints, now| {
+            let all = (10..30).filter(|number| complaints.is_demoted(now, Who(*number)));
+            all.count()
+        };
+        assert_eq!(demoted(&complaints, now), DEMOTED_BY_ONE_MAX);
+        assert!(complaints.is_avoided(now, (thief, Who(29), 7)));
+        assert!(
+            complaints.take(now, (honest, Who(29), 7), Problem::WrongBytes),
+            "others are still heard"
+        );
+        assert_eq!(demoted(&complaints, now), DEMOTED_BY_ONE_MAX + 1);
+        let end = now + WRONG_BYTES;
+        assert!(complaints.take(end, (thief, Who(25), 7), Problem::WrongBytes));
+        assert_eq!(demoted(&complaints, end), 1);
     }
 }

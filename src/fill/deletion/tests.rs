@@ -251,3 +251,41 @@ fn an_override_is_spent_once_whatever_restarts() {
     let left = &list[15..];
     assert_eq!(look(&mut deletion, time, &permitted(left)).len(), 0);
 }
+
+#[test]
+fn deletions_all_night_leave_the_next_night_its_pace() {
+    let mut list = surplus(0..1_000, 10);
+    let mut deletion = fresh();
+    fn night(list: &[(Digest, u64)], held: u64) -> Seen<'_> {
+        Seen {
+            held,
+            ..seen(list, at(1, 1), true)
+        }
+    }
+    look(&mut deletion, Time::both(0), &night(&list, 10_000));
+    look(&mut deletion, Time::both(1), &night(&list, 10_000));
+    let mut per_night = [0, 0];
+    for (which, gone) in (0_u64..).zip(&mut per_night) {
+        // What comes meanwhile lets a little more go, again and again.
+        for minute in 0..720 {
+            let time = Time::both(4 * HOUR + which * 24 * HOUR + minute * 60);
+            let held = 10_000 + minute * 20;
+            let due = look(&mut deletion, time, &night(&list, held));
+            list.retain(|(digest, _)| !due.contains(digest));
+            *gone += due.len();
+        }
+    }
+    assert!(per_night[1] >= per_night[0] * 9 / 10, "{per_night:?}");
+}
+
+#[test]
+fn a_record_that_nobody_can_read_costs_a_day() {
+    let list = surplus(0..2, 100);
+    let told = seen(&list, at(1, 1), true);
+    let copies = [b"nothing of ours".to_vec()];
+    let mut deletion = Deletion::restore(&copies, GRACE, 5, Time::both(0).moment().boot);
+    look(&mut deletion, Time::both(0), &told);
+    look(&mut deletion, Time::both(1), &told);
+    assert!(look(&mut deletion, Time::both(24 * HOUR - 1), &told).is_empty());
+    assert_eq!(look(&mut deletion, Time::both(24 * HOUR), &told).len(), 2);
+}

@@ -56,6 +56,9 @@ const DRY_MAX: Duration = Duration::from_secs(60);
 /// Complaints that wait for the next question.
 const COMPLAINTS_MAX: usize = 256;
 
+/// Failed questions in a row after which the complaints of one are forgotten with it.
+const TELL_TRIES: u32 = 8;
+
 impl Machine {
     /// Nothing is asked twice at a time, nor of a control plane that is silent.
     pub(super) fn may_ask(&self, now: Now) -> bool {
@@ -103,6 +106,7 @@ impl Machine {
         self.asked = Some(wanted.clone());
         self.ask_at = now.at + ASK_GAP;
         let complaints = std::mem::take(&mut self.complaints);
+        self.telling.clone_from(&complaints);
         actions.push(Action::Ask(FillSourcesRequest {
             v: VERSION,
             wanted,
@@ -112,6 +116,7 @@ impl Machine {
 
     pub(super) fn answered(&mut self, now: Now, answer: Result<FillSources, String>) {
         let asked = self.asked.take().unwrap_or_default();
+        let telling = std::mem::take(&mut self.telling);
         let answer = match answer {
             Ok(answer) => answer,
             Err(problem) => {
@@ -119,6 +124,12 @@ impl Machine {
                 let rest = sources::doubled(ASK_FAILED_FIRST, self.ask_failures);
                 self.ask_at = now.at + rest.min(ASK_FAILED_MAX);
                 self.problem = Some(problem);
+                // A busy control plane must hear of a liar; one that chokes on it need not.
+                if self.ask_failures <= TELL_TRIES {
+                    let newer = std::mem::replace(&mut self.complaints, telling);
+                    self.complaints.extend(newer);
+                    self.complaints.truncate(COMPLAINTS_MAX);
+                }
                 for number in self.queue.numbers(&asked) {
                     self.queue.put(number, Place::Queued);
                 }

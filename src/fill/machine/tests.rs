@@ -244,13 +244,20 @@ fn a_liar_is_left_alone_for_an_hour_and_complained_of() {
     }
     world.plan(nightly(100..101));
     world.pass(1);
-    let asks = world.actions.iter().find_map(|action| {
-        let Action::Ask(request) = action else {
-            return None;
-        };
-        Some(request.complaints.clone())
-    });
-    assert_eq!(asks.unwrap()[0].problem, "wrong-bytes");
+    // A question that failed has told nothing.
+    for _ in 0..2 {
+        let asks = world.actions.iter().find_map(|action| {
+            let Action::Ask(request) = action else {
+                return None;
+            };
+            Some(request.complaints.clone())
+        });
+        let asks = asks.unwrap();
+        assert_eq!((asks.len(), &*asks[0].problem), (2, "wrong-bytes"));
+        world.actions.clear();
+        world.step(Input::Answered(Err("busy".to_owned())));
+        world.pass(2);
+    }
     world.pass(3_600);
     assert!(world.machine.quarantined(world.now().at).is_empty());
 }
@@ -477,5 +484,17 @@ proptest! {
             }
             prop_assert!(round < 4_999, "it spins");
         }
+    }
+}
+
+#[test]
+fn a_store_that_is_not_ready_is_looked_at_again_soon() {
+    let mut world = World::new();
+    world.machine.store.manifest = Some((1, 1));
+    for _ in 0..3 {
+        world.plan(Vec::new());
+        world.actions.clear();
+        world.pass(2);
+        assert!(matches!(world.actions.last(), Some(Action::Survey)));
     }
 }
