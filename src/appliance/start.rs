@@ -78,32 +78,24 @@ pub(super) fn start(
     let progress = night::Progress::default();
     let control = start_control(&config, &rooms, &mut gatekeeper, (seams.dial, &progress));
     rooms.control = control.as_ref();
-    let night = start_night(&config, &rooms, phase, &registry)?;
+    let night = start_night(&config, &rooms, phase, (&registry, &progress))?;
     rooms.night = night.as_ref();
-    if let Some(night) = &night {
-        // Set once, here.
-        let _ = progress.set(night.fill.clone());
-    }
     let effective = Arc::new(Mutex::new(Effective {
         config: loaded.config,
         settings: loaded.settings,
     }));
     let own = own_heartbeat();
-    let mut heartbeats = serve.heartbeats();
-    heartbeats.push(own.clone());
+    let mut heartbeats = [serve.heartbeats(), vec![own.clone()]].concat();
     let prefill = PrefillJob::default();
-    let admin = if seams.admin_sockets {
-        let deps = admin::Deps {
-            commands: sender.clone(),
-            views: views(&gatekeeper, &rooms, &effective, &prefill),
-            metrics: registry,
-            heartbeats: heartbeats.clone(),
-            reply_time: admin::REPLY_TIME,
-        };
-        Some(admin::start(&config.admin, deps)?)
-    } else {
-        None
+    let deps = admin::Deps {
+        commands: sender.clone(),
+        views: views(&gatekeeper, &rooms, &effective, &prefill),
+        metrics: registry,
+        heartbeats: heartbeats.clone(),
+        reply_time: admin::REPLY_TIME,
     };
+    let admin = { seams.admin_sockets }.then(|| admin::start(&config.admin, deps));
+    let admin = admin.transpose()?;
     heartbeats.extend(admin.as_ref().map(admin::Handle::heartbeat));
     let mut appliance = Appliance {
         main_file,
@@ -156,7 +148,7 @@ fn start_night(
     config: &Config,
     rooms: &Rooms<'_>,
     phase: PhaseRx,
-    metrics: &telemetry::Registry,
+    (metrics, progress): (&telemetry::Registry, &night::Progress),
 ) -> Result<Option<Arc<Night>>, ApplianceError> {
     let Some((link, control)) = config.control.as_ref().zip(rooms.control) else {
         return Ok(None);
@@ -169,6 +161,8 @@ fn start_night(
         phase,
         metrics,
     })?;
+    // Set once, here: the control link began before the fill and reports how it stands.
+    let _ = progress.set(night.fill.clone());
     Ok(Some(Arc::new(night)))
 }
 

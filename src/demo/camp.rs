@@ -9,6 +9,7 @@
 use super::authority::Issuer;
 use super::content::Content;
 use super::filler;
+use super::midnight;
 use super::night;
 use super::plane::Pace;
 use super::plane::Plane;
@@ -17,7 +18,6 @@ use super::system::Place;
 use super::unit::Seat;
 use super::unit::Unit;
 use super::unit::Yard;
-use crate::clock;
 use crate::object::Digest;
 use anyhow::Context as _;
 use serde_json::Value;
@@ -157,14 +157,8 @@ impl Camp {
         after: Duration,
         length: Duration,
     ) -> anyhow::Result<()> {
-        let (zone, seconds) = after_midnight();
-        let start = seconds + u32::try_from(after.as_secs()).unwrap_or(0);
-        let start = format!(
-            "{:02}:{:02}:{:02}",
-            start / 3600,
-            start / 60 % 60,
-            start % 60
-        );
+        let after = i64::try_from(after.as_secs()).unwrap_or(0);
+        let (zone, start) = midnight::time_from_here(after);
         let length = format!("{}s", length.as_secs());
         for place in PLACES {
             let arguments = [
@@ -266,31 +260,4 @@ fn flip(dir: &Path, digest: Digest) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!("{name} is on no disk below {}", dir.display())
-}
-
-/// A zone in which it is between midnight and one, and how many seconds past.
-fn after_midnight() -> (String, u32) {
-    let now = clock::unix_seconds(clock::wall());
-    let hour = now / 3600 % 24;
-    // POSIX turns the sign round: Etc/GMT+5 is five hours behind.
-    let zone = match hour {
-        0 => "Etc/GMT".to_owned(),
-        1..=12 => format!("Etc/GMT+{hour}"),
-        _ => format!("Etc/GMT-{}", 24 - hour),
-    };
-    (zone, u32::try_from(now % 3600).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sites_zone_is_just_past_midnight() {
-        let (zone, seconds) = after_midnight();
-        let there = clock::wall().in_tz(&zone).unwrap();
-        assert_eq!(there.hour(), 0, "{zone}");
-        let shown = u32::from(there.minute().unsigned_abs()) * 60;
-        assert!(seconds.abs_diff(shown) < 62);
-    }
 }
