@@ -26,9 +26,9 @@
 //!
 //! # Layers
 //!
-//! `main, cli, demo` → `appliance` → `admin, health` → `serve, bgp, link` → `store` → `sys`;
-//! `control` → `link, origin`, and no room of the box; everybody → vocabulary. `tests/tidy.rs`
-//! holds it so. docs/ARCHITECTURE.md has the invariants.
+//! `main, cli, demo` → `appliance` → `admin, health` → `serve, bgp, fill, peer` → `link, store` →
+//! `sys`; `control` → `link, origin`, and no room of the box; everybody → vocabulary.
+//! `tests/tidy.rs` holds it so. docs/ARCHITECTURE.md has the invariants.
 
 #![deny(unsafe_code)]
 

@@ -49,7 +49,8 @@ pub struct Views {
     pub control: ValueFn,
     /// Progress of the running prefill and outcome of the last one.
     pub prefill: ValueFn,
-    /// `fill::View::value`; null on a box that does not fill.
+    /// How the fill stands, its pace, and what other boxes fetch here; null on a box that does not
+    /// fill.
     pub fill: ValueFn,
 }
 

@@ -80,21 +80,17 @@ pub(super) fn start(
     (rooms.control, rooms.night) = (control.as_ref(), night.as_ref());
     let effective = in_effect(loaded);
     let own = own_heartbeat();
-    let mut heartbeats = serve.heartbeats();
-    heartbeats.push(own.clone());
+    let mut heartbeats = [serve.heartbeats(), vec![own.clone()]].concat();
     let prefill = PrefillJob::default();
-    let admin = if seams.admin_sockets {
-        let deps = admin::Deps {
-            commands: sender.clone(),
-            views: views(&gatekeeper, &rooms, &effective, &prefill),
-            metrics: registry,
-            heartbeats: heartbeats.clone(),
-            reply_time: admin::REPLY_TIME,
-        };
-        Some(admin::start(&config.admin, deps)?)
-    } else {
-        None
+    let deps = admin::Deps {
+        commands: sender.clone(),
+        views: views(&gatekeeper, &rooms, &effective, &prefill),
+        metrics: registry,
+        heartbeats: heartbeats.clone(),
+        reply_time: admin::REPLY_TIME,
     };
+    let admin = { seams.admin_sockets }.then(|| admin::start(&config.admin, deps));
+    let admin = admin.transpose()?;
     heartbeats.extend(admin.as_ref().map(admin::Handle::heartbeat));
     let mut appliance = Appliance {
         main_file,

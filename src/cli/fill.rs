@@ -3,27 +3,37 @@
 use super::table;
 use super::table::Medium;
 use crate::units::Bytes;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
 /// Width of a progress bar, in characters.
 const BAR_WIDTH: u64 = 20;
 
+/// Asked first, shown first; the other figures follow by name.
+const FIRST: [&str; 6] = [
+    "window", "paused", "reason", "problem", "rate_bps", "cap_bps",
+];
+
 /// The view as text: figures and transfers, or the history.
 pub(super) fn shown(view: &Value, nights: bool, medium: Medium) -> String {
     if nights {
         return history(view, medium);
     }
-    let mut figures = view.clone();
-    if let Some(members) = figures.as_object_mut() {
-        for tabled in ["v", "nights", "transfers", "received"] {
-            members.remove(tabled);
-        }
-        if medium == Medium::Terminal {
-            round(members);
-        }
+    let mut figures = view.as_object().cloned().unwrap_or_default();
+    for tabled in ["v", "nights", "transfers", "received"] {
+        figures.remove(tabled);
     }
-    let mut text = table::properties(medium, &figures);
+    if medium == Medium::Terminal {
+        round(&mut figures, false);
+    }
+    let first = FIRST.iter().filter_map(|name| figures.remove_entry(*name));
+    let first: Map<String, Value> = first.collect();
+    let mut text = table::properties(medium, &Value::Object(first));
+    if medium == Medium::Terminal {
+        text.push('\n');
+    }
+    text.push_str(&table::properties(medium, &Value::Object(figures)));
     let transfers = rows(view, "transfers");
     if !transfers.is_empty() {
         let header = [
@@ -96,14 +106,12 @@ fn bar(done: u64, all: u64) -> String {
     format!("{}{} {:3} %", "#".repeat(full), "-".repeat(rest), part(100))
 }
 
-/// Figures of bytes and rates as people read them.
-fn round(members: &mut serde_json::Map<String, Value>) {
+/// Figures of bytes and rates as people read them; `are_bytes`: all of these are.
+fn round(members: &mut Map<String, Value>, are_bytes: bool) {
     for (name, value) in members.iter_mut() {
-        if let Some(inner) = value.as_object_mut().filter(|_| name == "bytes") {
-            for value in inner.values_mut() {
-                *value = json!(bytes(value, Medium::Terminal));
-            }
-        } else if name.ends_with("_bytes") {
+        if let Some(inner) = value.as_object_mut() {
+            round(inner, name == "bytes");
+        } else if are_bytes || name.ends_with("_bytes") || name.starts_with("bytes_") {
             *value = json!(bytes(value, Medium::Terminal));
         } else if let Some(bits) = value.as_u64().filter(|_| name.ends_with("_bps")) {
             *value = json!(rate(bits));
@@ -140,19 +148,23 @@ mod tests {
     #[test]
     fn people_read_rounded_figures_and_pipes_get_exact_ones() {
         let view = json!({"v": 1, "cap_bps": 1_200_000_000_u64, "wanted_bytes": 2_500_000,
-            "bytes": {"peer": 1_000_000}, "transfers": [{"digest": "abcdef0123456789",
+            "bytes": {"peer": 1_000_000}, "pace": {"night": {"limit_bytes": 3_000_000}},
+            "peer": {"bytes_sent": 4_000_000}, "reason": null, "transfers": [{"digest": "abcdef0123456789",
             "bytes": 4_000_000, "bytes_done": 1_000_000}], "nights": []});
         let text = shown(&view, false, Medium::Terminal);
         for part in [
             "1200 Mbit/s",
             "2.50 MB",
             "1.00 MB",
+            "3.00 MB",
+            "4.00 MB",
             "abcdef012345 ",
             "#####---",
             "25 %",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+        assert!(text.starts_with("reason "), "{text}");
         let text = shown(&view, false, Medium::Pipe);
         for part in [
             "cap_bps\t1200000000\n",

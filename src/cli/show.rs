@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// `status`, `bgp`, `routes [PREFIX|IP]`, `catalogue [KEY]`, `disks`, …; an unambiguous
+    /// `status`, `bgp`, `routes [PREFIX|IP]`, `catalogue [KEY]`, `disks`, `fill`, …; an unambiguous
     /// beginning is enough.
     what: String,
     /// A key or the beginning of keys, for `catalogue`; a prefix with what it covers, or an address

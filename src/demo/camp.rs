@@ -9,6 +9,7 @@
 use super::authority::Issuer;
 use super::content::Content;
 use super::filler;
+use super::midnight;
 use super::night;
 use super::plane::Pace;
 use super::plane::Plane;
@@ -17,7 +18,6 @@ use super::system::Place;
 use super::unit::Seat;
 use super::unit::Unit;
 use super::unit::Yard;
-use crate::clock;
 use crate::object::Digest;
 use anyhow::Context as _;
 use serde_json::Value;
@@ -152,13 +152,6 @@ impl Camp {
 
     /// The window of both sites.
     pub(super) async fn order_window(&self, start: &Start, length: Duration) -> anyhow::Result<()> {
-        let second = start.second;
-        let at = format!(
-            "{:02}:{:02}:{:02}",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        );
         let length = format!("{}s", length.as_secs());
         for place in PLACES {
             let arguments = [
@@ -166,7 +159,7 @@ impl Camp {
                 [place.site, "--open"],
                 ["--partner", place.partner],
                 ["--timezone", &start.zone],
-                ["--window-start", &at],
+                ["--window-start", &start.time],
                 ["--window-length", &length],
             ];
             self.plane.control(arguments.as_flattened()).await?;
@@ -262,48 +255,18 @@ fn flip(dir: &Path, digest: Digest) -> anyhow::Result<()> {
     anyhow::bail!("{name} is on no disk below {}", dir.display())
 }
 
-/// When a window opens: a second of the day, in a zone in which it is shortly after midnight.
+/// When a window opens: a time of the day, in a zone in which it is shortly after midnight.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     zone: String,
-    second: u32,
+    time: String,
 }
 
 impl Start {
     /// So long from here, wherever this machine is.
     pub(super) fn after(time: Duration) -> Self {
-        let (zone, second) = after_midnight();
-        let later = u32::try_from(time.as_secs()).unwrap_or(0);
-        Self {
-            zone,
-            second: second + later,
-        }
-    }
-}
-
-/// A zone in which it is between midnight and one, and how many seconds past.
-fn after_midnight() -> (String, u32) {
-    let now = clock::unix_seconds(clock::wall());
-    let hour = now / 3600 % 24;
-    // POSIX turns the sign round: Etc/GMT+5 is five hours behind.
-    let zone = match hour {
-        0 => "Etc/GMT".to_owned(),
-        1..=12 => format!("Etc/GMT+{hour}"),
-        _ => format!("Etc/GMT-{}", 24 - hour),
-    };
-    (zone, u32::try_from(now % 3600).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sites_zone_is_just_past_midnight() {
-        let (zone, seconds) = after_midnight();
-        let there = clock::wall().in_tz(&zone).unwrap();
-        assert_eq!(there.hour(), 0, "{zone}");
-        let shown = u32::from(there.minute().unsigned_abs()) * 60;
-        assert!(seconds.abs_diff(shown) < 62);
+        let after = i64::try_from(time.as_secs()).unwrap_or(0);
+        let (zone, time) = midnight::time_from_here(after);
+        Self { zone, time }
     }
 }

@@ -4,10 +4,11 @@
 //! [`authority`] makes a private CA → [`appliance`] runs boxes as child processes in a [`scratch`]
 //! directory → [`viewer`], [`playlist`] and [`play`] fetch as a player does, [`edge`] asks what
 //! players seldom ask → [`proof`] goes through the steps of one box.
+//! [`system`] is the whole: a control plane ([`plane`]), boxes ([`unit`]), and a [`router`] a site
+//! (a [`speaker`], or BIRD) → [`steering`] and [`outage`] go through its steps.
 //! [`camp`] is another fleet, which holds next to nothing: [`night`] fills it while a [`lookout`]
-//! watches, with a [`filler`] beside the film.
-//! [`system`] is the whole: a control plane ([`plane`]), boxes, and a [`router`] a site (a
-//! [`speaker`], or BIRD) → [`steering`] and [`outage`] go through its steps. [`report`] shows all.
+//! watches, with a [`filler`] beside the film and windows just past [`midnight`]. [`report`] shows
+//! all.
 //!
 //! [`Appliance`], [`Authority`] and [`Scratch`] are also the fixture of the tests with real peers
 //! and of the benches. Nothing here runs in a daemon.
@@ -22,6 +23,7 @@ mod content;
 mod edge;
 mod filler;
 mod lookout;
+mod midnight;
 mod night;
 mod outage;
 mod plane;
@@ -45,6 +47,7 @@ pub use appliance::Role;
 pub use appliance::Settings;
 pub use authority::Authority;
 pub use authority::Issuer;
+pub use midnight::time_from_here;
 pub use plane::Pace;
 pub use plane::Plane;
 pub use router::RouterKind;

@@ -358,6 +358,7 @@ impl Night {
             let tls = viewer::trust(unit.appliance.authority(), &[&TLS13])?;
             let mut viewer = Viewer::new(unit.https, VIEWER, tls);
             let answer = viewer.get(&key, &[]).await?;
+            anyhow::ensure!(answer.status.is_success(), "{} does not have it", unit.id);
             anyhow::ensure!(answer.digest == digest, "{} has it wrong", unit.id);
         }
         let liar = &self.camp.liar()?.id;

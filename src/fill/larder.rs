@@ -16,12 +16,10 @@ use super::Note;
 use super::Pace;
 use super::PaceView;
 use super::Ration;
-use super::SourceBytes;
 use super::Turns;
 use super::overhead;
 use crate::clock;
 use crate::clock::Wall;
-use crate::link::message::ReceivedBytes;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;
@@ -121,12 +119,7 @@ impl Ration for Larder {
         let nights = self.pace.nights();
         let shown = nights.latest_first().map(|(date, night)| NightView {
             date: date.to_string(),
-            bytes: received(night.bytes),
-            urgent_bytes: night.urgent_bytes,
-            done: night.done,
-            wanted: night.wanted,
-            carried_over: night.carried_over,
-            carried_over_bytes: night.carried_over_bytes,
+            night: *night,
         });
         Account {
             rate: BytesPerSecond(view.rate_bps / 8),
@@ -141,15 +134,6 @@ impl Ration for Larder {
                 .saturating_sub(view.urgent.counted_bytes),
             nights: shown.collect(),
         }
-    }
-}
-
-fn received(bytes: SourceBytes) -> ReceivedBytes {
-    ReceivedBytes {
-        peer: bytes.peer,
-        tier: bytes.tier,
-        network: bytes.network,
-        origin: bytes.origin,
     }
 }
 

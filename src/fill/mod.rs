@@ -7,6 +7,15 @@
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
 //! `deletion` keeps what was announced, its grace and its pace; a `survey` looks at the store and
 //! deletes what is due. `task` runs the machine, `view` and `metrics` show it.
+//!
+//! The room is held together by a few traits, so that worlds may play the rest of the box:
+//!
+//! * [`Turns`] is the cap as a transfer sees it, [`Ration`] the same cap with budget and history as
+//!   the task drives it. One [`Larder`] is both: it speaks for a [`Pace`], where `queue` gives the
+//!   turns, `bucket` has the rate and `ledger` the budget, kept through [`KeepLedger`].
+//! * [`Content`] is the store as the machine sees it, [`Receive`] and [`Staging`] as a transfer
+//!   does. One [`StoreContent`] is both.
+//! * [`Fetch`] is one transfer, which is a [`Fetcher`]'s; [`Ask`] is the control link.
 
 mod bucket;
 mod content;
@@ -38,7 +47,6 @@ use crate::link::message::FillSource;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
-use crate::link::message::ReceivedBytes;
 use crate::link::message::SourceKind;
 use crate::object::ChunkTree;
 use crate::object::Digest;
@@ -74,11 +82,7 @@ pub use ledger_file::KeepLedger;
 pub use ledger_file::MemoryKeeper;
 pub use nights::Night;
 pub use nights::Nights;
-pub use nights::SourceBytes;
-pub use overhead::stream;
-pub use overhead::wire;
 pub use pace::Budget;
-pub use pace::Free;
 pub use pace::Pace;
 pub use pace::PaceView;
 pub use queue::Limits;
@@ -298,13 +302,8 @@ pub struct Account {
 pub struct NightView {
     /// The site's date on which the window opened.
     pub date: String,
-    /// As the cap counts, urgent ones included.
-    pub bytes: ReceivedBytes,
-    pub urgent_bytes: u64,
-    pub done: u64,
-    pub wanted: u64,
-    pub carried_over: u64,
-    pub carried_over_bytes: u64,
+    #[serde(flatten)]
+    pub night: Night,
 }
 
 /// Fetches one object; the real one is `fetch`, worlds have their own.

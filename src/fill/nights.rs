@@ -3,7 +3,7 @@
 //! [`super::pace::Pace::tally`] adds to it, `oca show fill` and reports read it. It decides
 //! nothing.
 
-use crate::link::message::SourceKind;
+use crate::link::message::ReceivedBytes;
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde::Serialize;
@@ -20,8 +20,8 @@ pub struct Nights(BTreeMap<Date, Night>);
 /// One night, or the urgent work of one day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Night {
-    /// Bytes on the wire by the kind of source, urgent ones included.
-    pub bytes: SourceBytes,
+    /// Bytes on the wire by the kind of source, urgent ones included. Kept as reports tell it.
+    pub bytes: ReceivedBytes,
     /// Of these, urgent.
     pub urgent_bytes: u64,
     /// Objects that were completed.
@@ -32,15 +32,6 @@ pub struct Night {
     pub carried_over: u64,
     /// Their bytes.
     pub carried_over_bytes: u64,
-}
-
-/// Bytes by where they came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceBytes {
-    pub peer: u64,
-    pub tier: u64,
-    pub network: u64,
-    pub origin: u64,
 }
 
 impl Nights {
@@ -63,22 +54,5 @@ impl Nights {
             self.0.pop_first();
         }
         self.0.entry(date).or_default()
-    }
-}
-
-impl SourceBytes {
-    pub fn add(&mut self, kind: SourceKind, bytes: u64) {
-        let sum = match kind {
-            SourceKind::Peer => &mut self.peer,
-            SourceKind::Tier => &mut self.tier,
-            SourceKind::Network => &mut self.network,
-            SourceKind::Origin => &mut self.origin,
-        };
-        *sum = sum.saturating_add(bytes);
-    }
-
-    pub fn total(&self) -> u64 {
-        let all = [self.peer, self.tier, self.network, self.origin];
-        all.into_iter().fold(0, u64::saturating_add)
     }
 }

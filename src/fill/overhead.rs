@@ -1,6 +1,7 @@
 //! What a body costs on the wire: the cap counts what the interface carries.
 //!
-//! [`super::fetch`] charges [`wire`] before it reads. An estimate from above: full segments of
+//! A plan reckons with [`wire`], a transfer pays [`stream`] (TLS and heads are among the bytes that
+//! it counts at the socket). An estimate from above: full segments of
 //! Ethernet, IPv6 and TCP with timestamps, TLS 1.3 records, one response head. Small segments and
 //! retransmissions are the path's, and are not known here.
 
@@ -20,12 +21,12 @@ const SEGMENT_OVERHEAD: u64 = 18 + 40 + 20 + 12;
 const HEAD: u64 = 1_024;
 
 /// Bytes on the wire of a response with a body of `body` bytes.
-pub const fn wire(body: u64) -> u64 {
+pub(super) const fn wire(body: u64) -> u64 {
     stream(body.saturating_add(HEAD))
 }
 
 /// The same of bytes in the middle of a response.
-pub const fn stream(bytes: u64) -> u64 {
+pub(super) const fn stream(bytes: u64) -> u64 {
     let records = bytes.div_ceil(RECORD).saturating_mul(RECORD_OVERHEAD);
     let sent = bytes.saturating_add(records);
     sent.saturating_add(sent.div_ceil(SEGMENT).saturating_mul(SEGMENT_OVERHEAD))

@@ -38,11 +38,6 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug)]
 pub struct Pace(Arc<Shared>);
 
-/// Turns that cost nothing: for sources whose bytes do not count against the cap. They end with
-/// the window like the others.
-#[derive(Clone, Debug)]
-pub struct Free(Pace);
-
 /// For `oca show fill` and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PaceView {
@@ -176,11 +171,6 @@ impl Pace {
             night: budget(queue, Class::Night),
             urgent: budget(queue, Class::Urgent),
         }
-    }
-
-    /// Turns for a source that does not count.
-    pub fn free(&self) -> Free {
-        Free(self.clone())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -324,15 +314,6 @@ impl Turns for Pace {
     fn give_back(&self, class: Class, bytes: u64) {
         self.change(|queue, _| queue.give_back(class, bytes));
     }
-}
-
-impl Turns for Free {
-    fn take(&self, class: Class, _: u64) -> BoxFuture<'_, Result<(), Closed>> {
-        let is_open = self.0.desk().queue.is_open(class, clock::now());
-        Box::pin(async move { is_open.then_some(()).ok_or(Closed) })
-    }
-
-    fn give_back(&self, _: Class, _: u64) {}
 }
 
 fn at() -> At {

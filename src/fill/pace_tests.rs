@@ -227,18 +227,6 @@ async fn a_stream_that_goes_away_costs_the_others_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn free_turns_cost_nothing_and_end_with_the_window() {
-    let pace = pinned(LIMITS);
-    let free = pace.free();
-    assert_eq!(free.take(Class::Night, 1).await, Err(Closed));
-    pace.open(Class::Night, Some(clock::now() + Duration::from_secs(1)));
-    assert_eq!(free.take(Class::Night, u64::MAX).await, Ok(()));
-    assert_eq!(pace.view().night.counted_bytes, 0);
-    clock::sleep(Duration::from_secs(1)).await;
-    assert_eq!(free.take(Class::Night, 1).await, Err(Closed));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_lower_rate_holds_at_once_for_those_who_wait() {
     let pace = pinned(LIMITS);
     pace.open(Class::Night, None);

@@ -40,6 +40,9 @@ const BROKEN_MOST: u32 = 3;
 /// A longer promise of the control plane is not kept in mind: the answer is asked for again.
 const PROMISE_MAX_S: u64 = 24 * 3_600;
 
+/// Why an object waits whose sources are named without an address.
+const NOT_YET: &str = "no source may be asked yet; the fill cluster's policy lets others go first";
+
 /// What is known of each source, whatever the object.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -172,7 +175,6 @@ impl Candidates {
                 answer.length, want.length
             ));
         }
-        let tree = answer.chunk_tree().map_err(|error| error.to_string())?;
         let list: Vec<Candidate> = answer
             .sources
             .iter()
@@ -183,6 +185,15 @@ impl Candidates {
             let problem = answer.problem.clone();
             return Err(problem.unwrap_or_else(|| "nobody has it".to_owned()));
         }
+        let tree = answer.chunk_tree().map_err(|error| {
+            // A control plane spares the tree while no source may be asked.
+            if list.iter().any(|candidate| candidate.has_address()) {
+                let digest = want.digest;
+                return format!("object {digest}: {error}; import it again at the control plane");
+            }
+            let problem = answer.problem.clone();
+            problem.unwrap_or_else(|| NOT_YET.to_owned())
+        })?;
         Ok(Self { tree, list })
     }
 
@@ -197,8 +208,7 @@ impl Candidates {
                 continue;
             }
             // Without an address its time is the time to ask again.
-            let has_address = !candidate.source.urls.is_empty();
-            if from <= now && has_address {
+            if from <= now && candidate.has_address() {
                 return Pick::Use(number);
             }
             if from > now {
@@ -251,6 +261,10 @@ impl Candidate {
             is_out: false,
         })
     }
+
+    fn has_address(&self) -> bool {
+        !self.source.urls.is_empty()
+    }
 }
 
 /// The tickets of an answer, each once in memory; one that no listener would read is empty.
@@ -278,4 +292,43 @@ pub(super) fn complaint(fault: &Fault) -> Option<&'static str> {
 /// `first`, twice that, four times …
 pub(super) fn doubled(first: Duration, times: u32) -> Duration {
     first.saturating_mul(1 << times.saturating_sub(1).min(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::object::Digest;
+
+    #[test]
+    fn an_object_without_a_tree_says_whether_it_waits_or_is_broken() {
+        let want = Want {
+            digest: Digest::of(b"film"),
+            length: 300_000,
+            rank: 0,
+            urgent: false,
+        };
+        let read = |urls: Vec<String>| {
+            let source = FillSource {
+                kind: SourceKind::Network,
+                id: "c001-tls001-example-isp".to_owned(),
+                urls,
+                ticket: None,
+                not_before_s: 60,
+                etag: None,
+                expires_s: 600,
+            };
+            let answer = ObjectSources {
+                digest: want.digest,
+                length: want.length,
+                tree: String::new(),
+                sources: vec![source],
+                problem: None,
+            };
+            Candidates::read(clock::now(), &want, &answer, &[]).unwrap_err()
+        };
+        assert_eq!(read(Vec::new()), NOT_YET);
+        let problem = read(vec!["https://192.0.2.9:7443/fill/".to_owned()]);
+        assert!(problem.contains("import it again"), "{problem}");
+    }
 }

@@ -34,7 +34,7 @@ pub(super) struct Transfers {
 #[derive(Debug)]
 struct Running {
     handle: AbortHandle,
-    meter: Arc<Meter>,
+    tap: Arc<Tap>,
     view: TransferView,
     since: Instant,
 }
@@ -50,11 +50,11 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
 }
 
-/// Counts what one transfer took, for its progress.
+/// The turns of one transfer, counted for its progress.
 #[derive(Debug)]
-struct Meter {
+struct Tap {
     turns: Arc<dyn Turns>,
-    /// Bytes of its own cluster may be free of the cap.
+    /// False for a peer where `[fill] count_peers` says so: it costs no turns.
     is_counted: bool,
     taken: AtomicU64,
 }
@@ -69,7 +69,7 @@ impl Transfers {
         staged: u64,
         (fetch, turns, is_counted): (&dyn Fetch, Arc<dyn Turns>, bool),
     ) {
-        let meter = Arc::new(Meter {
+        let tap = Arc::new(Tap {
             turns,
             is_counted,
             taken: AtomicU64::new(0),
@@ -84,12 +84,12 @@ impl Transfers {
             bytes_done: staged,
             seconds: 0,
         };
-        let turns: Arc<dyn Turns> = Arc::clone(&meter) as Arc<dyn Turns>;
+        let turns: Arc<dyn Turns> = Arc::clone(&tap) as Arc<dyn Turns>;
         let handle = self.set.spawn(fetch.fetch(job, turns));
         self.numbers.insert(handle.id(), id);
         let running = Running {
             handle,
-            meter,
+            tap,
             view,
             since: now,
         };
@@ -128,7 +128,7 @@ impl Transfers {
                 class: running.view.class,
                 kind: running.view.kind,
                 bytes: running.view.bytes,
-                outcome: outcome.unwrap_or_else(|error| cut_off(&running.meter, error)),
+                outcome: outcome.unwrap_or_else(|error| cut_off(&running.tap, error)),
             };
         }
     }
@@ -140,7 +140,7 @@ impl Transfers {
     pub(super) fn views(&self, now: Instant) -> Vec<TransferView> {
         let views = self.running.values().map(|running| {
             let view = &running.view;
-            let taken = running.meter.taken.load(Ordering::Relaxed);
+            let taken = running.tap.taken.load(Ordering::Relaxed);
             TransferView {
                 bytes_done: view.bytes_done.saturating_add(taken).min(view.bytes),
                 seconds: now.saturating_duration_since(running.since).as_secs(),
@@ -152,7 +152,7 @@ impl Transfers {
 }
 
 /// The end of a transfer that could not tell it.
-fn cut_off(meter: &Meter, error: JoinError) -> Outcome {
+fn cut_off(tap: &Tap, error: JoinError) -> Outcome {
     let end = if error.is_panic() {
         tracing::error!(%error, "a transfer ended by a panic: a fault of oca");
         Fault::Broken("the transfer ended by a panic: a fault of oca".to_owned())
@@ -160,14 +160,14 @@ fn cut_off(meter: &Meter, error: JoinError) -> Outcome {
         Fault::Stopped
     };
     Outcome {
-        received: meter.taken.load(Ordering::Relaxed),
+        received: tap.taken.load(Ordering::Relaxed),
         verified: 0,
         seconds: 0.0,
         end: Err(end),
     }
 }
 
-impl Turns for Meter {
+impl Turns for Tap {
     fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
         Box::pin(async move {
             if self.is_counted {

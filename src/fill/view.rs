@@ -118,19 +118,14 @@ impl View {
     pub(super) fn take_account(&mut self, account: Account) {
         self.cap_bps = account.cap.0.saturating_mul(8);
         self.rate_bps = account.rate.0.saturating_mul(8);
-        let last = account.nights.first();
-        self.bytes = last.map(|night| night.bytes).unwrap_or_default();
-        let urgent = last.map_or(0, |night| night.urgent_bytes);
-        self.window_bytes = total(&self.bytes).saturating_sub(urgent);
+        let last = account.nights.first().map(|shown| shown.night);
+        let last = last.unwrap_or_default();
+        self.bytes = last.bytes;
+        self.window_bytes = last.bytes.total().saturating_sub(last.urgent_bytes);
         self.night_left_bytes = account.night_left;
         self.urgent_left_bytes = account.urgent_left;
         self.nights = account.nights;
     }
-}
-
-fn total(bytes: &ReceivedBytes) -> u64 {
-    let all = [bytes.peer, bytes.tier, bytes.network, bytes.origin];
-    all.into_iter().fold(0, u64::saturating_add)
 }
 
 /// The word for a source's kind, in labels.

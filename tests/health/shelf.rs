@@ -49,7 +49,7 @@ impl Shelf {
     pub(crate) fn since(&self, generation: u64) -> Option<CatalogueChanges> {
         let history = self.0.lock().unwrap();
         let before = history.get(usize::try_from(generation).unwrap())?;
-        let after = history.last().unwrap();
+        let after = history.last()?;
         Some(CatalogueChanges {
             generation: history.len() as u64 - 1,
             added: after.difference(before).copied().collect(),

@@ -393,27 +393,10 @@ impl Box {
     }
 }
 
-/// A site whose window opened `before` ago and stays open for `length`: the zone is chosen so
-/// that its wall clock is just after midnight.
+/// A site whose window opened `before` seconds ago, at its midnight at the earliest, and stays open
+/// for `length`.
 pub(crate) fn add_site(plane: &Plane, name: &str, before: i64, length: &str) {
-    let now = clock::wall();
-    let hour = i64::from(now.to_zoned(jiff::tz::TimeZone::UTC).hour());
-    // POSIX turns the sign round: Etc/GMT+5 is five hours behind.
-    let shift = if hour <= 12 { hour } else { hour - 24 };
-    let zone = match shift {
-        0 => "Etc/GMT".to_owned(),
-        1.. => format!("Etc/GMT+{shift}"),
-        _ => format!("Etc/GMT{shift}"),
-    };
-    let there = now.to_zoned(jiff::tz::TimeZone::get(&zone).unwrap());
-    let second = i64::from(there.minute()) * 60 + i64::from(there.second());
-    let start = (i64::from(there.hour()) * 3600 + second - before).max(0);
-    let start = format!(
-        "{:02}:{:02}:{:02}",
-        start / 3600,
-        start / 60 % 60,
-        start % 60
-    );
+    let (zone, start) = oca::demo::time_from_here(-before);
     plane.control(&[
         "site",
         "add",

@@ -105,6 +105,10 @@ pub(crate) fn bytes(name: &str, length: usize) -> Vec<u8> {
     out
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a chunk fits into any memory"
+)]
 pub(crate) const CHUNK: usize = oca::object::CHUNK_BYTES as usize;
 
 /// The chunk tree of some bytes.
@@ -128,7 +132,7 @@ pub(crate) fn feed(
 ) -> Result<Vec<usize>, PublishError> {
     let mut written = Vec::new();
     for range in staged.missing() {
-        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        let range = index(range.start)..index(range.end);
         for (number, chunk) in (range.start / CHUNK..).zip(bytes[range].chunks(CHUNK)) {
             if take(number) {
                 let chunk = bytes::Bytes::copy_from_slice(chunk);
@@ -138,6 +142,10 @@ pub(crate) fn feed(
         }
     }
     Ok(written)
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
 }
 
 /// Names in the staging directory of a disk.

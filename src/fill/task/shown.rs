@@ -87,7 +87,10 @@ impl Task {
             return Some(shut);
         }
         if !self.machine.orders.connected {
-            return Some("the control plane is silent; it knows the sources".to_owned());
+            return Some(
+                "the control plane is silent, and it knows the sources; see `oca show status`"
+                    .to_owned(),
+            );
         }
         if self.machine.is_dry(Class::Night, now.at) {
             return Some("the budget of the last 24 h is spent".to_owned());
@@ -109,7 +112,9 @@ impl Machine {
             return Some("the fill is paused; `oca fill resume` ends that".to_owned());
         }
         if !self.orders.clock_sane {
-            return Some("the clock is not synchronised; nothing is filled or deleted".to_owned());
+            let unsure = "the clock is not synchronised, or differs from the control plane's; until \
+                          it is right nothing is filled or deleted";
+            return Some(unsure.to_owned());
         }
         let scanning = "disks are being read; what they hold is not fetched again";
         self.is_scanning().then(|| scanning.to_owned())

@@ -33,6 +33,23 @@ pub struct ReceivedBytes {
     pub origin: u64,
 }
 
+impl ReceivedBytes {
+    pub fn add(&mut self, kind: SourceKind, bytes: u64) {
+        let sum = match kind {
+            SourceKind::Peer => &mut self.peer,
+            SourceKind::Tier => &mut self.tier,
+            SourceKind::Network => &mut self.network,
+            SourceKind::Origin => &mut self.origin,
+        };
+        *sum = sum.saturating_add(bytes);
+    }
+
+    pub fn total(&self) -> u64 {
+        let all = [self.peer, self.tier, self.network, self.origin];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
 /// When and how a site fills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FillOrders {
