@@ -98,9 +98,9 @@ pub(super) fn survey(content: &dyn Content, deletion: &mut Deletion, about: &Que
     found
 }
 
-/// Wants and surplus of one manifest. Between two questions another one may come into effect, or the
-/// store become ready: what one of them lists is not staged for nothing under the other, and what
-/// leaves under the later one is not announced under a position that was acknowledged long ago.
+/// Wants and surplus of one manifest. Between two questions another one may come into effect, or
+/// the store become ready: what one of them lists is not staged for nothing under the other, and
+/// what leaves under the later one is not announced under a position acknowledged long ago.
 fn look(content: &dyn Content, urgent: &[String]) -> (Space, Vec<Want>, Vec<(Digest, u64)>) {
     let mut space = content.space();
     loop {
