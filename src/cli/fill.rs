@@ -164,7 +164,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(text.starts_with("reason "), "{text}");
+        assert!(text.contains("reason   -\n\nbytes.peer"), "{text}");
         let text = shown(&view, false, Medium::Pipe);
         for part in [
             "cap_bps\t1200000000\n",

@@ -74,8 +74,8 @@ const REPLY_LIMITS: Limits = Limits {
 /// A control plane that asks for a longer silence does not mean it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// One box's link. Share it in an `Arc`; heartbeats, manifests, questions of the fill and everything
-/// else do not wait for each other.
+/// One box's link. Share it in an `Arc`; heartbeats, manifests, questions of the fill and all else
+/// do not wait for each other.
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,

@@ -189,7 +189,7 @@ pub(super) const CONTROL: &[Key] = &[
         "/control/heartbeat_every",
         "the time between heartbeats",
     ),
-    // Below a second a fill would be one long report; above an hour nobody fetches here in its night.
+    // Below a second a fill would be one long report; above an hour nobody fetches here at night.
     key(
         "growth_every",
         time(1_000, 3_600),
