@@ -23,9 +23,9 @@ use std::time::Duration;
 pub(crate) const OCA: &str = env!("CARGO_BIN_EXE_oca");
 
 /// A start, an enrolment, a manifest on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A daemon, in the network namespace of its host or in one of its own.
 #[derive(Debug)]

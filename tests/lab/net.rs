@@ -49,7 +49,8 @@ impl Net {
                 host + 1,
                 &format!(
                     "ip link set lo up && ip link set eth0 gso_max_segs 1 && ip link set eth0 up \
-                     && ip addr add 10.77.0.{}/24 dev eth0",
+                     && ip addr add 10.77.0.{}/24 dev eth0 && ip route replace 10.77.0.0/24 dev \
+                     eth0 congctl cubic",
                     host + 1
                 ),
             );
@@ -57,7 +58,7 @@ impl Net {
                 0,
                 &format!(
                     "ip link set port{host} gso_max_segs 1 master br0 up && tc qdisc add dev \
-                     port{host} root tbf rate 2gbit burst 256kb latency 20ms"
+                     port{host} root tbf rate 2gbit burst 4mb latency 20ms"
                 ),
             );
         }
