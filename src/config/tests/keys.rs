@@ -96,6 +96,8 @@ pub(super) const PLANE_OTHERWISE: &[(&str, &str)] = &[
     ("public.certificate.chain", r#""/c.pem""#),
     ("public.certificate.key", r#""/k.pem""#),
     ("admin.socket", r#""/s""#),
+    ("fill.ask_again", r#""7s""#),
+    ("fill.urgent_max", "17"),
     ("staleness.heartbeat", r#""5s""#),
     ("staleness.reports", "5"),
     ("staleness.share", "6"),
