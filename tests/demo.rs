@@ -16,8 +16,9 @@ use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Steps that the documentation promises.
-const PROMISED: [&str; 48] = [
+/// Steps that the documentation promises of the first two acts. The night takes minutes where
+/// nothing is optimised: `tests/run` runs it whole, with the release build.
+const PROMISED: [&str; 35] = [
     "certificate",
     "prefill",
     "prefill again",
@@ -53,19 +54,6 @@ const PROMISED: [&str; 48] = [
     "control plane away",
     "lease end lets finish",
     "control plane back",
-    "night: boxes",
-    "night: shut",
-    "night: urgent object",
-    "night: window opens",
-    "night: killed in mid-fill",
-    "night: title withdrawn",
-    "night: complete",
-    "night: lying source",
-    "night: live",
-    "night: origin",
-    "night: cap",
-    "night: window closes",
-    "night: play",
 ];
 
 /// The demo with its temporary directory below `scratch`, where it must leave nothing.
@@ -120,7 +108,8 @@ fn interrupt(child: &Child) {
 #[test]
 fn the_proof_holds_prints_one_json_line_a_step_and_leaves_nothing() {
     let scratch = Scratch::new("t-demo").unwrap();
-    let output = demo(&scratch).args(["--check", "--json"]).output().unwrap();
+    let arguments = ["--check", "--json", "--without-night"];
+    let output = demo(&scratch).args(arguments).output().unwrap();
     let steps = steps(&output);
     for step in &steps {
         assert_eq!(step["ok"], true, "{step}");
