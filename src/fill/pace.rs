@@ -31,12 +31,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-
-/// A timer's grain.
-const ROUNDING: Duration = Duration::from_millis(1);
 
 /// The pace of one box. Clones share it.
 #[derive(Clone, Debug)]
@@ -289,9 +285,6 @@ impl Seat<'_> {
             match self.pace.look(self.id) {
                 Look::Answer(answer) => return answer,
                 Look::Until(at) => {
-                    // What is due and was not granted was rounded: asking again at once would spin.
-                    let now = clock::now();
-                    let at = if at > now { at } else { now + ROUNDING };
                     tokio::select! {
                         () = clock::sleep_until(at) => {}
                         () = self.bell.notified() => {}

@@ -327,6 +327,28 @@ impl Line {
         }
     }
 
+    fn new(limits: Limits) -> Self {
+        let start = clock::now();
+        let queue = Queue::new(limits, Ledger::new(None, BUILT), start);
+        let (granted, asks) = (Vec::new(), BTreeMap::new());
+        let mut line = Self {
+            queue,
+            start,
+            ns: 0,
+            granted,
+            asks,
+        };
+        for class in [Class::Night, Class::Urgent] {
+            line.queue.open(line.at(), class, None);
+        }
+        line
+    }
+
+    fn ask(&mut self, class: Class, bytes: u64) {
+        let id = self.queue.ask(self.at(), class, bytes);
+        self.asks.insert(id, bytes);
+    }
+
     fn collect(&mut self) {
         let at = self.at();
         self.queue.step(at);
@@ -344,7 +366,12 @@ impl Line {
     fn run(&mut self, to: u64, lag_ns: u64) {
         loop {
             self.collect();
-            let next = self.queue.deadline().map(|at| at - self.start);
+            let deadline = self.queue.deadline();
+            assert!(
+                deadline.is_none_or(|at| at > self.at().now),
+                "it would spin"
+            );
+            let next = deadline.map(|at| at - self.start);
             let next = next.map_or(u64::MAX, |at| u64::try_from(at.as_nanos()).unwrap());
             let next = next.saturating_add(lag_ns).max(self.ns + 1);
             if next > to {
@@ -356,31 +383,44 @@ impl Line {
     }
 }
 
+#[test]
+fn what_comes_back_while_a_spent_budget_is_waited_for_leaves_no_deadline_behind() {
+    let mut line = Line::new(Limits {
+        rate: BytesPerSecond(MB),
+        night: Bytes(100 * MB),
+        urgent: Bytes(MB),
+    });
+    let second = 1_000_000_000;
+    line.ask(Class::Night, 100 * MB);
+    line.run(200 * second, 0);
+    // Less than the patience before the first bytes leave the 24 hours.
+    line.run((24 * 3_600 - 10) * second, 0);
+    line.ask(Class::Night, 60 * MB);
+    line.collect();
+    line.queue.give_back(Class::Night, 50 * MB);
+    line.run(25 * 3_600 * second, 0);
+    let sizes: Vec<u64> = line.granted.iter().map(|one| one.1).collect();
+    assert_eq!(sizes, [100 * MB, 60 * MB]);
+}
+
 proptest! {
     #[test]
     fn streams_that_ask_for_quanta_never_get_more_than_the_cap_and_50_ms(
         rate in 100_000_u64..1_000_000_000,
         asks in vec((0_u64..60_000_000, 1_u64..=100, any::<bool>(), 0_u64..90_000_000), 1..80),
     ) {
-        let start = clock::now();
-        let limits = Limits {
+        let mut line = Line::new(Limits {
             rate: BytesPerSecond(rate),
             night: Bytes(1 << 50),
             urgent: Bytes(1 << 50),
-        };
-        let queue = Queue::new(limits, Ledger::new(None, BUILT), start);
-        let (granted, asks_open) = (Vec::new(), BTreeMap::new());
-        let mut line = Line { queue, start, ns: 0, granted, asks: asks_open };
-        line.queue.open(line.at(), Class::Night, None);
-        line.queue.open(line.at(), Class::Urgent, None);
+        });
         let (mut total, mut to) = (0, 0);
         for (pause, share, is_urgent, lag) in asks {
             to += pause;
             line.run(to, lag);
             let bytes = (line.queue.quantum() * share / 100).max(1);
             let class = if is_urgent { Class::Urgent } else { Class::Night };
-            let id = line.queue.ask(line.at(), class, bytes);
-            line.asks.insert(id, bytes);
+            line.ask(class, bytes);
             total += bytes;
         }
         line.run(u64::MAX / 4, 0);

@@ -335,9 +335,11 @@ impl Queue {
     /// soon, sends them away.
     fn reserve(&mut self, at: At, class: Class) {
         let limit = self.limit(class);
-        let lane = self.lane(class);
+        let lane = self.lane_mut(class);
+        // One that has passed would be a deadline that nothing moves.
+        lane.free_at = lane.free_at.filter(|free_at| at.now < *free_at);
+        let is_early = lane.free_at.is_some();
         let is_wanted = lane.is_open && !lane.waiting.is_empty();
-        let is_early = lane.free_at.is_some_and(|free_at| at.now < free_at);
         if !is_wanted || is_early || !self.ledger.is_low(class, limit) {
             return;
         }
