@@ -9,38 +9,19 @@
 //!
 //! I/O: reads and writes the stream, opens objects.
 
-use super::access::Ending;
-use super::access::Record;
-use super::admit;
 use super::alarm::Alarm;
-use super::answer;
-use super::answer::Answer;
-use super::answer::Refused;
 use super::card::Card;
 use super::card::TlsFacts;
-use super::counters::Refusal;
-use super::counters::add;
 use super::head_scan::HeadScan;
 use super::head_scan::Scan;
-use super::range::Part;
-use super::reply;
-use super::reply::Persistence;
-use super::request::FIELDS_MAX;
 use super::request::Fault;
-use super::request::Head;
-use super::request::Method;
-use super::send;
-use super::send::Body;
-use super::send::Cut;
 use super::transport::Transport;
 use super::worker::Settings;
 use super::worker::Worker;
 use crate::clock;
 use crate::clock::Instant;
-use crate::store::ObjectFile;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -57,18 +38,18 @@ const IDLE_BUFFER_BYTES: usize = 2048;
 
 /// A connection after its handshake, if it has one.
 pub(super) struct Connection {
-    worker: Arc<Worker>,
-    settings: Arc<Settings>,
-    transport: Transport,
-    card: Arc<Card>,
-    tls: Option<TlsFacts>,
-    alarm: Alarm,
+    pub(super) worker: Arc<Worker>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) transport: Transport,
+    pub(super) card: Arc<Card>,
+    pub(super) tls: Option<TlsFacts>,
+    pub(super) alarm: Alarm,
     /// What the viewer sent and nobody has answered yet.
-    buffer: Vec<u8>,
-    out: Vec<u8>,
-    requests: u32,
+    pub(super) buffer: Vec<u8>,
+    pub(super) out: Vec<u8>,
+    pub(super) requests: u32,
     /// When this connection last told the table of viewers.
-    recorded: Option<Instant>,
+    pub(super) recorded: Option<Instant>,
 }
 
 /// What ended the wait for a head.
@@ -79,17 +60,6 @@ enum Arrival {
     Over,
     /// The viewer left.
     Gone,
-}
-
-/// One request on its way through.
-struct Exchange {
-    answer: Answer,
-    method: Method,
-    keep_alive: bool,
-    is_http_1_0: bool,
-    record: Option<Record>,
-    /// Why the object could not be opened: for the access log, never for the viewer.
-    trouble: Option<String>,
 }
 
 impl Connection {
@@ -185,184 +155,12 @@ impl Connection {
         }
     }
 
-    fn look_at_settings(&mut self) {
+    pub(super) fn look_at_settings(&mut self) {
         let newest = self.worker.house.settings.load();
         if !Arc::ptr_eq(&newest, &self.settings) {
             self.settings = Arc::clone(&newest);
         }
     }
-
-    /// Parses the head and decides. Nothing borrowed from the buffer leaves this function.
-    fn decide(&mut self, head: Range<usize>) -> Exchange {
-        let now = clock::now();
-        self.requests += 1;
-        // A reload during the wait counts from this request on.
-        self.look_at_settings();
-        let settings = Arc::clone(&self.settings);
-        let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        let head = match Head::parse(&self.buffer[head], &mut room, settings.limits.headers) {
-            Ok(head) => head,
-            Err(fault) => return self.refuse(fault.into(), None),
-        };
-        let record = settings.access.as_ref().map(|_| Record::new(&head, now));
-        let house = &self.worker.house;
-        let peer = self.card.peer.ip();
-        let admission = self.worker.admits(peer, &settings.limits, now);
-        let answer = match answer::answer(&head, &admission, &*house.content) {
-            Ok(answer) => answer,
-            Err(refused) => Answer::Refused(refused),
-        };
-        let due = self
-            .recorded
-            .is_none_or(|last| now.saturating_duration_since(last) >= admit::RECORD_EVERY);
-        if answer.is_content() && due {
-            house.recent.record(peer, now);
-            self.recorded = Some(now);
-        }
-        Exchange {
-            answer,
-            method: head.method,
-            keep_alive: head.keep_alive,
-            is_http_1_0: head.is_http_1_0,
-            record,
-            trouble: None,
-        }
-    }
-
-    /// The exchange for a head that could not be read.
-    fn refuse(&self, refused: Refused, record: Option<Record>) -> Exchange {
-        let access = self.settings.access.as_ref();
-        let unreadable = || access.map(|_| Record::unreadable(clock::now()));
-        Exchange {
-            answer: Answer::Refused(refused),
-            method: Method::Get,
-            keep_alive: false,
-            is_http_1_0: false,
-            record: record.or_else(unreadable),
-            trouble: None,
-        }
-    }
-
-    /// Opens what is to be sent, sends it, writes it down. True if the connection goes on.
-    async fn respond(&mut self, mut exchange: Exchange) -> Result<bool, ()> {
-        let mut body = None;
-        if let (Answer::Content(found, part), Method::Get) = (&exchange.answer, exchange.method)
-            && let Some(part) = part.or_else(|| whole(found.entry.length))
-        {
-            match self.worker.open(found.entry).await {
-                Ok(object) => body = Some((object, part)),
-                Err(error) => {
-                    self.worker.open_refused(found.entry, &error);
-                    exchange.trouble = Some(error.to_string());
-                    exchange.answer = Answer::Refused(Refused::unavailable());
-                }
-            }
-        }
-        let refused = match &exchange.answer {
-            Answer::Refused(refused) => Some(refused),
-            Answer::Options
-            | Answer::Content(..)
-            | Answer::NotModified(_)
-            | Answer::Unsatisfiable(_) => None,
-        };
-        if let Some(refusal) = refused.and_then(|refused| refused.counted) {
-            self.worker.counters.refused(refusal);
-        }
-        let keep = exchange.keep_alive
-            && !refused.is_some_and(|refused| refused.close)
-            && self.requests < self.settings.limits.requests
-            && !self.worker.is_draining();
-        let persistence = match (keep, exchange.is_http_1_0) {
-            (false, _) => Persistence::Closes,
-            (true, true) => Persistence::StaysSaid,
-            (true, false) => Persistence::Stays,
-        };
-        self.out.clear();
-        self.worker.with_date(|date| {
-            reply::write(
-                &mut self.out,
-                &exchange.answer,
-                exchange.method,
-                persistence,
-                date,
-            );
-        });
-        let cut = self.send(body).await;
-        self.account(&exchange, &cut);
-        match cut.outcome {
-            Ok(()) => Ok(keep),
-            Err(_) => Err(()),
-        }
-    }
-
-    async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
-        let body_parts = body.as_ref().map(|(object, part)| Body {
-            object,
-            part: *part,
-            heart: &self.worker.heart,
-        });
-        let sent = send::send(
-            &mut self.transport,
-            &mut self.alarm,
-            &self.settings.limits,
-            &self.out,
-            body_parts,
-        )
-        .await;
-        if let (Err(Cut::Read(error)), Some((object, _))) = (&sent.outcome, &body) {
-            self.worker.files.forget(object.digest);
-            self.worker.house.content.read_failed(object, error);
-        }
-        sent
-    }
-
-    fn account(&self, exchange: &Exchange, sent: &send::Sent) {
-        let counters = &self.worker.counters;
-        let status = exchange.answer.status();
-        counters.status(status);
-        add(&counters.body_bytes, sent.body);
-        add(&self.card.requests, 1);
-        add(&self.card.bytes, sent.body);
-        let cut = match &sent.outcome {
-            Ok(()) => None,
-            Err(Cut::Slow) => {
-                counters.refused(Refusal::Progress);
-                Some("the viewer was too slow".to_owned())
-            }
-            Err(Cut::Peer) => Some("the viewer left".to_owned()),
-            Err(Cut::Read(error)) => {
-                counters.refused(Refusal::Read);
-                Some(format!("the object could not be read: {error}"))
-            }
-            Err(Cut::Host(error)) => Some(format!("the host could not send: {error}")),
-            Err(Cut::Tls(error)) => Some(format!("TLS: {error}")),
-        };
-        if let (Some(sink), Some(record)) = (&self.settings.access, &exchange.record) {
-            let refused = match &exchange.answer {
-                Answer::Refused(refused) => Some(refused.text.as_ref()),
-                Answer::Options
-                | Answer::Content(..)
-                | Answer::NotModified(_)
-                | Answer::Unsatisfiable(_) => None,
-            };
-            let ending = Ending {
-                peer: self.card.peer,
-                tls: self.tls.as_ref(),
-                status,
-                bytes: sent.body,
-                reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
-            };
-            sink.write(record, &ending, clock::now());
-        }
-    }
-}
-
-/// The whole of an object, unless there is nothing of it.
-fn whole(length: u64) -> Option<Part> {
-    Some(Part {
-        first: 0,
-        last: length.checked_sub(1)?,
-    })
 }
 
 /// What a wait for bytes ended with.

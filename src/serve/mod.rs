@@ -21,6 +21,7 @@ mod card;
 mod condition;
 mod connection;
 mod counters;
+mod exchange;
 mod files;
 mod handle;
 mod handshake;
