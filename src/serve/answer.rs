@@ -15,8 +15,8 @@ use super::range::Selected;
 use super::request::Fault;
 use super::request::Head;
 use super::request::Method;
-use super::target::Place;
 use super::target::PlaceError;
+use super::target::Route;
 use super::target::Target;
 use crate::media_type;
 use crate::store::Entry;
@@ -153,7 +153,10 @@ pub(super) fn answer(
         (Method::Get | Method::Head, Target::Path(path)) => path,
         (Method::Get | Method::Head, Target::Asterisk) => return Err(Fault::TargetSyntax.into()),
     };
-    let place = Place::parse(path)?;
+    let place = match Route::parse(path)? {
+        Route::Content(place, None) => place,
+        Route::Content(_, Some(_)) | Route::Speedtest(_) => return Err(PlaceError::NotFound.into()),
+    };
     let entry = match content.find(place.key) {
         Finding::Found(entry) => entry,
         Finding::Unavailable => return Err(Refused::unavailable()),

@@ -81,6 +81,10 @@ pub enum Method {
 pub struct Head<'h, 'b> {
     pub method: Method,
     pub target: Target<'b>,
+    /// Of the target, without its `?`; empty where there is none.
+    pub query: &'b [u8],
+    /// Host and port that the viewer means, as it wrote them; only HTTP/1.0 may leave it out.
+    pub host: Option<&'b [u8]>,
     /// The viewer wants (HTTP/1.0) or accepts (HTTP/1.1) further requests on this connection.
     pub keep_alive: bool,
     /// HTTP/1.0 viewers must be told that the connection stays.
@@ -198,10 +202,13 @@ impl<'h, 'b> Head<'h, 'b> {
         if raw.len() > TARGET_BYTES_MAX {
             return Err(Fault::TargetTooLong);
         }
-        let target = Target::parse(raw.as_bytes(), method)?;
+        let parsed = Target::parse(raw.as_bytes(), method)?;
+        let host = (framing.hosts > 0).then_some(framing.host);
         Ok(Self {
             method,
-            target,
+            target: parsed.target,
+            query: parsed.query,
+            host: parsed.authority.or(host),
             // RFC 9112 section 9.3.
             keep_alive: !framing.close && (!is_http_1_0 || framing.keep_alive),
             is_http_1_0,

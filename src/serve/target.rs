@@ -20,12 +20,32 @@ pub enum Target<'b> {
     Path(&'b [u8]),
 }
 
+/// A request target and what came with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed<'b> {
+    pub target: Target<'b>,
+    /// After the first `?`, without it; empty where there is none.
+    pub query: &'b [u8],
+    /// Host and port of an absolute-form target: it takes the place of the Host field (RFC 9112
+    /// section 3.2.2).
+    pub authority: Option<&'b [u8]>,
+}
+
 /// What a path names: `/<key>` or `/<key>/range/<first>-<last>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'b> {
     pub key: &'b str,
     /// Inclusive; `first <= last`.
     pub range: Option<(u64, u64)>,
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'b> {
+    /// An object; by `/t/<token>/<key>` with the token that admits to it, unchecked.
+    Content(Place<'b>, Option<&'b str>),
+    /// `/speedtest`, with an inclusive range of it.
+    Speedtest(Option<(u64, u64)>),
 }
 
 /// Why a path names nothing here. The text goes to the viewer.
@@ -43,23 +63,52 @@ pub enum PlaceError {
 
 impl<'b> Target<'b> {
     /// RFC 9112 section 3.2: origin-form, absolute-form, and asterisk-form with OPTIONS.
-    pub fn parse(raw: &'b [u8], method: Method) -> Result<Self, Fault> {
+    pub fn parse(raw: &'b [u8], method: Method) -> Result<Parsed<'b>, Fault> {
         if raw.contains(&b'#') {
             return Err(Fault::TargetSyntax);
         }
         match raw {
-            b"*" if method == Method::Options => Ok(Self::Asterisk),
-            [b'/', ..] => Ok(Self::Path(without_query(raw))),
+            b"*" if method == Method::Options => Ok(Parsed {
+                target: Self::Asterisk,
+                query: b"",
+                authority: None,
+            }),
+            [b'/', ..] => {
+                let (path, query) = split_query(raw);
+                Ok(Parsed {
+                    target: Self::Path(path),
+                    query,
+                    authority: None,
+                })
+            }
             _ => absolute(raw),
         }
     }
 }
 
-impl<'b> Place<'b> {
+impl<'b> Route<'b> {
+    /// `path` begins with `/`. The names of the other routes are reserved in the key grammar.
     pub fn parse(path: &'b [u8]) -> Result<Self, PlaceError> {
         let path = path.strip_prefix(b"/").ok_or(PlaceError::NotFound)?;
-        // `/t/<token>/<key>` (tokens), `/fill/<digest>` (other boxes) and `/speedtest` (its own
-        // share of egress) branch off here once they exist; `key::check` reserves their names.
+        if let Some(rest) = path.strip_prefix(b"t/") {
+            let end = rest.iter().position(|byte| *byte == b'/');
+            let (token, key) = rest.split_at(end.ok_or(PlaceError::NotFound)?);
+            let token = std::str::from_utf8(token).map_err(|_| PlaceError::NotFound)?;
+            return Ok(Self::Content(Place::parse(&key[1..])?, Some(token)));
+        }
+        if path == b"speedtest" {
+            return Ok(Self::Speedtest(None));
+        }
+        if let Some(spec) = path.strip_prefix(b"speedtest/range/") {
+            return Ok(Self::Speedtest(Some(path_range(spec)?)));
+        }
+        Ok(Self::Content(Place::parse(path)?, None))
+    }
+}
+
+impl<'b> Place<'b> {
+    /// Without the `/` in front.
+    pub fn parse(path: &'b [u8]) -> Result<Self, PlaceError> {
         let (key, range) = match split_range(path) {
             Some((key, spec)) => (key, Some(path_range(spec)?)),
             None => (path, None),
@@ -109,7 +158,7 @@ fn is_port(text: &[u8]) -> bool {
     }
 }
 
-fn absolute(raw: &[u8]) -> Result<Target<'_>, Fault> {
+fn absolute(raw: &[u8]) -> Result<Parsed<'_>, Fault> {
     let scheme_ends = raw.windows(3).position(|window| window == b"://");
     let (scheme, rest) = raw.split_at(scheme_ends.ok_or(Fault::TargetSyntax)?);
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
@@ -121,15 +170,20 @@ fn absolute(raw: &[u8]) -> Result<Target<'_>, Fault> {
     if !is_host(host) {
         return Err(Fault::HostSyntax);
     }
-    match without_query(path) {
-        [] => Ok(Target::Path(b"/")),
-        path => Ok(Target::Path(path)),
-    }
+    let (path, query) = split_query(path);
+    Ok(Parsed {
+        target: Target::Path(if path.is_empty() { b"/" } else { path }),
+        query,
+        authority: Some(host),
+    })
 }
 
-fn without_query(path: &[u8]) -> &[u8] {
-    let end = path.iter().position(|byte| *byte == b'?');
-    &path[..end.unwrap_or(path.len())]
+/// Path and query; the first `?` belongs to neither.
+fn split_query(target: &[u8]) -> (&[u8], &[u8]) {
+    match target.iter().position(|byte| *byte == b'?') {
+        Some(mark) => (&target[..mark], &target[mark + 1..]),
+        None => (target, b""),
+    }
 }
 
 /// Cuts `key/range/spec`, where `spec` is the last segment.
@@ -158,7 +212,40 @@ mod tests {
     use proptest::prelude::*;
 
     fn place(path: &str) -> Result<Place<'_>, PlaceError> {
-        Place::parse(path.as_bytes())
+        Place::parse(path.strip_prefix('/').unwrap().as_bytes())
+    }
+
+    #[test]
+    fn a_route_is_an_object_with_or_without_a_token_or_the_speed_test() {
+        let route = |path: &'static str| Route::parse(path.as_bytes());
+        let place = |key, range| Place { key, range };
+        assert_eq!(route("/a/b"), Ok(Route::Content(place("a/b", None), None)));
+        let whole = route("/t/xyz.1/a/b/range/0-9").unwrap();
+        assert_eq!(
+            whole,
+            Route::Content(place("a/b", Some((0, 9))), Some("xyz.1"))
+        );
+        assert_eq!(route("/speedtest"), Ok(Route::Speedtest(None)));
+        assert_eq!(
+            route("/speedtest/range/0-9"),
+            Ok(Route::Speedtest(Some((0, 9))))
+        );
+        for path in [
+            "/t/",
+            "/t",
+            "/t/x",
+            "/t/x/",
+            "/t/x/t/y/a",
+            "/speedtest/",
+            "/fill/ab",
+        ] {
+            assert_eq!(route(path), Err(PlaceError::NotFound), "{path}");
+        }
+        assert_eq!(
+            route("/t/x/a//b"),
+            Err(PlaceError::Key(KeyError::EmptySegment))
+        );
+        assert_eq!(route("/speedtest/range/9-0"), Err(PlaceError::Range));
     }
 
     #[test]
@@ -203,7 +290,8 @@ mod tests {
 
     #[test]
     fn targets_have_three_forms_and_no_fourth() {
-        let get = |raw: &'static str| Target::parse(raw.as_bytes(), Method::Get);
+        let parse = |raw: &'static str| Target::parse(raw.as_bytes(), Method::Get);
+        let get = |raw| parse(raw).map(|parsed| parsed.target);
         assert_eq!(get("/a?b=/c"), Ok(Target::Path(b"/a")));
         assert_eq!(get("http://h.example:80/a?x"), Ok(Target::Path(b"/a")));
         assert_eq!(get("HTTPS://[2001:db8::1]/a"), Ok(Target::Path(b"/a")));
@@ -213,8 +301,14 @@ mod tests {
         for bad in ["*", "a", "ftp://h/a", "/a#b", "h:443"] {
             assert_eq!(get(bad), Err(Fault::TargetSyntax), "{bad}");
         }
-        let options = Target::parse(b"*", Method::Options);
-        assert_eq!(options, Ok(Target::Asterisk));
+        let options = Target::parse(b"*", Method::Options).unwrap();
+        assert_eq!(options.target, Target::Asterisk);
+        let whole = parse("http://h:1/a?x=/?y").unwrap();
+        assert_eq!(
+            (whole.query, whole.authority),
+            (&b"x=/?y"[..], Some(&b"h:1"[..]))
+        );
+        assert_eq!(parse("/a?").unwrap().query, b"");
     }
 
     #[test]
@@ -247,7 +341,7 @@ mod tests {
         #[test]
         fn no_path_panics_and_what_is_found_obeys_the_key_grammar(
             path in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(place) = Place::parse(&path) {
+            if let Ok(Route::Content(place, _)) = Route::parse(&path) {
                 prop_assert!(key::check(place.key.as_bytes()).is_ok());
             }
         }

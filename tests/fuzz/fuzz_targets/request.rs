@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use oca::serve::FIELDS_MAX;
 use oca::serve::Head;
 use oca::serve::HeadScan;
-use oca::serve::Place;
+use oca::serve::Route;
 use oca::serve::Scan;
 use oca::serve::Target;
 use oca::serve::parse_range;
@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(head.values("content-length").all(|value| value == b"0"));
     assert!(head.values("host").count() <= 1);
     if let Target::Path(path) = head.target {
-        let _ = Place::parse(path);
+        let _ = Route::parse(path);
     }
     for value in head.values("range") {
         let _ = parse_range(value, 1000);
