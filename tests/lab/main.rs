@@ -8,6 +8,9 @@
 
 mod harness;
 mod kills;
+mod loop_disk;
+mod mixed;
 mod namespaces;
 mod net;
 mod region;
+mod viewers;
