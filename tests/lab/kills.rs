@@ -63,6 +63,9 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
     let mut held: BTreeMap<String, String> = BTreeMap::new();
     for life in 0..kills {
         it.start();
+        // What a disk holds is known when it has been looked through.
+        let scanning = || it.show(&["disks"]).to_string().contains("\"scanning\"");
+        until("the scans", PATIENCE, scanning, |scanning| !scanning);
         // A different moment of each life: enrolment, the first ask, writes, flushes, publishing.
         let time = Duration::from_millis(400 + (life as u64 * 397) % 2_600);
         clock::block_for(time);

@@ -37,13 +37,19 @@ impl LoopDisk {
     /// From here on reads of what is not in memory fail with EIO.
     pub(crate) fn lose_its_bytes(&self) {
         let file = File::options().write(true).open(&self.image).unwrap();
+        nix::unistd::sync();
         file.set_len(LEFT_BYTES).unwrap();
+        // A write behind its end would make the file longer, and its middle read as zeros: a disk
+        // that lies, where one that fails is wanted.
+        run("chattr", "e2fsprogs", &["+i", self.image.to_str().unwrap()]);
         std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
     }
 }
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        let image = self.image.to_str().unwrap();
+        let _ = Command::new("chattr").args(["-i", image]).status();
         // Lazily: the box may have files of it open.
         let _ = Command::new("umount").arg("-l").arg(&self.place).status();
     }

@@ -99,7 +99,7 @@ fn make_titles(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A box on two disks; the second is the one that will break.
-async fn make(scratch: &Scratch, titles: &Path) -> (Appliance, LoopDisk) {
+async fn make(scratch: &Scratch, titles: &Path) -> (Appliance, [LoopDisk; 2]) {
     let settings = Settings {
         workers: 2,
         disks: 2,
@@ -108,13 +108,14 @@ async fn make(scratch: &Scratch, titles: &Path) -> (Appliance, LoopDisk) {
     };
     let program = Path::new(env!("CARGO_BIN_EXE_oca"));
     let mut appliance = Appliance::new(program, scratch.path(), settings).unwrap();
-    let disk = LoopDisk::mount(
-        &scratch.path().join("disk2.img"),
-        &scratch.path().join("disk2"),
-    );
+    // Of one size, so that each gets half of the objects.
+    let disks = ["disk1", "disk2"].map(|name| {
+        let place = scratch.path().join(name);
+        LoopDisk::mount(&place.with_extension("img"), &place)
+    });
     appliance.prefill(titles).await.unwrap();
     appliance.start().await.unwrap();
-    (appliance, disk)
+    (appliance, disks)
 }
 
 #[tokio::test]
@@ -127,7 +128,7 @@ async fn mixed_load_with_faults_serves_no_wrong_byte_and_leaks_nothing() {
     let scratch = Scratch::new("t-mixed").unwrap();
     let media = scratch.path().join("media");
     let titles = make_titles(&media);
-    let (appliance, disk) = make(&scratch, &media).await;
+    let (appliance, [_disk, breaking]) = make(&scratch, &media).await;
     let addresses = appliance.addresses().unwrap();
     let process = appliance.process().unwrap();
     let crowd = Arc::new(Crowd {
@@ -151,7 +152,7 @@ async fn mixed_load_with_faults_serves_no_wrong_byte_and_leaks_nothing() {
             }));
         }
     }
-    let looks = disturb(&crowd, process, &scratch, &disk, time);
+    let looks = disturb(&crowd, process, &scratch, &breaking, time);
     crowd.stop.store(true, Relaxed);
     for thread in threads {
         thread.join().unwrap();
