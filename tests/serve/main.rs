@@ -3,6 +3,7 @@
 //!
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
+mod differential;
 mod hostile;
 mod serving;
 
