@@ -204,6 +204,7 @@ impl Lab {
                 library: library_rx.clone(),
                 manifests: manifests_rx,
                 fill: watch::Sender::default().subscribe(),
+                signing: watch::Sender::default().subscribe(),
                 actions: actions_tx,
                 metrics: metrics.clone(),
             },
