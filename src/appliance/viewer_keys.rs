@@ -150,7 +150,7 @@ mod tests {
         let first = open();
         first.take(told(keys(1)));
         first.take(told(keys(2)));
-        first.take(told(keys(3).repeat(VIEWER_KEYS_MAX + 1)));
+        first.take(told(vec![keys(3).remove(0); VIEWER_KEYS_MAX + 1]));
         assert_eq!(lock(&first.held).keys, keys(2));
         first.keep();
         assert_eq!(lock(&open().held).keys, keys(2));

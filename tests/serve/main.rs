@@ -5,6 +5,7 @@
 
 mod hostile;
 mod serving;
+mod tokens;
 
 use oca::serve::Config;
 use serving::Server;

@@ -344,7 +344,7 @@ fn nothing_shows_a_key() {
 
 #[test]
 fn key_files_are_read_as_they_were_written_and_open_ones_are_refused() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let (fleet_path, host_path) = (dir.path().join("fleet"), dir.path().join("host"));
     let fleet = FleetSecret::new(vec![key()]).unwrap();
