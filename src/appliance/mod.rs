@@ -20,6 +20,7 @@ mod operator;
 mod prefill_job;
 mod reload;
 mod start;
+mod viewer_keys;
 
 use crate::admin;
 use crate::bgp;
@@ -34,6 +35,7 @@ use crate::serve;
 use crate::serve::listener::Bind;
 use crate::serve::listener::SpawnWorker;
 use crate::store;
+use crate::sys::clock_sync;
 use crate::task::Heartbeat;
 use crate::task::PhaseTx;
 use crate::task::notify::Notifier;
@@ -128,6 +130,8 @@ struct Appliance {
     night: Option<Arc<Night>>,
     admin: Option<admin::Handle>,
     gatekeeper: Gatekeeper,
+    /// What serving is told of keys and clock.
+    tokens: serve::TokenFeed,
     prefill: PrefillJob,
     /// A reload under way.
     reloading: Option<JoinHandle<reload::Outcome>>,
@@ -206,8 +210,18 @@ impl Appliance {
 
     /// Decides the gate anew and tells systemd what became of it.
     fn refresh(&mut self) {
+        self.tokens.clock_is_sane(self.clock_is_sane());
         if let Some(text) = self.gatekeeper.refresh(&self.store.view()) {
             self.notifier.status(&text);
+        }
+    }
+
+    /// Somebody who should know says so, and nobody says otherwise (SAFETY: cap and clock).
+    fn clock_is_sane(&self) -> bool {
+        let told = self.control.as_ref().map(health::Handle::view);
+        match (&self.night, told) {
+            (Some(night), Some(view)) => night.clock_is_sane(&view),
+            (None, _) | (_, None) => clock_sync::is_synchronised().unwrap_or(false),
         }
     }
 

@@ -114,6 +114,10 @@ impl Night {
         })
     }
 
+    pub(super) fn clock_is_sane(&self, view: &health::ControlView) -> bool {
+        clock_is_sane(view, &self.larder)
+    }
+
     pub(super) async fn carry_out(&self, verb: Verb) -> Result<Value, Refusal> {
         match verb {
             Verb::Start => self.fill.start().await,

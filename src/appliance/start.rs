@@ -9,6 +9,7 @@ use super::PrefillJob;
 use super::Seams;
 use super::night;
 use super::own_heartbeat;
+use super::viewer_keys::KeyCupboard;
 use crate::admin;
 use crate::bgp;
 use crate::clock;
@@ -54,11 +55,15 @@ pub(super) fn start(
     let state_dir = config.store.state_dir.clone();
     let mut gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
     let (phase_owner, phase) = phase::channel();
+    let tokens = serve::TokenFeed::default();
+    let grace = config.fill.deletion_grace;
+    let keys = KeyCupboard::open(&config.store.state_dir, tokens.clone(), grace);
     let serve = serve::start(
         &config.serve,
         serve::Deps {
             content: Arc::new(store.clone()),
             gate: gatekeeper.subscribe(),
+            tokens: tokens.clone(),
             phase: phase.clone(),
         },
         serve::Seams {
@@ -74,6 +79,7 @@ pub(super) fn start(
         bgp: bgp.as_ref(),
         control: None,
         night: None,
+        keys: &keys,
     };
     let ears = (&mut gatekeeper, seams.dial);
     let (control, night) = start_linked(&config, &rooms, ears, (phase, &registry))?;
@@ -106,6 +112,7 @@ pub(super) fn start(
         night,
         admin,
         gatekeeper,
+        tokens,
         prefill,
         reloading: None,
         phase: phase_owner,
@@ -144,6 +151,7 @@ struct Rooms<'a> {
     bgp: Option<&'a bgp::Handle>,
     control: Option<&'a health::Handle>,
     night: Option<&'a Arc<Night>>,
+    keys: &'a Arc<KeyCupboard>,
 }
 
 /// The control link, and what it makes possible: each needs the other, the night comes second.
@@ -180,7 +188,7 @@ fn start_control(
     let link = config.control.as_ref()?;
     let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
     let (changed, progress) = (rooms.store.clone(), Arc::clone(progress));
-    let serving = rooms.serve.clone();
+    let (serving, keys) = (rooms.serve.clone(), Arc::clone(rooms.keys));
     let deps = health::Deps {
         id: config.appliance.id.clone(),
         gate: gatekeeper.subscribe(),
@@ -192,6 +200,7 @@ fn start_control(
             let Position { epoch, generation } = signed.position;
             adopting.adopt(epoch, generation, signed.rows)
         }),
+        viewer_keys: Arc::new(move |told| keys.take(told)),
         bgp: rooms.bgp.map(bgp::Handle::subscribe),
         serve: Arc::new(move || serving.view()),
         interfaces: Arc::new(interfaces),

@@ -13,6 +13,7 @@ mod prefill;
 mod run;
 mod show;
 mod table;
+mod token;
 
 use clap::Args;
 use clap::Parser;
@@ -82,6 +83,9 @@ enum Command {
     },
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
     Prefill(prefill::PrefillArgs),
+    /// Signed URLs: make one, tell why one is refused, make a box's key file.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Run a control plane, and tell it what to do.
     Control(control::ControlArgs),
     /// Run the whole system on loopback and prove what it does.
@@ -162,6 +166,7 @@ pub fn main() -> ExitCode {
             FillVerb::Resume { socket } => act::fill(&socket, "/v1/fill/resume"),
         },
         Command::Prefill(args) => prefill::prefill(&args),
+        Command::Token(command) => token::token(&command),
         Command::Control(args) => control::control(args),
         Command::Demo(args) => crate::demo::run(&args),
         Command::DemoRouter { script } => crate::demo::run_router(&script).map(|()| Exit::Ok),

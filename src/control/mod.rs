@@ -3,8 +3,9 @@
 //! `import` and `popularity` bring in what there is → `store` keeps it with the registry of
 //! partners, sites, clusters and boxes → `allocate` decides what each box holds and `publish` signs
 //! it → boxes report to `fleet` over `api::link` and get their `orders` for the night → `steer`
-//! answers viewers over `api::public` from one immutable snapshot, `liveness` says what may be
-//! shown to them. `authority` makes certificates; `api::admin` is the operator's socket.
+//! answers viewers over `api::public` from one immutable snapshot, `signing` signs their URLs,
+//! `liveness` says what may be shown to them. `authority` makes certificates; `api::admin` is the
+//! operator's socket.
 
 pub mod allocate;
 pub mod api;
@@ -20,6 +21,7 @@ mod parts;
 pub mod popularity;
 pub mod publish;
 mod run;
+pub mod signing;
 pub mod sources;
 pub mod steer;
 pub mod store;
@@ -52,6 +54,7 @@ pub struct Config {
     pub staleness: StalenessConfig,
     pub import: ImportConfig,
     pub fill: FillConfig,
+    pub tokens: TokensConfig,
     pub telemetry: crate::telemetry::Config,
 }
 
@@ -120,4 +123,13 @@ pub struct FillConfig {
     pub ask_again: Duration,
     /// Titles that may be urgent at a time: every reply carries their names. Default 16.
     pub urgent_max: usize,
+}
+
+/// `[tokens]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokensConfig {
+    /// The fleet's secrets for viewers' URLs. None: nothing is signed.
+    pub secret_file: Option<PathBuf>,
+    /// How long a signed URL is good. Default 3 h.
+    pub lifetime: Duration,
 }

@@ -26,6 +26,7 @@ use super::orders;
 use super::orders::FillBook;
 use super::publish::Publisher;
 use super::run::ControlError;
+use super::signing;
 use super::sources;
 use super::steer;
 use super::steer::Steering;
@@ -106,6 +107,7 @@ pub(super) fn start(
     };
     let book = watch::Sender::<Arc<FillBook>>::default();
     let (actions, orders) = mpsc::channel(ACTIONS_MAX);
+    let signed = watch::Sender::new(signing::load(&config.tokens, &config.domain)?);
     let fleet = fleet::start(
         fleet::Config {
             lease: config.lease,
@@ -117,6 +119,7 @@ pub(super) fn start(
             library: books.watch_library(),
             manifests: said.positions.subscribe(),
             fill: book.subscribe(),
+            signing: signed.subscribe(),
             actions,
             metrics: metrics.clone(),
         },
@@ -125,6 +128,13 @@ pub(super) fn start(
         domain: config.domain.clone(),
         answers: config.public.answers,
     }));
+    steering.sign_with(signed.borrow().clone());
+    tasks.spawn(signing::follow(
+        config.tokens.clone(),
+        config.domain.clone(),
+        Arc::clone(&steering),
+        signed,
+    ));
     let liveness = Arc::new(liveness(books, &fleet, said.listed.subscribe()));
     tasks.spawn(obey(orders, books.clone()));
     tasks.spawn(keep_book(

@@ -25,6 +25,7 @@ use crate::local::SocketError;
 use crate::task::PhaseRx;
 use crate::task::notify::Notifier;
 use crate::telemetry;
+use crate::tls::token::KeyFileError;
 use serde_json::Value;
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -64,6 +65,8 @@ pub enum ControlError {
     Public(#[from] public::PublicListenerError),
     #[error("the manifest key cannot be used: {0}; restore it from the backup")]
     Key(String),
+    #[error("[tokens] secret_file {0}")]
+    Secret(#[from] KeyFileError),
     #[error("NOTIFY_SOCKET cannot be used: {0}")]
     Notify(io::Error),
     #[error("{0} ended by itself; look at the log")]
@@ -175,6 +178,7 @@ fn answered(steering: &Steering, asked: &admin::SteerQuestion) -> Result<Value, 
         at: asked.at,
         family: asked.family,
         explain: asked.explain,
+        session: None,
     };
     let answer = steering.question(&raw, None, clock::wall());
     answer.map_err(|error| error.to_string())

@@ -6,6 +6,12 @@
 
 use super::child;
 use super::child::Daemon;
+use crate::clock;
+use crate::tls::token;
+use crate::tls::token::FleetKey;
+use crate::tls::token::FleetSecret;
+use crate::tls::token::KeyId;
+use crate::tls::token::Secret;
 use anyhow::Context as _;
 use serde_json::Value;
 use std::fs;
@@ -20,6 +26,9 @@ use std::time::Duration;
 
 /// What box names of the demo end in.
 pub(super) const DOMAIN: &str = "oca.example.net";
+
+/// Of viewers' URLs, beside the configuration.
+const SECRET: &str = "viewer-secret";
 
 /// A database of a few rows on a busy machine is ready long before.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -91,6 +100,7 @@ impl Plane {
             link,
             public,
         };
+        token::save_fleet(&dir.join(SECRET), &fleet_secret()?)?;
         fs::write(&config, made.config_text(pace))
             .with_context(|| format!("cannot write {}", config.display()))?;
         Ok(made)
@@ -171,6 +181,8 @@ impl Plane {
              names = [\"127.0.0.1\"]\n\
              \n[public]\n\
              plain_listen = [\"{public}\"]\n\
+             \n[tokens]\n\
+             secret_file = {secret}\n\
              \n[admin]\n\
              socket = {socket}\n\
              \n[fill]\n\
@@ -183,10 +195,23 @@ impl Plane {
             report = pace.report_every.as_secs(),
             link = self.link,
             public = self.public,
+            secret = below(SECRET),
             socket = below("control.sock"),
             silence = pace.silence.as_secs(),
         )
     }
+}
+
+/// What signs viewers' URLs for the day that a demo lasts at most.
+fn fleet_secret() -> anyhow::Result<FleetSecret> {
+    let from = clock::unix_seconds(clock::wall());
+    let key = FleetKey {
+        id: KeyId::parse("demo")?,
+        from,
+        until: from.saturating_add(86_400),
+        secret: Secret::random()?,
+    };
+    Ok(FleetSecret::new(vec![key])?)
 }
 
 /// A port that is free at this moment; nobody on this machine is likely to take it in the next.

@@ -148,7 +148,7 @@ pub(super) async fn run(report: &mut Report, stage: Stage) -> anyhow::Result<Opt
     }
     let expected = "a more specific prefix that is not his changes nothing";
     report.record("unapproved partner", expected, act.overstep().await)?;
-    let expected = "every segment from the box that steering named";
+    let expected = "every segment from the box that steering named, by signed URLs";
     report.record("play where steered", expected, act.play_steered().await)?;
     act.outages(report).await?;
     Ok(Some(act.system))
@@ -369,7 +369,7 @@ impl Act {
         let url = steered.urls.first().context("steering names no box")?;
         let rest = url.strip_prefix("https://").context("not an HTTPS URL")?;
         let (authority, path) = rest.split_once('/').context("no path in the URL")?;
-        anyhow::ensure!(path == key, "{url} is not of {key}");
+        anyhow::ensure!(path.ends_with(key), "{url} is not of {key}");
         let host = authority
             .rsplit_once(':')
             .map_or(authority, |(host, _)| host);
@@ -377,18 +377,23 @@ impl Act {
         let tls = viewer::trust(unit.appliance.authority(), &[&TLS13])?;
         Ok((
             unit.id.clone(),
-            Viewer::named(host, unit.https, VIEWER, tls),
+            Viewer::named(host, unit.https, VIEWER, tls).with_token_of(path),
         ))
     }
 
     async fn play_steered(&self) -> Outcome {
-        let key = self.any_key()?;
+        // The token of a playlist's URL covers what the playlist names.
+        let key = match self.content.playlists.first() {
+            Some(playlist) => playlist.clone(),
+            None => self.any_key()?,
+        };
         let (id, mut viewer) = self.viewer("198.51.100.10", &key).await?;
         let plan = play::plan(&mut viewer, &self.content).await?;
         let Tally { pieces, bytes } = play::play(&mut viewer, &self.content, &plan.pieces).await?;
+        let (bytes, signed) = (Bytes(bytes), viewer.signed);
         Ok((
-            pieces > 0,
-            format!("{pieces} pieces, {} from {id}", Bytes(bytes)),
+            pieces > 0 && (signed > 0 || !key.contains('/')),
+            format!("{pieces} pieces, {bytes} from {id}; {signed} requests with its token"),
         ))
     }
 }

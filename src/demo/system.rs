@@ -147,7 +147,8 @@ impl System {
         let control = seat.control(&self.plane, self.pace);
         // A laboratory's clock is not synchronised, and its prefixes are bogons elsewhere.
         Ok(format!(
-            "\n[gate]\nrequire = [\"control\", \"bgp\"]\n{control}\
+            "\n[gate]\nrequire = [\"control\", \"bgp\"]\n\
+             \n[serve.tokens]\nmode = \"optional\"\n{control}\
              \n[bgp]\nasn = {BOX_ASN}\nrouter_id = \"{address}\"\nlisten = [\"{bgp}\"]\n\
              \n[[bgp.neighbour]]\nname = \"edge\"\naddress = \"127.0.0.{router}\"\n\
              asn = {asn}\nclass = \"embedded\"\npassive = true\nbogons = \"none\"\n",

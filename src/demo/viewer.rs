@@ -45,6 +45,10 @@ pub(super) struct Viewer {
     from: IpAddr,
     tls: Arc<ClientConfig>,
     sender: Option<SendRequest<Empty<Bytes>>>,
+    /// Of the URL that steering gave: a directory, and the token that covers it.
+    token: Option<(String, String)>,
+    /// Requests that showed the token.
+    pub(super) signed: usize,
 }
 
 /// A whole response.
@@ -94,7 +98,33 @@ impl Viewer {
             from,
             tls,
             sender: None,
+            token: None,
+            signed: 0,
         }
+    }
+
+    /// Shows the token of `path` (`t/<token>/<key>`) for everything that it covers, as relative
+    /// URLs do. A path without a token changes nothing.
+    pub(super) fn with_token_of(self, path: &str) -> Self {
+        let token = path.strip_prefix("t/").and_then(|rest| {
+            let (token, key) = rest.split_once('/')?;
+            let (directory, _) = key.rsplit_once('/')?;
+            Some((directory.to_owned(), token.to_owned()))
+        });
+        Self { token, ..self }
+    }
+
+    /// The path of a key, below the token where it covers it.
+    fn path(&mut self, key: &str) -> String {
+        if let Some((directory, token)) = &self.token
+            && key
+                .strip_prefix(directory.as_str())
+                .is_some_and(|rest| rest.starts_with('/'))
+        {
+            self.signed += 1;
+            return format!("/t/{token}/{key}");
+        }
+        format!("/{key}")
     }
 
     /// GETs `/key` whole.
@@ -144,7 +174,7 @@ impl Viewer {
         key: &str,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<Response<Incoming>> {
-        let mut request = Request::get(format!("/{key}"))
+        let mut request = Request::get(self.path(key))
             .header("Host", format!("{}:{}", self.name, self.server.port()))
             .header("User-Agent", "oca-demo");
         for (name, value) in headers {

@@ -22,6 +22,7 @@ use crate::link::message::FillProgress;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::Position;
+use crate::link::message::ViewerKeys;
 use crate::link::steps::CatalogueChanges;
 use crate::prefix::Prefix;
 use crate::serve;
@@ -56,6 +57,9 @@ pub type InterfacesFn = Arc<dyn Fn() -> Vec<Prefix> + Send + Sync>;
 pub type AdoptFn =
     Arc<dyn Fn(SignedManifest) -> Result<store::Adopted, store::AdoptError> + Send + Sync>;
 
+/// Takes the keys of viewers' tokens; never waits.
+pub type ViewerKeysFn = Arc<dyn Fn(ViewerKeys) + Send + Sync>;
+
 /// A manifest that was verified for this box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedManifest {
@@ -74,6 +78,7 @@ pub struct Deps {
     pub changes: ChangesFn,
     pub fill: FillFn,
     pub adopt: AdoptFn,
+    pub viewer_keys: ViewerKeysFn,
     /// `None` without BGP.
     pub bgp: Option<watch::Receiver<Arc<bgp::Snapshot>>>,
     pub serve: ServeFn,

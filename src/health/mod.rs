@@ -38,6 +38,7 @@ pub use handle::HeldFn;
 pub use handle::InterfacesFn;
 pub use handle::ServeFn;
 pub use handle::SignedManifest;
+pub use handle::ViewerKeysFn;
 pub use handle::entropy;
 pub use handle::start;
 pub use line::Line;

@@ -4,6 +4,7 @@
 //! `tests/link/golden` has one file for each type of this file.
 
 mod fill;
+mod keys;
 
 pub use fill::Complaint;
 pub use fill::DeletionOverride;
@@ -16,6 +17,8 @@ pub use fill::FillSourcesRequest;
 pub use fill::ObjectSources;
 pub use fill::ReceivedBytes;
 pub use fill::SourceKind;
+pub use keys::VIEWER_KEYS_MAX;
+pub use keys::ViewerKeys;
 
 use crate::gate::Reason;
 use crate::object::Digest;
@@ -152,6 +155,9 @@ pub struct ReportReply {
     pub orders: Orders,
     /// When the next report is due, before jitter.
     pub next_report_s: u64,
+    /// `None`: from a control plane that signs no URLs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewer_keys: Option<ViewerKeys>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,9 +8,11 @@
 use super::card::TlsFacts;
 use super::request::Head;
 use super::target::Target;
+use super::token;
 use crate::clock;
 use crate::clock::Instant;
 use crate::help;
+use crate::units::BytesPerSecond;
 use serde::Serialize;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -58,12 +60,15 @@ pub(super) struct Record {
     path: String,
     range: Option<String>,
     agent: Option<String>,
+    /// Of a good token.
+    session: Option<String>,
 }
 
 /// How it went.
 #[derive(Debug)]
 pub(super) struct Ending<'a> {
     pub(super) peer: SocketAddr,
+    pub(super) token_rate: Option<BytesPerSecond>,
     pub(super) tls: Option<&'a TlsFacts>,
     pub(super) status: u16,
     pub(super) bytes: u64,
@@ -84,6 +89,11 @@ struct Line<'a> {
     range: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_rate: Option<BytesPerSecond>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +130,7 @@ impl Record {
         };
         let path = match head.target {
             Target::Asterisk => "*".to_owned(),
-            Target::Path(path) => help::printable(path, PATH_CHARS),
+            Target::Path(path) => help::printable(&token::without_token(path), PATH_CHARS),
         };
         Self {
             begun,
@@ -128,7 +138,13 @@ impl Record {
             path,
             range: text("range", RANGE_CHARS),
             agent: text("user-agent", AGENT_CHARS),
+            session: None,
         }
+    }
+
+    /// With the session of its token, where it has one.
+    pub(super) fn with_session(self, session: Option<String>) -> Self {
+        Self { session, ..self }
     }
 
     /// A request whose head could not be read.
@@ -139,6 +155,7 @@ impl Record {
             path: "-".to_owned(),
             range: None,
             agent: None,
+            session: None,
         }
     }
 }
@@ -157,6 +174,8 @@ impl Sink {
             ms: (taken * 1e6).round() / 1e3,
             range: record.range.as_deref(),
             agent: record.agent.as_deref(),
+            session: record.session.as_deref(),
+            token_rate: ending.token_rate,
             tls: ending.tls.map(|tls| tls.version),
             cipher: ending.tls.map(|tls| tls.cipher),
             reason: ending.reason,
@@ -219,6 +238,7 @@ mod tests {
         };
         let ending = Ending {
             peer: "192.0.2.1:9".parse().unwrap(),
+            token_rate: None,
             tls: None,
             status: 400,
             bytes: 0,

@@ -219,6 +219,13 @@ impl Door {
         Admission::Closed(Arc::clone(&closed.reasons))
     }
 
+    /// For how long the gate has been closed, and why; `None` while it is open.
+    pub(super) fn closed(&self, now: Instant) -> Option<(Duration, Arc<str>)> {
+        let closed = self.closed.as_ref()?;
+        let time = now.saturating_duration_since(closed.since);
+        Some((time, Arc::clone(&closed.reasons)))
+    }
+
     /// Waits for a change of the gate. For ever, once its owner is gone.
     pub(super) fn receiver(&self) -> watch::Receiver<Gate> {
         self.gate.clone()

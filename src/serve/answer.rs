@@ -18,6 +18,7 @@ use super::request::Method;
 use super::target::PlaceError;
 use super::target::Route;
 use super::target::Target;
+use super::token::Guard;
 use crate::media_type;
 use crate::store::Entry;
 use crate::store::Finding;
@@ -93,12 +94,21 @@ impl Refused {
         }
     }
 
-    fn closed(reasons: &str) -> Self {
+    pub(super) fn closed(reasons: &str) -> Self {
         Self {
             retry_after: Some(CLOSED_RETRY_SECONDS),
             close: true,
             counted: Some(Refusal::Gate),
             ..Self::plain(503, format!("closed: {reasons}"))
+        }
+    }
+
+    /// `is_ours`: the fault is this box's and passes.
+    pub(super) fn by_token(is_ours: bool, text: String, counted: Refusal) -> Self {
+        Self {
+            retry_after: is_ours.then_some(CLOSED_RETRY_SECONDS),
+            counted: Some(counted),
+            ..Self::plain(if is_ours { 503 } else { 403 }, text)
         }
     }
 
@@ -143,19 +153,18 @@ pub(super) fn answer(
     head: &Head<'_, '_>,
     admission: &Admission,
     content: &dyn Content,
+    guard: &mut Guard<'_>,
 ) -> Result<Answer, Refused> {
-    match admission {
-        Admission::Open | Admission::Lingering => {}
-        Admission::Closed(reasons) => return Err(Refused::closed(reasons)),
-    }
+    guard.admit(head, admission)?;
     let path = match (head.method, head.target) {
         (Method::Options, _) => return Ok(Answer::Options),
         (Method::Get | Method::Head, Target::Path(path)) => path,
         (Method::Get | Method::Head, Target::Asterisk) => return Err(Fault::TargetSyntax.into()),
     };
     let place = match Route::parse(path)? {
-        Route::Content(place, None) => place,
-        Route::Content(_, Some(_)) | Route::Speedtest(_) => return Err(PlaceError::NotFound.into()),
+        // The token, if it counts, was judged at the door.
+        Route::Content(place, _) => place,
+        Route::Speedtest(_) => return Err(PlaceError::NotFound.into()),
     };
     let entry = match content.find(place.key) {
         Finding::Found(entry) => entry,

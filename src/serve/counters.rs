@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Every status this server sends.
-pub(super) const STATUSES: [u16; 17] = [
-    200, 204, 206, 304, 400, 404, 405, 408, 412, 413, 414, 416, 417, 431, 501, 503, 505,
+pub(super) const STATUSES: [u16; 18] = [
+    200, 204, 206, 304, 400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 431, 501, 503, 505,
 ];
 
 /// Why a viewer was turned away or cut off.
@@ -36,10 +36,23 @@ pub(super) enum Refusal {
     Read,
     /// An object's disk could not be asked.
     Unavailable,
+    /// A token was needed and not shown.
+    TokenMissing,
+    TokenMalformed,
+    /// The request is for a name that is not this box's.
+    TokenHost,
+    TokenKeyId,
+    TokenExpired,
+    TokenEarly,
+    TokenClient,
+    TokenScope,
+    TokenMac,
+    /// The clock is not set, so that no token can be judged.
+    TokenClock,
 }
 
 /// Every refusal, in the order of the array that counts them.
-pub(super) const REFUSALS: [Refusal; 11] = [
+pub(super) const REFUSALS: [Refusal; 21] = [
     Refusal::Connections,
     Refusal::ConnectionsPerAddress,
     Refusal::Accept,
@@ -51,6 +64,16 @@ pub(super) const REFUSALS: [Refusal; 11] = [
     Refusal::BadRequest,
     Refusal::Read,
     Refusal::Unavailable,
+    Refusal::TokenMissing,
+    Refusal::TokenMalformed,
+    Refusal::TokenHost,
+    Refusal::TokenKeyId,
+    Refusal::TokenExpired,
+    Refusal::TokenEarly,
+    Refusal::TokenClient,
+    Refusal::TokenScope,
+    Refusal::TokenMac,
+    Refusal::TokenClock,
 ];
 
 #[derive(Debug, Default)]
@@ -83,6 +106,16 @@ impl Refusal {
             Self::BadRequest => "bad-request",
             Self::Read => "read",
             Self::Unavailable => "unavailable",
+            Self::TokenMissing => "token-missing",
+            Self::TokenMalformed => "token-malformed",
+            Self::TokenHost => "token-host",
+            Self::TokenKeyId => "token-key-id",
+            Self::TokenExpired => "token-expired",
+            Self::TokenEarly => "token-early",
+            Self::TokenClient => "token-client",
+            Self::TokenScope => "token-scope",
+            Self::TokenMac => "token-mac",
+            Self::TokenClock => "token-clock",
         }
     }
 }

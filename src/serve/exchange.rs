@@ -25,6 +25,7 @@ use super::send::Body;
 use super::send::Cut;
 use crate::clock;
 use crate::store::ObjectFile;
+use crate::units::BytesPerSecond;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct Exchange {
     record: Option<Record>,
     /// Why the object could not be opened: for the access log, never for the viewer.
     trouble: Option<String>,
+    /// What the viewer's token lets it have; pacing takes the least of all bounds.
+    pub(super) token_rate: Option<BytesPerSecond>,
 }
 
 impl Connection {
@@ -57,15 +60,21 @@ impl Connection {
         let house = &self.worker.house;
         let peer = self.card.peer.ip();
         let admission = self.worker.admits(peer, &settings.limits, now);
-        let answer = match answer::answer(&head, &admission, &*house.content) {
+        let mut guard = self.worker.guard(&settings, &admission, peer, now);
+        let answer = match answer::answer(&head, &admission, &*house.content, &mut guard) {
             Ok(answer) => answer,
             Err(refused) => Answer::Refused(refused),
         };
         let due = self
             .recorded
             .is_none_or(|last| now.saturating_duration_since(last) >= admit::RECORD_EVERY);
+        let pass = guard.pass;
+        let session = pass.as_ref().and_then(|pass| pass.session.clone());
         if answer.is_content() && due {
             house.recent.record(peer, now);
+            if let Some(session) = &session {
+                house.sessions.record(session, now);
+            }
             self.recorded = Some(now);
         }
         Exchange {
@@ -73,8 +82,9 @@ impl Connection {
             method: head.method,
             keep_alive: head.keep_alive,
             is_http_1_0: head.is_http_1_0,
-            record,
+            record: record.map(|record| record.with_session(session)),
             trouble: None,
+            token_rate: pass.and_then(|pass| pass.rate),
         }
     }
 
@@ -89,6 +99,7 @@ impl Connection {
             is_http_1_0: false,
             record: record.or_else(unreadable),
             trouble: None,
+            token_rate: None,
         }
     }
 
@@ -196,6 +207,7 @@ impl Connection {
             };
             let ending = Ending {
                 peer: self.card.peer,
+                token_rate: exchange.token_rate,
                 tls: self.tls.as_ref(),
                 status,
                 bytes: sent.body,

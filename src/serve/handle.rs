@@ -21,6 +21,8 @@ use super::places::Opened;
 use super::places::Place;
 use super::places::open_all;
 use super::places::places;
+use super::sessions::Sessions;
+use super::token::TokenSettings;
 use super::view;
 use super::view::ConnectionView;
 use super::view::ListenerView;
@@ -115,6 +117,8 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         settings: ArcSwap::from_pointee(settings),
         population: Arc::new(Population::default()),
         recent: Recent::default(),
+        sessions: Sessions::default(),
+        tokens: deps.tokens,
         files_max: files::room(count),
     });
     let now = clock::now();
@@ -182,12 +186,12 @@ impl Handle {
             })
             .collect();
         let settings = self.inner.house.settings.load();
-        view::gather(
-            &self.inner.workers,
-            listeners,
-            &settings,
-            &self.inner.counts,
-        )
+        let tokens = self.inner.house.tokens.view(&settings.tokens);
+        let counts = &self.inner.counts;
+        View {
+            tokens,
+            ..view::gather(&self.inner.workers, listeners, &settings, counts)
+        }
     }
 
     /// Up to `most` open connections, oldest first within each worker.
@@ -298,5 +302,6 @@ fn settings(
         limits,
         tls: material,
         access,
+        tokens: TokenSettings::load(&config.tokens)?,
     })
 }

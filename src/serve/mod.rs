@@ -1,10 +1,9 @@
 //! A viewer gets a segment.
 //!
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
-//! over requests → `request` parses the head → `range` and the preconditions decide → `reply`
-//! writes the head → `send` moves the file's bytes → `access` writes the line.
-//! (Signed URLs will add `token` before `range`; kernel TLS will take over in `send`, at the first
-//! large body.)
+//! over requests → `request` parses the head → `token` admits → `range` and the preconditions
+//! decide → `reply` writes the head → `send` moves the file's bytes → `access` writes the line.
+//! (Kernel TLS will take over in `send`, at the first large body.)
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.
@@ -36,7 +35,9 @@ mod request;
 mod scratch;
 mod send;
 mod session;
+mod sessions;
 mod target;
+mod token;
 mod transport;
 mod view;
 mod worker;
@@ -59,6 +60,10 @@ pub use target::Parsed;
 pub use target::Place;
 pub use target::Route;
 pub use target::Target;
+pub use token::TokenFeed;
+pub use token::TokenMode;
+pub use token::TokensConfig;
+pub use token::TokensView;
 pub use view::AccessLogView;
 pub use view::ConnectionCounts;
 pub use view::ConnectionView;
@@ -99,6 +104,7 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     pub limits: Limits,
     pub tls: tls::Config,
+    pub tokens: TokensConfig,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.
@@ -134,6 +140,7 @@ pub struct Limits {
 pub struct Deps {
     pub content: Arc<dyn Content>,
     pub gate: watch::Receiver<Gate>,
+    pub tokens: TokenFeed,
     pub phase: PhaseRx,
 }
 
@@ -173,6 +180,8 @@ pub enum ServeError {
     Twice(SocketAddr),
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    #[error("[serve.tokens] key_file {0}")]
+    Keys(#[from] tls::token::KeyFileError),
     #[error(
         "cannot open the access log {path}: {source}; create its directory and make it writable"
     )]

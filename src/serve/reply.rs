@@ -197,6 +197,7 @@ fn status_line(status: u16) -> &'static str {
         206 => "206 Partial Content",
         304 => "304 Not Modified",
         400 => "400 Bad Request",
+        403 => "403 Forbidden",
         404 => "404 Not Found",
         405 => "405 Method Not Allowed",
         408 => "408 Request Timeout",

@@ -7,6 +7,8 @@ use super::Handle;
 use super::Limits;
 use super::Opening;
 use super::Seams;
+use super::TokenFeed;
+use super::TokensConfig;
 use super::memory::MemoryNet;
 use super::memory::TaskWorkers;
 use crate::gate::Gate;
@@ -126,6 +128,7 @@ pub(super) struct World {
     pub(super) net: MemoryNet,
     pub(super) handle: Handle,
     pub(super) gate: watch::Sender<Gate>,
+    pub(super) tokens: TokenFeed,
     pub(super) phase: PhaseTx,
     pub(super) files: Arc<Files>,
     pub(super) config: Config,
@@ -150,8 +153,11 @@ impl World {
             tls: tls::Config {
                 certificates: Vec::new(),
             },
+            tokens: TokensConfig::default(),
         };
+        let tokens = TokenFeed::default();
         let deps = Deps {
+            tokens: tokens.clone(),
             content: Arc::clone(&files) as Arc<dyn Content>,
             gate: gate_seen,
             phase: phase_seen,
@@ -165,6 +171,7 @@ impl World {
             net,
             handle,
             gate,
+            tokens,
             phase,
             files,
             config,

@@ -2,6 +2,7 @@
 
 use super::access::Counts;
 use super::counters::Counters;
+use super::token::TokensView;
 use super::worker::Settings;
 use super::worker::Worker;
 use crate::clock;
@@ -32,6 +33,7 @@ pub struct View {
     pub panics: u64,
     pub tls: TlsView,
     pub access_log: AccessLogView,
+    pub tokens: TokensView,
 }
 
 /// A bound address; with port 0 in the configuration, the port it got.

@@ -21,6 +21,10 @@ use super::counters::add;
 use super::files::Files;
 use super::listener::Bound;
 use super::reply::DateLine;
+use super::sessions::Sessions;
+use super::token::Guard;
+use super::token::TokenFeed;
+use super::token::TokenSettings;
 use crate::clock;
 use crate::clock::Instant;
 use crate::store::Entry;
@@ -52,6 +56,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
+    pub(super) tokens: TokenSettings,
 }
 
 /// What the workers share.
@@ -60,6 +65,8 @@ pub(super) struct House {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) population: Arc<Population>,
     pub(super) recent: Recent,
+    pub(super) sessions: Sessions,
+    pub(super) tokens: TokenFeed,
     /// Objects that one worker keeps open.
     pub(super) files_max: usize,
 }
@@ -141,6 +148,31 @@ impl Worker {
     /// May `address` be served now?
     pub(super) fn admits(&self, address: IpAddr, limits: &Limits, now: Instant) -> Admission {
         lock(&self.door).admits(address, &self.house.recent, limits, now)
+    }
+
+    /// What judges the token of a request from `client`.
+    pub(super) fn guard<'a>(
+        &'a self,
+        settings: &'a Settings,
+        admission: &Admission,
+        client: IpAddr,
+        now: Instant,
+    ) -> Guard<'a> {
+        let closed = match admission {
+            Admission::Open => None,
+            Admission::Lingering | Admission::Closed(_) => lock(&self.door).closed(now),
+        };
+        Guard {
+            settings: &settings.tokens,
+            feed: &self.house.tokens,
+            sessions: &self.house.sessions,
+            limits: &settings.limits,
+            client,
+            now,
+            wall: clock::wall(),
+            closed,
+            pass: None,
+        }
     }
 
     /// Has this address fetched lately enough to be let finish?

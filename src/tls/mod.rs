@@ -2,11 +2,12 @@
 //!
 //! `serve` runs the protocol (`serve/handshake.rs`); this room only makes and checks the
 //! `rustls::ServerConfig`, and knows what clients of public authorities trust (`roots`). Tokens of
-//! signed URLs will live here too.
+//! signed URLs are in `token`.
 
 mod certificate;
 mod der;
 mod roots;
+pub mod token;
 
 use crate::clock::Wall;
 use certificate::ByName;

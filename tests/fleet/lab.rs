@@ -77,6 +77,7 @@ pub(crate) struct Pass {
 pub(crate) struct Lab {
     pub(crate) authority: Authority,
     pub(crate) registry: watch::Sender<Arc<Registry>>,
+    pub(crate) signing: watch::Sender<oca::control::signing::Current>,
     pub(crate) fleet: fleet::Handle,
     pub(crate) metrics: telemetry::Registry,
     pub(crate) renewed: Arc<Mutex<Vec<BoxId>>>,
@@ -197,6 +198,7 @@ impl Lab {
         let (library, library_rx) = watch::channel(Arc::<Library>::default());
         let (manifests, manifests_rx) = watch::channel(Arc::default());
         let (actions_tx, actions) = mpsc::channel(8);
+        let (signing, signing_rx) = watch::channel(None);
         let fleet = fleet::start(
             fleet_config(),
             fleet::Deps {
@@ -204,6 +206,7 @@ impl Lab {
                 library: library_rx.clone(),
                 manifests: manifests_rx,
                 fill: watch::Sender::default().subscribe(),
+                signing: signing_rx,
                 actions: actions_tx,
                 metrics: metrics.clone(),
             },
@@ -231,6 +234,7 @@ impl Lab {
         Self {
             authority,
             registry,
+            signing,
             fleet,
             metrics,
             renewed,

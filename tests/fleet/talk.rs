@@ -142,3 +142,53 @@ async fn paths_outside_the_contract_are_named() {
         assert_eq!(refusal(&answer).1, code, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_report_s_reply_brings_the_keys_of_the_box_s_own_names_and_a_rotation_follows() {
+    use oca::control::signing::Signing;
+    use oca::tls::token::FleetKey;
+    use oca::tls::token::FleetSecret;
+    use oca::tls::token::KeyId;
+    use oca::tls::token::Secret;
+    let now = oca::clock::unix_seconds(oca::clock::wall());
+    let key = |id: &str, byte, until| FleetKey {
+        id: KeyId::parse(id).unwrap(),
+        from: now - 100,
+        until,
+        secret: Secret::from_bytes([byte; 32]),
+    };
+    let signing = |keys| {
+        Some(std::sync::Arc::new(Signing {
+            secret: FleetSecret::new(keys).unwrap(),
+            lifetime: std::time::Duration::from_secs(7_200),
+            domain: "oca.example.net".to_owned(),
+        }))
+    };
+    let lab = Lab::new(2).listen();
+    let mut wire = lab.dial(1).await;
+    let (old, young) = (key("old", 1, now + 50), key("young", 2, now + 90_000));
+    let gone = key("gone", 3, now - 1);
+    lab.signing
+        .send_replace(signing(vec![old.clone(), young.clone(), gone]));
+    // While it is answered the fleet's task sees what was sent before.
+    let beat: serde_json::Value =
+        parsed(&wire.say("/v1/heartbeat", &heartbeat(1, Vec::new())).await);
+    assert_eq!(beat.get("viewer_keys"), None);
+    let reply: ReportReply = parsed(&wire.say("/v1/report", &report(1, &objects(3))).await);
+    let told = reply.viewer_keys.unwrap();
+    assert_eq!(told.lifetime_s, 7_200);
+    let name = format!("{}.oca.example.net", id(1));
+    let names = [name.clone(), format!("ipv4-{name}"), format!("ipv6-{name}")];
+    let expected = [&old, &young].map(|key| names.each_ref().map(|host| key.host_key(host)));
+    let expected: Vec<_> = expected.into_iter().flatten().map(Result::unwrap).collect();
+    assert_eq!(told.keys, expected);
+    // No word of the fleet's secret, nor of another box's keys.
+    let other = young
+        .host_key(&format!("{}.oca.example.net", id(2)))
+        .unwrap();
+    assert!(
+        told.keys
+            .iter()
+            .all(|key| key.key != young.secret && key.key != other.key)
+    );
+}

@@ -253,3 +253,17 @@ async fn a_box_that_is_disabled_says_so_and_an_enabled_one_again() {
         "with the next heartbeat"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_viewers_tokens_are_handed_on_with_each_reply_that_brings_them() {
+    let plane = Plane::new();
+    let told: oca::link::message::ReportReply = crate::golden::read("report-reply-signing");
+    plane.mind().viewer_keys = told.viewer_keys.clone();
+    let own = world::start(&plane, |_| {});
+    own.until("a report", |view| view.last_report.is_some())
+        .await;
+    let delivered = own.delivered.lock().unwrap().clone();
+    assert_eq!(delivered.first(), told.viewer_keys.as_ref());
+    let shown = format!("{:?}", own.view());
+    assert!(!shown.contains("Secret"), "{shown}");
+}

@@ -30,6 +30,7 @@ use oca::link::message::Renew;
 use oca::link::message::Report;
 use oca::link::message::ReportReply;
 use oca::link::message::Row;
+use oca::link::message::ViewerKeys;
 use oca::link::steps;
 use oca::link::steps::Place;
 use oca::link::steps::Step;
@@ -69,6 +70,7 @@ pub(crate) struct Mind {
     /// So many answers to reports are lost: what they answer was taken.
     pub loses: usize,
     pub fill: Option<FillOrders>,
+    pub viewer_keys: Option<ViewerKeys>,
     /// Its clock is ahead by so much.
     pub ahead: Duration,
     /// What it has of the box's catalogue.
@@ -111,6 +113,7 @@ impl Plane {
             forgets: false,
             loses: 0,
             fill: None,
+            viewer_keys: None,
             ahead: Duration::ZERO,
             place: None,
             items: BTreeSet::new(),
@@ -241,6 +244,7 @@ fn report(mind: &mut Mind, asked: &Asked) -> Reply {
         },
         orders: orders(mind),
         next_report_s: mind.next_report_s,
+        viewer_keys: mind.viewer_keys.clone(),
         ..golden
     };
     lab::json(200, &reply)

@@ -13,6 +13,7 @@ use oca::health::ControlView;
 use oca::health::SignedManifest;
 use oca::ids::BoxId;
 use oca::link::message::FillProgress;
+use oca::link::message::ViewerKeys;
 use oca::object::Digest;
 use oca::route::Attributes;
 use oca::route::Class;
@@ -34,6 +35,7 @@ pub(crate) struct Box {
     pub adopted: Arc<Mutex<Vec<SignedManifest>>>,
     pub shelf: Arc<Shelf>,
     pub fill: Arc<Mutex<Option<FillProgress>>>,
+    pub delivered: Arc<Mutex<Vec<ViewerKeys>>>,
     pub dir: TempDir,
 }
 
@@ -74,6 +76,8 @@ pub(crate) fn start_as(
     let (held, changes) = (Arc::clone(&shelf), Arc::clone(&shelf));
     let fill = Arc::new(Mutex::new(None));
     let progress = Arc::clone(&fill);
+    let delivered = Arc::new(Mutex::new(Vec::new()));
+    let keys = Arc::clone(&delivered);
     let deps = health::Deps {
         id: BoxId::parse(id).unwrap(),
         gate: gate.subscribe(),
@@ -101,6 +105,7 @@ pub(crate) fn start_as(
                 ..store::Adopted::default()
             })
         }),
+        viewer_keys: Arc::new(move |told| keys.lock().unwrap().push(told)),
         bgp: Some(bgp.subscribe()),
         serve: Arc::new(serve::View::default),
         interfaces: Arc::new(|| vec!["203.0.113.0/24".parse().unwrap()]),
@@ -116,6 +121,7 @@ pub(crate) fn start_as(
         adopted,
         shelf,
         fill,
+        delivered,
         dir,
     }
 }

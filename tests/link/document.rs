@@ -35,6 +35,7 @@ const SHOWN: &[&str] = &[
     "report-filling.json",
     "report-reply.json",
     "report.json",
+    "viewer-keys.json",
 ];
 
 /// Fenced blocks as (info string, text).

@@ -33,6 +33,7 @@ use oca::link::message::ReportReply;
 use oca::link::message::RouteGroup;
 use oca::link::message::Routes;
 use oca::link::message::Row;
+use oca::link::message::ViewerKeys;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -41,6 +42,7 @@ use std::collections::BTreeSet;
 const SOURCE: &str = concat!(
     include_str!("../../src/link/message.rs"),
     include_str!("../../src/link/message/fill.rs"),
+    include_str!("../../src/link/message/keys.rs"),
 );
 
 /// Reads and writes a JSON value as one type; `Err` is the reader's refusal.
@@ -97,10 +99,12 @@ const TYPES: &[(&str, RoundTrip)] = &[
     ("report", through::<Report>),
     ("report-filling", through::<Report>),
     ("report-reply", through::<ReportReply>),
+    ("report-reply-signing", through::<ReportReply>),
     ("route-group", through::<RouteGroup>),
     ("routes", through::<Routes>),
     ("row-bundle", through::<Row>),
     ("row-key", through::<Row>),
+    ("viewer-keys", through::<ViewerKeys>),
 ];
 
 /// `null`, nothing or 0 says the same as an absent field, so that their absence is no error.
@@ -124,6 +128,7 @@ const NULLABLE: &[&str] = &[
     "urgent",
     "uptime_s",
     "uuid",
+    "viewer_keys",
 ];
 
 fn each() -> impl Iterator<Item = (&'static str, RoundTrip, Value)> {

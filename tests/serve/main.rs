@@ -6,6 +6,7 @@
 mod differential;
 mod hostile;
 mod serving;
+mod tokens;
 
 use oca::serve::Config;
 use serving::Server;

@@ -158,12 +158,14 @@ impl Server {
                     key: path.join("key.pem"),
                 }],
             },
+            tokens: oca::serve::TokensConfig::default(),
         };
         let (gate, gate_seen) = watch::channel(Gate::Serving);
         let (phase, phase_seen) = phase::channel();
         let deps = Deps {
             content: Arc::new(Directory { path, entries }),
             gate: gate_seen,
+            tokens: oca::serve::TokenFeed::default(),
             phase: phase_seen,
         };
         let seams = Seams {

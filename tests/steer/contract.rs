@@ -212,3 +212,72 @@ async fn clients_of_a_site_are_spread_and_each_stays() {
     }
     assert_eq!(firsts.len(), 3);
 }
+
+#[tokio::test]
+async fn urls_are_signed_for_their_host_and_the_bundle_s_directory_with_the_session() {
+    use oca::control::signing::Signing;
+    use oca::tls::token;
+    use oca::tls::token::Asked;
+    use oca::tls::token::FleetKey;
+    use oca::tls::token::FleetSecret;
+    use oca::tls::token::Keyring;
+    use oca::tls::token::Presented;
+    let now = oca::clock::unix_seconds(oca::clock::wall());
+    let secret = FleetSecret::new(vec![FleetKey {
+        id: token::KeyId::parse("a1").unwrap(),
+        from: now - 10,
+        until: now + 100_000,
+        secret: token::Secret::random().unwrap(),
+    }]);
+    let signing = Signing {
+        secret: secret.unwrap(),
+        lifetime: std::time::Duration::from_secs(600),
+        domain: "oca.example.net".to_owned(),
+    };
+    let stage = Stage::of(&fleet());
+    let signing = Arc::new(signing);
+    stage.steering.sign_with(Some(Arc::clone(&signing)));
+    let ask = format!("/v1/steer?client=192.0.2.7&key={KEY}&n=1&session=viewer-1");
+    let answer = stage.get(&ask).await.json();
+    let row = &answer["boxes"][0];
+    assert!(row["urls_expire"].as_str().unwrap().ends_with('Z'), "{row}");
+    let urls = row["urls"].as_array().unwrap();
+    assert_eq!(urls.len(), 2);
+    for url in urls {
+        let rest = url.as_str().unwrap().strip_prefix("https://").unwrap();
+        let (host, rest) = rest.split_once("/t/").unwrap();
+        let (token, key) = rest.split_once('/').unwrap();
+        assert_eq!(key, KEY);
+        let keys = signing.secret.host_keys(&[host.to_owned()], now).unwrap();
+        let (directory, _) = KEY.rsplit_once('/').unwrap();
+        let asked = |key| Asked {
+            host: Some(host.as_bytes()),
+            key,
+            client: "192.0.2.7".parse().unwrap(),
+            now: Some(now),
+        };
+        let presented = Presented::from_path(token).unwrap();
+        let ring = Keyring::new(keys);
+        let beside = format!("{directory}/another.m4s");
+        let pass = token::check(&[&ring], &presented, &asked(&beside)).unwrap();
+        assert_eq!(pass.session.as_deref(), Some("viewer-1"));
+        assert_eq!(pass.expires - pass.issued, 600);
+        let above = format!("{directory}x/another.m4s");
+        assert!(token::check(&[&ring], &presented, &asked(&above)).is_err());
+    }
+    // A directory is signed as one; a question without a key has nothing to admit to.
+    let (directory, _) = KEY.rsplit_once('/').unwrap();
+    let ask = format!("/v1/steer?client=192.0.2.7&key={directory}&n=1");
+    let answer = stage.get(&ask).await.json();
+    let url = answer["boxes"][0]["urls"][0].as_str().unwrap();
+    let depth = directory.split('/').count();
+    assert!(
+        url.contains(&format!("/t/d={depth},")) && url.ends_with(directory),
+        "{url}"
+    );
+    let answer = stage.get("/v1/steer?client=192.0.2.7").await.json();
+    assert!(!answer.to_string().contains("/t/"), "{answer}");
+    let refused = stage.get("/v1/steer?client=192.0.2.7&session=a%20b").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.error().contains("session id"));
+}

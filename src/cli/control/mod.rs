@@ -1,7 +1,8 @@
 //! `oca control …`: the control plane itself, and every order and question to a running one.
 //!
 //! `run` is the daemon; the others speak to its socket: `partner`, `site`, `cluster` with policies,
-//! `appliance` boxes, `title`, `import` content, `show` what there is. `ask` is how they all do it.
+//! `appliance` boxes, `title`, `import` content, `show` what there is. `ask` is how they all do
+//! it. `secret` works on the file that viewers' URLs are signed with.
 
 mod appliance;
 mod ask;
@@ -9,6 +10,7 @@ mod cluster;
 mod import;
 mod partner;
 mod run;
+mod secret;
 mod show;
 mod site;
 mod title;
@@ -50,6 +52,9 @@ enum Command {
     /// Boxes, and the tokens that make them who they are.
     #[command(subcommand)]
     Appliance(appliance::ApplianceCommand),
+    /// The secret that viewers' URLs are signed with.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// How the control plane is.
     Status(SocketArgs),
     /// What the boxes say of themselves.
@@ -89,6 +94,7 @@ pub(super) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
         Command::Policy(command) => cluster::policy(command),
         Command::Title(command) => title::title(command),
         Command::Appliance(command) => appliance::appliance(command),
+        Command::Secret(command) => secret::secret(&command),
         Command::Status(socket) => show::status(&socket),
         Command::Boxes(socket) => show::boxes(&socket),
         Command::Routes(args) => show::routes(&args),

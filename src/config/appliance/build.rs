@@ -7,6 +7,7 @@ use super::super::Config;
 use super::super::common;
 use super::super::settings::Fields;
 use super::super::settings::Settings;
+use super::tokens;
 use crate::admin;
 use crate::bgp;
 use crate::bgp::Bogons;
@@ -57,6 +58,7 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         access_log: serve.optional("access_log", Fields::path)?,
         limits: limits(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
+        tokens: tokens::build(settings)?,
     })
 }
 

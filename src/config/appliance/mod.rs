@@ -1,6 +1,6 @@
 //! The configuration of a box, `oca.toml`: its schema.
 //!
-//! `table`, `peers` and `night` have the keys → `rules` and `sessions` say what values must mean
+//! `table`, `tokens`, `peers` and `night` have the keys → `rules` and `sessions` say what values must mean
 //! together → `build` makes [`Config`] of them.
 
 mod build;
@@ -9,6 +9,7 @@ mod peers;
 mod rules;
 mod sessions;
 mod table;
+mod tokens;
 
 use super::Config;
 use super::common;
@@ -28,7 +29,6 @@ pub static APPLIANCE: Schema = Schema {
         "bgp.neighbour.password_file",
         "control.outage",
         "origin",
-        "serve.tokens",
     ],
     rules: rules::check,
     example: "config/oca.toml",
@@ -49,6 +49,7 @@ const SECTIONS: &[Section] = &[
         &common::certificate(true),
     ),
     section("serve.limits", Shape::Single, table::LIMITS),
+    section("serve.tokens", Shape::Single, tokens::TOKENS),
     section("serve.peer", Shape::Single, night::PEER),
     section("disk", Shape::Repeated("/store/disks"), table::DISK),
     section("store", Shape::Single, table::STORE),

@@ -10,6 +10,7 @@ use super::super::settings::Settings;
 use super::super::value::show_rate;
 use super::build;
 use super::sessions;
+use super::tokens;
 use crate::ids::Profile;
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         cross::certificates(settings, "serve", "serve.tls.certificate", report);
         sessions::absent(settings, report);
         required(settings, report);
+        tokens::check(settings, report);
     }
     names(settings, report);
     fill_cap(settings, report);

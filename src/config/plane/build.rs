@@ -14,6 +14,7 @@ pub(in crate::config) fn config(settings: &Settings) -> Option<control::Config> 
     let staleness = settings.section("staleness")?;
     let import = settings.section("import")?;
     let fill = settings.section("fill")?;
+    let tokens = settings.section("tokens")?;
     Some(control::Config {
         state_dir: control.path("state_dir")?,
         domain: control.text("domain")?,
@@ -44,6 +45,10 @@ pub(in crate::config) fn config(settings: &Settings) -> Option<control::Config> 
         fill: control::FillConfig {
             ask_again: fill.time("ask_again")?,
             urgent_max: fill.number("urgent_max")?,
+        },
+        tokens: control::TokensConfig {
+            secret_file: tokens.optional("secret_file", Fields::path)?,
+            lifetime: tokens.time("lifetime")?,
         },
         telemetry: common::build_telemetry(settings)?,
     })

@@ -43,6 +43,7 @@ const SECTIONS: &[Section] = &[
     section("staleness", Shape::Single, table::STALENESS),
     section("import", Shape::Single, table::IMPORT),
     section("fill", Shape::Single, table::FILL),
+    section("tokens", Shape::Single, table::TOKENS),
     section("telemetry", Shape::Single, &common::telemetry(false)),
 ];
 

@@ -222,3 +222,23 @@ pub(super) const FILL: &[Key] = &[
         "the titles that may be urgent at a time",
     ),
 ];
+
+pub(super) const TOKENS: &[Key] = &[
+    key(
+        "secret_file",
+        Kind::Path,
+        Absent(r#""/var/lib/oca-control/viewer-secret""#),
+        false,
+        "/tokens/secret_file",
+        "the file of the secrets that viewers' URLs are signed with",
+    ),
+    // Below a minute clocks decide; above a week a URL that got out is good for too long.
+    key(
+        "lifetime",
+        time(60_000, 7 * 86_400),
+        Default(r#""3h""#),
+        false,
+        "/tokens/lifetime",
+        "how long a signed URL is good",
+    ),
+];

@@ -274,10 +274,17 @@ pub(super) fn plane() -> impl Strategy<Value = control::Config> {
         }
     });
     let names = (path(), "[a-z]{1,9}(\\.[a-z0-9]{1,9}x){1,3}", path());
-    let rest = (import, fill, telemetry());
+    let tokens =
+        (option::of(path()), time(60_000, 7 * 86_400)).prop_map(|(secret_file, lifetime)| {
+            control::TokensConfig {
+                secret_file,
+                lifetime,
+            }
+        });
+    let rest = (import, fill, tokens, telemetry());
     (names, times, doors(), staleness, rest).prop_map(
         |((state_dir, domain, socket), times, (link, public), staleness, rest)| {
-            let (import, fill, telemetry) = rest;
+            let (import, fill, tokens, telemetry) = rest;
             control::Config {
                 state_dir,
                 domain,
@@ -290,6 +297,7 @@ pub(super) fn plane() -> impl Strategy<Value = control::Config> {
                 staleness,
                 import,
                 fill,
+                tokens,
                 telemetry,
             }
         },

@@ -30,6 +30,8 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.limits.requests", "15"),
     ("serve.limits.linger_time", r#""16m""#),
     ("serve.limits.linger_limit", r#""17h""#),
+    ("serve.tokens.mode", r#""optional""#),
+    ("serve.tokens.key_file", r#""/keys""#),
     ("serve.peer.listen", r#"["192.0.2.1:7443"]"#),
     ("serve.peer.connections", "65"),
     ("serve.peer.rate_limit", r#""400 Mbit/s""#),
@@ -105,6 +107,8 @@ pub(super) const PLANE_OTHERWISE: &[(&str, &str)] = &[
     ("import.endpoint", r#""http://127.0.0.1:8333""#),
     ("import.region", r#""eu-west-3""#),
     ("import.credentials_file", r#""/key""#),
+    ("tokens.secret_file", r#""/secret""#),
+    ("tokens.lifetime", r#""4h""#),
     ("telemetry.log_level", r#""info,oca::control=debug""#),
     ("telemetry.log_format", r#""json""#),
 ];

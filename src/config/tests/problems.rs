@@ -116,7 +116,7 @@ fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
 
 #[test]
 fn a_section_of_a_later_version_is_not_taken_for_a_slip() {
-    for later in ["[serve.tokens]\n", "[origin]\n", "[[origin]]\nx = 1\n"] {
+    for later in ["[origin]\n", "[[origin]]\nx = 1\n"] {
         let problems = load_text(&(file_with(&[]) + later)).unwrap_err().0;
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(

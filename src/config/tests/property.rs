@@ -77,17 +77,30 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
 
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let more = (0_usize..=1_024, option::of(path()), limits());
+    let more = (0_usize..=1_024, option::of(path()), limits(), tokens());
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
-            listen,
-            plain_listen,
-            workers,
-            access_log,
-            limits,
-            tls: tls::Config { certificates },
+        |(listen, plain_listen, certificates, (workers, access_log, limits, tokens))| {
+            serve::Config {
+                listen,
+                plain_listen,
+                workers,
+                access_log,
+                limits,
+                tls: tls::Config { certificates },
+                tokens,
+            }
         },
     )
+}
+
+/// With a file, whatever else is configured.
+fn tokens() -> impl Strategy<Value = serve::TokensConfig> {
+    use serve::TokenMode;
+    let modes = vec![TokenMode::Off, TokenMode::Optional, TokenMode::Required];
+    (select(modes), path()).prop_map(|(mode, path)| serve::TokensConfig {
+        mode,
+        key_file: Some(path),
+    })
 }
 
 /// Disks under names that cannot overlap.

@@ -27,6 +27,7 @@ use crate::control::model::Appliance;
 use crate::control::model::Library;
 use crate::control::model::Registry;
 use crate::control::orders::FillBook;
+use crate::control::signing;
 use crate::ids::BoxId;
 use crate::link::message;
 use crate::link::message::Code;
@@ -36,6 +37,7 @@ use crate::link::message::Orders;
 use crate::link::message::Position;
 use crate::link::message::Report;
 use crate::link::message::ReportReply;
+use crate::link::message::ViewerKeys;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +73,7 @@ pub struct Fleet {
     pub(super) needs: Needs,
     manifests: BTreeMap<BoxId, Position>,
     book: Arc<FillBook>,
+    signing: signing::Current,
     pub(super) records: BTreeMap<BoxId, Record>,
     pub(super) sharing: Sharing,
     staleness: Staleness,
@@ -103,6 +106,7 @@ impl Fleet {
             needs: Needs::default(),
             manifests: BTreeMap::new(),
             book: Arc::default(),
+            signing: None,
             records: BTreeMap::new(),
             sharing: Sharing::default(),
             resyncs: Resyncs::default(),
@@ -146,6 +150,11 @@ impl Fleet {
     /// What each box is to be told of the fill.
     pub fn fill(&mut self, book: Arc<FillBook>) {
         self.book = book;
+    }
+
+    /// Whose keys each box is to be told.
+    pub fn signing(&mut self, signing: signing::Current) {
+        self.signing = signing;
     }
 
     /// As [`Fleet::report_prepared`], with the heavy part done here.
@@ -406,7 +415,14 @@ impl Fleet {
             orders: self.orders(wall, id, false),
             // The box adds its jitter to it; this part keeps those that jitter badly apart.
             next_report_s: (every + spread(id, every / 16)).as_secs(),
+            viewer_keys: self.viewer_keys(wall, id),
         }
+    }
+
+    /// Derived for each report: cheaper than keeping them for a fleet.
+    fn viewer_keys(&self, wall: Wall, id: &BoxId) -> Option<ViewerKeys> {
+        let appliance = self.registry.appliances.get(id)?;
+        self.signing.as_ref()?.keys_of(appliance, wall).ok()
     }
 
     fn orders(&self, wall: Wall, id: &BoxId, report_now: bool) -> Orders {

@@ -18,6 +18,7 @@ use crate::clock::Instant;
 use crate::control::model::Library;
 use crate::control::model::Registry;
 use crate::control::orders::FillBook;
+use crate::control::signing;
 use crate::ids::BoxId;
 use crate::link::message::Code;
 use crate::link::message::Heartbeat;
@@ -57,6 +58,8 @@ pub struct Deps {
     pub manifests: watch::Receiver<Arc<BTreeMap<BoxId, Position>>>,
     /// What replies say of the fill.
     pub fill: watch::Receiver<Arc<FillBook>>,
+    /// Whose keys replies carry.
+    pub signing: watch::Receiver<signing::Current>,
     /// For the store. A full channel loses nothing: the machine asks again.
     pub actions: mpsc::Sender<Action>,
     pub metrics: telemetry::Registry,
@@ -186,6 +189,7 @@ impl Keeper {
         self.follow_registry();
         self.follow_manifests();
         self.follow_fill();
+        self.follow_signing();
         self.publish();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -202,6 +206,7 @@ impl Keeper {
                 Ok(()) = self.deps.library.changed() => self.follow_library(),
                 Ok(()) = self.deps.manifests.changed() => self.follow_manifests(),
                 Ok(()) = self.deps.fill.changed() => self.follow_fill(),
+                Ok(()) = self.deps.signing.changed() => self.follow_signing(),
                 () = clock::sleep_until(next) => {}
             }
             let now = clock::now();
@@ -285,5 +290,10 @@ impl Keeper {
     fn follow_fill(&mut self) {
         let book = Arc::clone(&self.deps.fill.borrow_and_update());
         self.fleet.fill(book);
+    }
+
+    fn follow_signing(&mut self) {
+        let signing = self.deps.signing.borrow_and_update().clone();
+        self.fleet.signing(signing);
     }
 }

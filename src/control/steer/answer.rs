@@ -12,6 +12,8 @@ use super::explain;
 use super::question::Question;
 use super::snapshot::Snapshot;
 use crate::clock::Wall;
+use crate::control::signing::SignedPath;
+use crate::control::signing::Signing;
 use crate::ids::BoxId;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
@@ -26,6 +28,14 @@ const VERSION: u64 = 1;
 /// The port that a URL leaves away.
 const HTTPS_PORT: u16 = 443;
 
+/// What URLs are made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) domain: &'a str,
+    pub(super) signing: Option<&'a Signing>,
+    pub(super) now: Wall,
+}
+
 /// One box of an answer.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
@@ -34,6 +44,9 @@ struct Row<'a> {
     site: &'a str,
     /// The name that has only the client's family first, if the box has an address of it.
     urls: Vec<String>,
+    /// RFC 3339, of signed URLs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    urls_expire: Option<String>,
     /// From 1.
     rank: usize,
     reason: Reason<'a>,
@@ -81,7 +94,7 @@ pub(super) fn framed(snapshot: &Snapshot, now: Wall, body: Value) -> Value {
 pub(super) fn answer(
     snapshot: &Snapshot,
     asked: &Question,
-    domain: &str,
+    names: &Names<'_>,
     counters: &Counters,
 ) -> Value {
     let located = asked.at.or_else(|| snapshot.locate(asked.client));
@@ -123,7 +136,7 @@ pub(super) fn answer(
         let rows: Vec<Row<'_>> = choices
             .iter()
             .zip(1..)
-            .map(|(choice, rank)| row(snapshot, asked, &query, domain, choice, rank))
+            .map(|(choice, rank)| row(snapshot, asked, &query, names, choice, rank))
             .collect();
         body["boxes"] = json!(rows);
     } else {
@@ -145,7 +158,7 @@ fn row<'a>(
     snapshot: &'a Snapshot,
     asked: &Question,
     query: &Query,
-    domain: &str,
+    names: &Names<'_>,
     choice: &Choice,
     rank: usize,
 ) -> Row<'a> {
@@ -157,14 +170,23 @@ fn row<'a>(
         other => format!(":{other}"),
     };
     let path = asked.key.as_deref().unwrap_or_default();
+    let mut expires = None;
     let urls = matched.into_iter().chain([None]).map(|family| {
-        let host = machine.host_name(family, domain);
-        format!("https://{host}{port}/{path}")
+        let host = machine.host_name(family, names.domain);
+        match signed(snapshot, asked, names, &host) {
+            Some(signed) => {
+                expires = Some(signed.expires);
+                format!("https://{host}{port}/{}", signed.text)
+            }
+            None => format!("https://{host}{port}/{path}"),
+        }
     });
+    let urls: Vec<String> = urls.collect();
     Row {
         id: &machine.id,
         site: &snapshot.place(machine.site).label,
-        urls: urls.collect(),
+        urls,
+        urls_expire: expires.and_then(rfc_3339),
         rank,
         reason: Reason {
             decided_by: choice.decided_by,
@@ -175,6 +197,24 @@ fn row<'a>(
             words: words(snapshot, query, choice),
         },
     }
+}
+
+/// `None` without a secret, and for a question without a key: there is nothing to admit to.
+fn signed(
+    snapshot: &Snapshot,
+    asked: &Question,
+    names: &Names<'_>,
+    host: &str,
+) -> Option<SignedPath> {
+    let (key, signing) = (asked.key.as_deref()?, names.signing?);
+    let is_directory = snapshot.is_directory(key);
+    let session = asked.session.as_deref();
+    signing.path(host, key, is_directory, session, names.now)
+}
+
+fn rfc_3339(seconds: u64) -> Option<String> {
+    let seconds = i64::try_from(seconds).ok()?;
+    Wall::from_second(seconds).ok().map(|at| at.to_string())
 }
 
 pub(super) fn facts<'a>(snapshot: &'a Snapshot, query: &Query, candidate: &Candidate) -> Facts<'a> {

@@ -27,8 +27,11 @@ use crate::control::allocate::Listed;
 use crate::control::fleet::View;
 use crate::control::model::Library;
 use crate::control::model::Registry;
+use crate::control::signing;
+use crate::control::signing::Signing;
 use crate::ids::BoxId;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -79,6 +82,8 @@ pub struct Steering {
     /// One build at a time, so that an older one never replaces a newer one.
     building: Mutex<()>,
     counters: Counters,
+    /// What URLs are signed with; none: they are not.
+    signing: ArcSwapOption<Signing>,
 }
 
 impl Steering {
@@ -89,7 +94,13 @@ impl Steering {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             building: Mutex::new(()),
             counters: Counters::default(),
+            signing: ArcSwapOption::empty(),
         }
+    }
+
+    /// From here on URLs are signed with this, or not at all.
+    pub fn sign_with(&self, signing: signing::Current) {
+        self.signing.store(signing);
     }
 
     /// Builds and swaps in a new snapshot; returns its generation. CPU-bound, up to seconds when
@@ -116,7 +127,7 @@ impl Steering {
     ) -> Result<Value, QuestionError> {
         let asked = raw.parse(peer, self.config.answers)?;
         let snapshot = self.snapshot();
-        let body = self.one(&snapshot, &asked);
+        let body = self.one(&snapshot, &asked, now);
         Ok(answer::framed(&snapshot, now, body))
     }
 
@@ -132,14 +143,20 @@ impl Steering {
         let snapshot = self.snapshot();
         let answers: Vec<Value> = asked
             .iter()
-            .map(|asked| self.one(&snapshot, asked))
+            .map(|asked| self.one(&snapshot, asked, now))
             .collect();
         let body = serde_json::json!({ "answers": answers });
         Ok(answer::framed(&snapshot, now, body))
     }
 
-    fn one(&self, snapshot: &Snapshot, asked: &question::Question) -> Value {
-        answer::answer(snapshot, asked, &self.config.domain, &self.counters)
+    fn one(&self, snapshot: &Snapshot, asked: &question::Question, now: Wall) -> Value {
+        let signing = self.signing.load();
+        let names = answer::Names {
+            domain: &self.config.domain,
+            signing: signing.as_deref(),
+            now,
+        };
+        answer::answer(snapshot, asked, &names, &self.counters)
     }
 
     pub fn counters(&self) -> &Counters {

@@ -6,6 +6,7 @@ use crate::help;
 use crate::key;
 use crate::key::KeyError;
 use crate::prefix::Family;
+use crate::tls::token;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
@@ -28,6 +29,8 @@ pub struct RawQuestion {
     pub family: Option<String>,
     /// `1` or `0`.
     pub explain: Option<String>,
+    /// For signed URLs.
+    pub session: Option<String>,
 }
 
 /// Why a question is not answered. The message says what to write.
@@ -49,6 +52,8 @@ pub enum QuestionError {
     Family(String),
     #[error("`explain={0}` is not known; write `1` or `0`")]
     Explain(String),
+    #[error("`session={0}` is not a session id; write 1 to 64 letters, digits, `-` and `_`")]
+    Session(String),
     #[error("{0} keys at once are too many; ask for at most {KEYS_MAX} at a time")]
     TooManyKeys(usize),
     #[error("no key is asked for; send a JSON array of keys, such as [\"title/v1/seg-1.m4s\"]")]
@@ -65,6 +70,7 @@ pub(super) struct Question {
     pub(super) at: Option<Position>,
     pub(super) family: Option<Family>,
     pub(super) explain: bool,
+    pub(super) session: Option<String>,
 }
 
 impl RawQuestion {
@@ -95,6 +101,7 @@ impl RawQuestion {
             at: self.at.as_deref().map(str::parse).transpose()?,
             family: self.family.as_deref().map(family).transpose()?,
             explain: flag,
+            session: self.session.as_deref().map(session).transpose()?,
         })
     }
 }
@@ -142,6 +149,14 @@ fn answers(text: &str) -> Result<usize, QuestionError> {
     match text.parse::<usize>().unwrap_or(usize::MAX) {
         0 => Err(refused()),
         wanted => Ok(wanted.min(ANSWERS_MAX)),
+    }
+}
+
+fn session(text: &str) -> Result<String, QuestionError> {
+    if token::is_session(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(QuestionError::Session(shown(text)))
     }
 }
 

@@ -207,6 +207,14 @@ impl Snapshot {
         self.inputs.locator.locate(client)
     }
 
+    /// Is it the directory of a bundle, and no key of the one above?
+    pub(super) fn is_directory(&self, key: &str) -> bool {
+        let library = &self.inputs.library;
+        let number = self.bundle_of(key);
+        let bundle = number.and_then(|number| library.bundle(number));
+        bundle.is_some_and(|bundle| bundle.directory == key)
+    }
+
     /// The bundle of a key, or of a directory; `None` for what nobody imported.
     pub(super) fn bundle_of(&self, key: &str) -> Option<u32> {
         let library = &self.inputs.library;

@@ -107,6 +107,9 @@ impl Task {
                 self.succeeded(Call::Report);
                 let next = Duration::from_secs(reply.next_report_s);
                 self.input(Input::Reported { next });
+                if let Some(keys) = reply.viewer_keys {
+                    (self.deps.viewer_keys)(keys);
+                }
                 self.orders(asked, reply.orders);
             }
             Err(error) => {

@@ -178,6 +178,7 @@ fn read(uri: &Uri) -> Result<RawQuestion, Refusal> {
             "at" => &mut question.at,
             "family" => &mut question.family,
             "explain" => &mut question.explain,
+            "session" => &mut question.session,
             _ => continue,
         };
         if field.replace(value).is_some() {
