@@ -60,6 +60,7 @@ pub(super) fn start(
             content: Arc::new(store.clone()),
             gate: gatekeeper.subscribe(),
             phase: phase.clone(),
+            speedtest_file: Some(config.store.state_dir.join("speedtest.bin")),
         },
         serve::Seams {
             bind: seams.bind,

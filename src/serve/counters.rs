@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Every status this server sends.
-pub(super) const STATUSES: [u16; 17] = [
-    200, 204, 206, 304, 400, 404, 405, 408, 412, 413, 414, 416, 417, 431, 501, 503, 505,
+pub(super) const STATUSES: [u16; 19] = [
+    200, 204, 206, 304, 400, 404, 405, 408, 411, 412, 413, 414, 416, 417, 429, 431, 501, 503, 505,
 ];
 
 /// Why a viewer was turned away or cut off.
@@ -36,10 +36,14 @@ pub(super) enum Refusal {
     Read,
     /// An object's disk could not be asked.
     Unavailable,
+    /// As many speed tests as `[serve.speedtest]` allows.
+    Speedtest,
+    /// `limits.handshakes_per_address` is reached.
+    Handshakes,
 }
 
 /// Every refusal, in the order of the array that counts them.
-pub(super) const REFUSALS: [Refusal; 11] = [
+pub(super) const REFUSALS: [Refusal; 13] = [
     Refusal::Connections,
     Refusal::ConnectionsPerAddress,
     Refusal::Accept,
@@ -51,6 +55,8 @@ pub(super) const REFUSALS: [Refusal; 11] = [
     Refusal::BadRequest,
     Refusal::Read,
     Refusal::Unavailable,
+    Refusal::Speedtest,
+    Refusal::Handshakes,
 ];
 
 #[derive(Debug, Default)]
@@ -65,6 +71,9 @@ pub(super) struct Counters {
     pub(super) handshakes_ok: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) panics: AtomicU64,
+    /// Successful answers, and those of them that the access log leaves out.
+    pub(super) successes: AtomicU64,
+    pub(super) unlogged: AtomicU64,
     /// Completed handshakes by (version, cipher).
     suites: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -83,6 +92,8 @@ impl Refusal {
             Self::BadRequest => "bad-request",
             Self::Read => "read",
             Self::Unavailable => "unavailable",
+            Self::Speedtest => "speedtest",
+            Self::Handshakes => "handshakes-per-address",
         }
     }
 }

@@ -21,6 +21,7 @@ use super::places::Opened;
 use super::places::Place;
 use super::places::open_all;
 use super::places::places;
+use super::speedtest::Speedtest;
 use super::view;
 use super::view::ConnectionView;
 use super::view::ListenerView;
@@ -43,7 +44,11 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// While the process stops, the access log's writer is looked at this often.
+const SETTLE_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The running workers. Clones share them.
 #[derive(Clone)]
@@ -115,6 +120,8 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         settings: ArcSwap::from_pointee(settings),
         population: Arc::new(Population::default()),
         recent: Recent::default(),
+        speedtest: Speedtest::new(deps.speedtest_file),
+        handshakes: Arc::default(),
         files_max: files::room(count),
     });
     let now = clock::now();
@@ -150,6 +157,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         listeners: Mutex::default(),
         running,
     });
+    inner.house.speedtest.prepare(&config.speedtest, now);
     inner.listen(opened);
     go.send_replace(true);
     Ok(Handle { inner })
@@ -182,12 +190,28 @@ impl Handle {
             })
             .collect();
         let settings = self.inner.house.settings.load();
-        view::gather(
+        let mut view = view::gather(
             &self.inner.workers,
             listeners,
             &settings,
             &self.inner.counts,
-        )
+        );
+        view.speedtest = self.inner.house.speedtest.view(&settings.speedtest);
+        view
+    }
+
+    /// Opens the access log anew, after somebody has renamed its file. Never waits.
+    pub fn reopen_access_log(&self) {
+        if let Some(sink) = &self.inner.house.settings.load().access {
+            sink.reopen();
+        }
+    }
+
+    /// Waits until every line of the access log that was queued is written, or lost and counted.
+    pub async fn access_log_settled(&self) {
+        while !self.inner.counts.is_settled() {
+            clock::sleep(SETTLE_LOOK_EVERY).await;
+        }
     }
 
     /// Up to `most` open connections, oldest first within each worker.
@@ -223,6 +247,8 @@ impl Prepared {
     /// Switches. Open connections live on; requests from now on see the new settings.
     pub fn commit(self) {
         let inner = self.inner;
+        let speedtest = &self.settings.speedtest;
+        inner.house.speedtest.prepare(speedtest, clock::now());
         inner.house.settings.store(self.settings);
         inner.listen(self.opened);
         let mut listeners = lock(&inner.listeners);
@@ -298,5 +324,7 @@ fn settings(
         limits,
         tls: material,
         access,
+        access_sample: config.access_log_sample,
+        speedtest: config.speedtest.clone(),
     })
 }

@@ -1,6 +1,7 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
+use super::speedtest::View;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
@@ -64,8 +65,43 @@ impl Collector for Scrape {
             float(open),
         )?;
         let dropped = float(view.access_log.dropped);
-        into.counter("access_log_dropped", "Access log lines lost", dropped)
+        into.counter("access_log_dropped", "Access log lines lost", dropped)?;
+        let (written, left_out) = (view.access_log.written, view.access_log.left_out);
+        into.counter(
+            "access_log_written",
+            "Access log lines written",
+            float(written),
+        )?;
+        into.counter(
+            "access_log_left_out",
+            "Successful answers that the access log's sample leaves out",
+            float(left_out),
+        )?;
+        speedtest(into, &view.speedtest)
     }
+}
+
+fn speedtest(into: &mut Exposition<'_>, view: &View) -> fmt::Result {
+    let directions = |down, up| [("down".to_owned(), down), ("up".to_owned(), up)];
+    family(
+        into,
+        "speedtest_transfers",
+        "Transfers of the speed test begun",
+        "direction",
+        directions(view.downloads, view.uploads),
+    )?;
+    family(
+        into,
+        "speedtest_bytes",
+        "Bytes of the speed test, which are no object's",
+        "direction",
+        directions(view.bytes_sent, view.bytes_received),
+    )?;
+    into.gauge(
+        "speedtest_running",
+        "Transfers of the speed test under way",
+        float(view.running),
+    )
 }
 
 /// One counter with one label.

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod socket;
 
 mod access;
+mod access_file;
 mod admit;
 mod alarm;
 mod answer;
@@ -36,6 +37,7 @@ mod request;
 mod scratch;
 mod send;
 mod session;
+mod speedtest;
 mod target;
 mod transport;
 mod view;
@@ -55,6 +57,9 @@ pub use head_scan::Scan;
 pub use range::header as parse_range;
 pub use request::FIELDS_MAX;
 pub use request::Head;
+pub use request::Upload;
+pub use speedtest::Config as SpeedtestConfig;
+pub use speedtest::View as SpeedtestView;
 pub use target::Parsed;
 pub use target::Place;
 pub use target::Route;
@@ -97,8 +102,11 @@ pub struct Config {
     pub workers: usize,
     /// One line a request, JSON; none when absent.
     pub access_log: Option<PathBuf>,
+    /// Of successful answers, one in so many has a line; all others always have. Default 1.
+    pub access_log_sample: u64,
     pub limits: Limits,
     pub tls: tls::Config,
+    pub speedtest: SpeedtestConfig,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.
@@ -108,6 +116,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections from one address (IPv6: one /64). Default 1,000.
     pub connections_per_address: usize,
+    /// TLS handshakes under way from one address (IPv6: one /64). Default 200.
+    pub handshakes_per_address: usize,
     /// Request line and headers together. Default 16 KiB.
     pub head: usize,
     /// Header fields of one request. Default 64.
@@ -135,6 +145,8 @@ pub struct Deps {
     pub content: Arc<dyn Content>,
     pub gate: watch::Receiver<Gate>,
     pub phase: PhaseRx,
+    /// Where the speed test's file is made; without it there is none.
+    pub speedtest_file: Option<PathBuf>,
 }
 
 /// Where viewers come from and where workers run: real in the daemon, in memory in tests.

@@ -21,6 +21,8 @@ use super::counters::add;
 use super::files::Files;
 use super::listener::Bound;
 use super::reply::DateLine;
+use super::speedtest;
+use super::speedtest::Speedtest;
 use crate::clock;
 use crate::clock::Instant;
 use crate::store::Entry;
@@ -52,6 +54,9 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
+    /// Of successful answers, one in so many has a line.
+    pub(super) access_sample: u64,
+    pub(super) speedtest: speedtest::Config,
 }
 
 /// What the workers share.
@@ -60,6 +65,9 @@ pub(super) struct House {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) population: Arc<Population>,
     pub(super) recent: Recent,
+    pub(super) speedtest: Arc<Speedtest>,
+    /// TLS handshakes under way, by address.
+    pub(super) handshakes: Arc<Population>,
     /// Objects that one worker keeps open.
     pub(super) files_max: usize,
 }
