@@ -12,6 +12,7 @@ mod fill;
 mod prefill;
 mod run;
 mod show;
+mod speedtest;
 mod table;
 
 use clap::Args;
@@ -80,6 +81,8 @@ enum Command {
         #[command(subcommand)]
         verb: FillVerb,
     },
+    /// Measure the way to a box: latency, download, upload.
+    Speedtest(speedtest::SpeedtestArgs),
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
     Prefill(prefill::PrefillArgs),
     /// Run a control plane, and tell it what to do.
@@ -161,6 +164,7 @@ pub fn main() -> ExitCode {
             FillVerb::Pause { socket } => act::fill(&socket, "/v1/fill/pause"),
             FillVerb::Resume { socket } => act::fill(&socket, "/v1/fill/resume"),
         },
+        Command::Speedtest(args) => speedtest::speedtest(&args),
         Command::Prefill(args) => prefill::prefill(&args),
         Command::Control(args) => control::control(args),
         Command::Demo(args) => crate::demo::run(&args),

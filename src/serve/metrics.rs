@@ -2,9 +2,12 @@
 
 use super::handle::Handle;
 use super::speedtest::View;
+use crate::clock::Wall;
+use crate::clock::unix_seconds;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
+use crate::tls::CertificateView;
 use std::fmt;
 
 #[derive(Debug)]
@@ -77,7 +80,8 @@ impl Collector for Scrape {
             "Successful answers that the access log's sample leaves out",
             float(left_out),
         )?;
-        speedtest(into, &view.speedtest)
+        speedtest(into, &view.speedtest)?;
+        certificates(into, &view.tls.certificates)
     }
 }
 
@@ -102,6 +106,23 @@ fn speedtest(into: &mut Exposition<'_>, view: &View) -> fmt::Result {
         "Transfers of the speed test under way",
         float(view.running),
     )
+}
+
+/// What does not parse is left out: it was written by this program.
+fn certificates(into: &mut Exposition<'_>, known: &[CertificateView]) -> fmt::Result {
+    let chains: Vec<(String, f64)> = known
+        .iter()
+        .filter_map(|one| {
+            let end: Wall = one.not_after.parse().ok()?;
+            Some((one.chain.display().to_string(), float(unix_seconds(end))))
+        })
+        .collect();
+    let samples: Vec<_> = chains
+        .iter()
+        .map(|(chain, end)| (vec![("chain", chain.as_str())], *end))
+        .collect();
+    let help = "When the certificate ends, in Unix time";
+    into.gauges("tls_certificate_end_seconds", help, &samples)
 }
 
 /// One counter with one label.

@@ -259,6 +259,19 @@ impl Server {
         Viewer::over(Wire::Tls(Box::new(stream)))
     }
 
+    /// A handshake of this client fails.
+    pub(crate) fn refuses(&self, client: &Arc<ClientConfig>) -> bool {
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut stream = StreamOwned::new(tls, connect(self.tls_address));
+        while stream.conn.is_handshaking() {
+            if stream.conn.complete_io(&mut stream.sock).is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits until the view is as it should be.
     pub(crate) fn until(&self, is_so: impl Fn(&View) -> bool) {
         let begun = clock::now();

@@ -1,6 +1,7 @@
 //! The speed test: what it answers, whom it refuses, and that its upload is the one body there is.
 
 use super::*;
+use crate::clock;
 use crate::gate::Reason;
 use crate::serve::tests_support::Viewer;
 use crate::serve::tests_support::speedtest;
