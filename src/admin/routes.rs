@@ -36,13 +36,14 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 20] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",
     "/v1/bgp",
     "/v1/routes",
     "/v1/config",
+    "/v1/serving",
     "/v1/connections",
     "/v1/tls",
     "/v1/fill",
@@ -120,6 +121,7 @@ fn questions() -> Router<Shared> {
         .route("/v1/bgp", get(routing::bgp))
         .route("/v1/routes", get(routing::routes))
         .route("/v1/config", get(config))
+        .route("/v1/serving", get(serving))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
         .route("/v1/fill", get(fill))
@@ -238,6 +240,10 @@ async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, F
 
 async fn config(State(shared): State<Shared>) -> Response {
     local::ok((shared.views.config)())
+}
+
+async fn serving(State(shared): State<Shared>) -> Response {
+    local::ok((shared.views.serve)())
 }
 
 async fn connections(State(shared): State<Shared>) -> Response {

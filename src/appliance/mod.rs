@@ -67,6 +67,8 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 pub enum Signal {
     /// HUP.
     Reload,
+    /// USR1.
+    ReopenLogs,
     /// TERM or INT; the second one stops at once.
     Terminate,
 }
@@ -114,6 +116,9 @@ pub enum ApplianceError {
     #[error("{0} ended by itself: a fault of oca; the log has the panic")]
     Ended(&'static str),
 }
+
+/// For the access log's last lines, once no viewer is left to write more.
+const LOG_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that lives, owned by one task.
 #[derive(Debug)]
@@ -180,6 +185,7 @@ impl Appliance {
             tokio::select! {
                 signal = controls.signals.recv() => match signal {
                     Some(Signal::Reload) => self.begin_reload(None),
+                    Some(Signal::ReopenLogs) => self.serve.reopen_access_log(),
                     Some(Signal::Terminate) | None => return Ok(()),
                 },
                 Some(request) = controls.commands.recv() => self.carry_out(request),
@@ -260,6 +266,12 @@ impl Appliance {
         {
             tracing::error!("data-plane workers did not end in time; leaving without them");
         }
+        if clock::within(LOG_TIME, self.serve.access_log_settled())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the access log's disk does not answer; its last lines are lost");
+        }
         self.watchdog.abort();
         self.heartbeat.abort();
         if let Some(admin) = self.admin.take() {
@@ -283,6 +295,7 @@ impl Appliance {
                 signal = signals.recv() => match signal {
                     Some(Signal::Terminate) | None => return,
                     Some(Signal::Reload) => tracing::warn!("stopping; the reload is ignored"),
+                    Some(Signal::ReopenLogs) => self.serve.reopen_access_log(),
                 },
             }
         }

@@ -65,6 +65,7 @@ pub(super) fn start(
             gate: gatekeeper.subscribe(),
             tokens: tokens.clone(),
             phase: phase.clone(),
+            speedtest_file: Some(config.store.state_dir.join("speedtest.bin")),
         },
         serve::Seams {
             bind: seams.bind,

@@ -12,6 +12,7 @@ mod fill;
 mod prefill;
 mod run;
 mod show;
+mod speedtest;
 mod table;
 mod token;
 
@@ -81,6 +82,8 @@ enum Command {
         #[command(subcommand)]
         verb: FillVerb,
     },
+    /// Measure the way to a box: latency, download, upload.
+    Speedtest(speedtest::SpeedtestArgs),
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
     Prefill(prefill::PrefillArgs),
     /// Signed URLs: make one, tell why one is refused, make a box's key file.
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
             FillVerb::Pause { socket } => act::fill(&socket, "/v1/fill/pause"),
             FillVerb::Resume { socket } => act::fill(&socket, "/v1/fill/resume"),
         },
+        Command::Speedtest(args) => speedtest::speedtest(&args),
         Command::Prefill(args) => prefill::prefill(&args),
         Command::Token(command) => token::token(&command),
         Command::Control(args) => control::control(args),

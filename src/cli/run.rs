@@ -75,6 +75,7 @@ fn controls() -> anyhow::Result<Controls> {
     let (news, signals) = mpsc::channel(appliance::COMMANDS_MAX);
     for (kind, meaning) in [
         (SignalKind::hangup(), Signal::Reload),
+        (SignalKind::user_defined1(), Signal::ReopenLogs),
         (SignalKind::terminate(), Signal::Terminate),
         (SignalKind::interrupt(), Signal::Terminate),
     ] {

@@ -41,6 +41,7 @@ enum Topic {
     Routes,
     Catalogue,
     Disks,
+    Serving,
     Connections,
     Tls,
     Config,
@@ -48,12 +49,13 @@ enum Topic {
     Fill,
 }
 
-const TOPICS: [(&str, Topic); 10] = [
+const TOPICS: [(&str, Topic); 11] = [
     ("status", Topic::Status),
     ("bgp", Topic::Bgp),
     ("routes", Topic::Routes),
     ("catalogue", Topic::Catalogue),
     ("disks", Topic::Disks),
+    ("serving", Topic::Serving),
     ("connections", Topic::Connections),
     ("tls", Topic::Tls),
     ("config", Topic::Config),
@@ -155,6 +157,7 @@ fn path(topic: Topic) -> &'static str {
         Topic::Routes => "/v1/routes",
         Topic::Catalogue => "/v1/catalogue",
         Topic::Disks => "/v1/disks",
+        Topic::Serving => "/v1/serving",
         Topic::Connections => "/v1/connections",
         Topic::Tls => "/v1/tls",
         Topic::Config => "/v1/config",
@@ -229,6 +232,7 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
         Topic::Status
         | Topic::Catalogue
         | Topic::Routes
+        | Topic::Serving
         | Topic::Tls
         | Topic::Prefill
         | Topic::Fill => None,
@@ -417,7 +421,8 @@ mod tests {
     #[test]
     fn an_unambiguous_beginning_is_enough_and_an_ambiguous_one_names_its_meanings() {
         assert_eq!(topic("cat"), Ok(Topic::Catalogue));
-        assert_eq!(topic("s"), Ok(Topic::Status));
+        assert_eq!(topic("st"), Ok(Topic::Status));
+        assert_eq!(topic("se"), Ok(Topic::Serving));
         assert_eq!(topic("conf"), Ok(Topic::Config));
         let problem = topic("con").unwrap_err();
         assert!(problem.contains("connections or config"), "{problem}");

@@ -1,11 +1,13 @@
-//! The access log: one JSON line a request, written by a thread of its own.
+//! The access log: one JSON line a request, written by a thread of its own (`access_file`).
 //!
 //! The queue is bounded; when the disk of the log is slower than the viewers, lines are dropped and
-//! counted, and no viewer waits. A reload opens the file anew, which is how it is rotated.
+//! counted, and no viewer waits.
 //!
-//! I/O: writes a file, spawns a thread.
+//! I/O: opens the file through `access_file`.
 
+use super::access_file;
 use super::card::TlsFacts;
+use super::counters::Counters;
 use super::request::Head;
 use super::target::Target;
 use super::token;
@@ -14,24 +16,19 @@ use crate::clock::Instant;
 use crate::help;
 use crate::units::BytesPerSecond;
 use serde::Serialize;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 use std::sync::mpsc;
 use std::sync::mpsc::SyncSender;
 
 /// Lines waiting for the disk; about 4 MB.
 const QUEUE_LINES: usize = 8192;
-
-/// Bytes written at once, always of whole lines.
-const BATCH_BYTES: usize = 64 * 1024;
 
 /// Text that viewers choose is cut at these lengths.
 const AGENT_CHARS: usize = 256;
@@ -50,6 +47,12 @@ pub(super) struct Sink {
 pub(super) struct Counts {
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,
+    /// Lines that were given to a writer, and those that it is done with, whatever became of them.
+    queued: AtomicU64,
+    pub(super) settled: AtomicU64,
+    /// Orders to open the file anew, and how often one was.
+    pub(super) reopen: AtomicU64,
+    pub(super) reopened: AtomicU64,
 }
 
 /// What is known of a request when it is answered.
@@ -72,6 +75,10 @@ pub(super) struct Ending<'a> {
     pub(super) tls: Option<&'a TlsFacts>,
     pub(super) status: u16,
     pub(super) bytes: u64,
+    /// Bytes of an upload.
+    pub(super) received: Option<u64>,
+    /// This line stands for so many.
+    pub(super) sample: Option<u64>,
     /// The refusal's text, or why the response was cut.
     pub(super) reason: Option<&'a str>,
 }
@@ -99,27 +106,51 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cipher: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
 
 /// Opens the log for appending and starts its writer.
 pub(super) fn open(path: &Path, counts: &Arc<Counts>) -> io::Result<Sink> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        // A pipe that nobody reads is an error at once; opening it would wait, and the reload too.
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
     let (lines, queue) = mpsc::sync_channel(QUEUE_LINES);
-    let writer_counts = Arc::clone(counts);
-    std::thread::Builder::new()
-        .name("access-log".to_owned())
-        .spawn(move || write_lines(file, &queue, &writer_counts))?;
+    access_file::start(path, queue, counts)?;
     Ok(Sink {
         lines,
         counts: Arc::clone(counts),
     })
+}
+
+/// Has this successful answer a line? Then the line stands for one in so many; `None` leaves it
+/// out and counts it. Which ones is as good as chance: answers that come in a rhythm (video, audio,
+/// video …) are all seen.
+pub(super) fn sampled(counters: &Counters, one_in: u64) -> Option<u64> {
+    if one_in <= 1 {
+        return Some(1);
+    }
+    let number = counters.successes.fetch_add(1, Relaxed);
+    if scattered(number).is_multiple_of(one_in) {
+        return Some(one_in);
+    }
+    counters.unlogged.fetch_add(1, Relaxed);
+    None
+}
+
+/// The finaliser of SplitMix64: neighbours in, strangers out.
+fn scattered(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+impl Counts {
+    /// Has the writer done with every line so far?
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Acquire) >= self.queued.load(Relaxed)
+    }
 }
 
 impl Record {
@@ -178,45 +209,24 @@ impl Sink {
             token_rate: ending.token_rate,
             tls: ending.tls.map(|tls| tls.version),
             cipher: ending.tls.map(|tls| tls.cipher),
+            received: ending.received,
+            sample: ending.sample,
             reason: ending.reason,
         };
+        // Counted first: whoever waits for the writer must not overtake it.
+        self.counts.queued.fetch_add(1, Relaxed);
         let sent = serde_json::to_string(&line).map(|text| self.lines.try_send(text));
         if !matches!(sent, Ok(Ok(()))) {
             self.counts.dropped.fetch_add(1, Relaxed);
+            self.counts.settled.fetch_add(1, Release);
         }
     }
-}
 
-/// Writes until every sink is gone.
-fn write_lines(mut file: File, queue: &mpsc::Receiver<String>, counts: &Counts) {
-    let mut batch = Vec::with_capacity(BATCH_BYTES);
-    let mut complained = false;
-    while let Ok(first) = queue.recv() {
-        batch.clear();
-        let mut lines = 0;
-        let mut next = Some(first);
-        while let Some(line) = next {
-            batch.extend_from_slice(line.as_bytes());
-            batch.push(b'\n');
-            lines += 1;
-            next = match batch.len() {
-                0..BATCH_BYTES => queue.try_recv().ok(),
-                _ => None,
-            };
-        }
-        match file.write_all(&batch) {
-            Ok(()) => {
-                counts.written.fetch_add(lines, Relaxed);
-                complained = false;
-            }
-            Err(error) => {
-                counts.dropped.fetch_add(lines, Relaxed);
-                // Once for each bout of trouble: a full disk must not fill the journal too.
-                if !std::mem::replace(&mut complained, true) {
-                    tracing::warn!(%error, "the access log cannot be written; lines are dropped");
-                }
-            }
-        }
+    /// Has the file opened anew before the next line is written. Never waits.
+    pub(super) fn reopen(&self) {
+        self.counts.reopen.fetch_add(1, Release);
+        // A full queue means that the writer is awake, and it looks before each batch.
+        let _ = self.lines.try_send(String::new());
     }
 }
 
@@ -242,6 +252,8 @@ mod tests {
             tls: None,
             status: 400,
             bytes: 0,
+            received: None,
+            sample: None,
             reason: Some("bad"),
         };
         sink.write(&record, &ending, clock::now());
@@ -258,32 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_nobody_reads_is_an_error_and_not_a_wait() {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let error = open(&pipe, &Arc::new(Counts::default())).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
-    }
-
-    #[test]
-    fn lines_reach_the_file_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("access.log");
-        let counts = Arc::new(Counts::default());
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .unwrap();
-        let (lines, queue) = mpsc::sync_channel(10);
-        for number in 0..3 {
-            lines.send(format!("{{\"n\":{number}}}")).unwrap();
+    fn a_sample_is_about_one_in_so_many_and_sees_every_part_of_a_rhythm() {
+        let counters = Counters::default();
+        let kept: Vec<usize> = (0..10_000)
+            .filter(|_| sampled(&counters, 10) == Some(10))
+            .collect();
+        assert!((900..1_100).contains(&kept.len()), "{}", kept.len());
+        for phase in 0..2 {
+            let here = kept.iter().filter(|at| **at % 2 == phase).count();
+            assert!((400..600).contains(&here), "{here} in phase {phase}");
         }
-        drop(lines);
-        write_lines(file, &queue, &counts);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n");
-        assert_eq!(counts.written.load(Relaxed), 3);
+        let unlogged = counters.unlogged.load(Relaxed);
+        assert_eq!(unlogged, 10_000 - kept.len() as u64);
+        assert!((0..100).all(|_| sampled(&counters, 1) == Some(1)));
     }
 }

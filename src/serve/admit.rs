@@ -126,6 +126,13 @@ impl Population {
     }
 }
 
+impl Population {
+    /// Places taken.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).total
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut census = lock(&self.population.0);

@@ -15,6 +15,8 @@ use super::range::Selected;
 use super::request::Fault;
 use super::request::Head;
 use super::request::Method;
+use super::speedtest;
+use super::speedtest::Measure;
 use super::target::PlaceError;
 use super::target::Route;
 use super::target::Target;
@@ -41,6 +43,8 @@ pub(super) enum Answer {
     NotModified(Found),
     /// 416.
     Unsatisfiable(Found),
+    /// 200, 204 or 206: of the speed test.
+    Speedtest(Measure),
     Refused(Refused),
 }
 
@@ -70,7 +74,23 @@ impl Answer {
             Self::Content(_, Some(_)) => 206,
             Self::NotModified(_) => 304,
             Self::Unsatisfiable(_) => 416,
+            Self::Speedtest(Measure::Preflight) => 204,
+            Self::Speedtest(Measure::Download(Some(_))) => 206,
+            Self::Speedtest(Measure::Download(None) | Measure::Upload(_)) => 200,
             Self::Refused(refused) => refused.status,
+        }
+    }
+
+    /// Bytes of an upload that was taken.
+    pub(super) fn received(&self) -> Option<u64> {
+        match self {
+            Self::Speedtest(Measure::Upload(upload)) => Some(upload.length),
+            Self::Options
+            | Self::Content(..)
+            | Self::NotModified(_)
+            | Self::Unsatisfiable(_)
+            | Self::Speedtest(_)
+            | Self::Refused(_) => None,
         }
     }
 
@@ -78,13 +98,13 @@ impl Answer {
     pub(super) fn is_content(&self) -> bool {
         match self {
             Self::Content(..) | Self::NotModified(_) => true,
-            Self::Options | Self::Unsatisfiable(_) | Self::Refused(_) => false,
+            Self::Options | Self::Unsatisfiable(_) | Self::Speedtest(_) | Self::Refused(_) => false,
         }
     }
 }
 
 impl Refused {
-    fn plain(status: u16, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn plain(status: u16, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             text: text.into(),
@@ -123,11 +143,23 @@ impl Refused {
     }
 }
 
+impl Refused {
+    /// The viewer left in the middle of its body. Nobody will read this; the access log keeps it.
+    pub(super) fn cut_short() -> Self {
+        Self {
+            close: true,
+            ..Self::plain(400, "the body ended before its length")
+        }
+    }
+}
+
 impl From<Fault> for Refused {
     /// After a head that cannot be trusted, neither can where the next one begins.
     fn from(fault: Fault) -> Self {
         let counted = if fault == Fault::Slow {
             Refusal::HeadTime
+        } else if fault == Fault::SlowBody {
+            Refusal::Progress
         } else {
             Refusal::BadRequest
         };
@@ -156,15 +188,21 @@ pub(super) fn answer(
     guard: &mut Guard<'_>,
 ) -> Result<Answer, Refused> {
     guard.admit(head, admission)?;
+    if let Some(upload) = head.upload {
+        return Ok(Answer::Speedtest(Measure::Upload(upload)));
+    }
     let path = match (head.method, head.target) {
-        (Method::Options, _) => return Ok(Answer::Options),
+        (Method::Options, Target::Path(speedtest::PATH)) => {
+            return Ok(Answer::Speedtest(Measure::Preflight));
+        }
+        (Method::Options | Method::Post, _) => return Ok(Answer::Options),
         (Method::Get | Method::Head, Target::Path(path)) => path,
         (Method::Get | Method::Head, Target::Asterisk) => return Err(Fault::TargetSyntax.into()),
     };
     let place = match Route::parse(path)? {
         // The token, if it counts, was judged at the door.
         Route::Content(place, _) => place,
-        Route::Speedtest(_) => return Err(PlaceError::NotFound.into()),
+        Route::Speedtest(range) => return measured(range),
     };
     let entry = match content.find(place.key) {
         Finding::Found(entry) => entry,
@@ -199,4 +237,19 @@ pub(super) fn answer(
         Selected::Part(part) => Answer::Content(found, Some(part)),
         Selected::Unsatisfiable => Answer::Unsatisfiable(found),
     })
+}
+
+/// The whole file of the speed test, or a range of it.
+fn measured(range: Option<(u64, u64)>) -> Result<Answer, Refused> {
+    let part = match range {
+        None => None,
+        Some((first, last)) => match range::path(first, last, speedtest::FILE_BYTES) {
+            Selected::Part(part) => Some(part),
+            Selected::Whole => None,
+            Selected::Unsatisfiable => {
+                return Err(Refused::plain(416, "the speed test has fewer bytes"));
+            }
+        },
+    };
+    Ok(Answer::Speedtest(Measure::Download(part)))
 }

@@ -88,7 +88,10 @@ impl Connection {
     pub(super) async fn run(mut self) {
         loop {
             let (exchange, end) = match self.next_head().await {
-                Arrival::Head(head) => (self.decide(head.clone()), head.end),
+                Arrival::Head(head) => {
+                    let exchange = self.decide(head.clone());
+                    self.receive(exchange, head.end).await
+                }
                 Arrival::Fault(fault) => (self.refuse(fault.into(), None), self.buffer.len()),
                 Arrival::Over => break,
                 Arrival::Gone => return,

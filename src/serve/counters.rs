@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Every status this server sends.
-pub(super) const STATUSES: [u16; 18] = [
-    200, 204, 206, 304, 400, 403, 404, 405, 408, 412, 413, 414, 416, 417, 431, 501, 503, 505,
+pub(super) const STATUSES: [u16; 20] = [
+    200, 204, 206, 304, 400, 403, 404, 405, 408, 411, 412, 413, 414, 416, 417, 429, 431, 501, 503,
+    505,
 ];
 
 /// Why a viewer was turned away or cut off.
@@ -49,10 +50,14 @@ pub(super) enum Refusal {
     TokenMac,
     /// The clock is not set, so that no token can be judged.
     TokenClock,
+    /// As many speed tests as `[serve.speedtest]` allows.
+    Speedtest,
+    /// `limits.handshakes_per_address` is reached.
+    Handshakes,
 }
 
 /// Every refusal, in the order of the array that counts them.
-pub(super) const REFUSALS: [Refusal; 21] = [
+pub(super) const REFUSALS: [Refusal; 23] = [
     Refusal::Connections,
     Refusal::ConnectionsPerAddress,
     Refusal::Accept,
@@ -74,6 +79,8 @@ pub(super) const REFUSALS: [Refusal; 21] = [
     Refusal::TokenScope,
     Refusal::TokenMac,
     Refusal::TokenClock,
+    Refusal::Speedtest,
+    Refusal::Handshakes,
 ];
 
 #[derive(Debug, Default)]
@@ -88,6 +95,9 @@ pub(super) struct Counters {
     pub(super) handshakes_ok: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) panics: AtomicU64,
+    /// Successful answers, and those of them that the access log leaves out.
+    pub(super) successes: AtomicU64,
+    pub(super) unlogged: AtomicU64,
     /// Completed handshakes by (version, cipher).
     suites: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -116,6 +126,8 @@ impl Refusal {
             Self::TokenScope => "token-scope",
             Self::TokenMac => "token-mac",
             Self::TokenClock => "token-clock",
+            Self::Speedtest => "speedtest",
+            Self::Handshakes => "handshakes-per-address",
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! I/O: writes the stream, opens objects.
 
+use super::access;
 use super::access::Ending;
 use super::access::Record;
 use super::admit;
@@ -23,7 +24,11 @@ use super::request::Method;
 use super::send;
 use super::send::Body;
 use super::send::Cut;
+use super::speedtest::FILE_BYTES;
+use super::speedtest::Measure;
+use super::speedtest::Seat;
 use crate::clock;
+use crate::clock::Instant;
 use crate::store::ObjectFile;
 use crate::units::BytesPerSecond;
 use std::mem::MaybeUninit;
@@ -32,7 +37,7 @@ use std::sync::Arc;
 
 /// One request on its way through.
 pub(super) struct Exchange {
-    answer: Answer,
+    pub(super) answer: Answer,
     method: Method,
     keep_alive: bool,
     is_http_1_0: bool,
@@ -41,6 +46,8 @@ pub(super) struct Exchange {
     trouble: Option<String>,
     /// What the viewer's token lets it have; pacing takes the least of all bounds.
     pub(super) token_rate: Option<BytesPerSecond>,
+    /// Of the speed test.
+    seat: Option<Seat>,
 }
 
 impl Connection {
@@ -65,6 +72,7 @@ impl Connection {
             Ok(answer) => answer,
             Err(refused) => Answer::Refused(refused),
         };
+        let (answer, seat) = self.seated(answer, head.method, now);
         let due = self
             .recorded
             .is_none_or(|last| now.saturating_duration_since(last) >= admit::RECORD_EVERY);
@@ -85,6 +93,7 @@ impl Connection {
             record: record.map(|record| record.with_session(session)),
             trouble: None,
             token_rate: pass.and_then(|pass| pass.rate),
+            seat,
         }
     }
 
@@ -100,6 +109,7 @@ impl Connection {
             record: record.or_else(unreadable),
             trouble: None,
             token_rate: None,
+            seat: None,
         }
     }
 
@@ -121,6 +131,7 @@ impl Connection {
         let refused = match &exchange.answer {
             Answer::Refused(refused) => Some(refused),
             Answer::Options
+            | Answer::Speedtest(_)
             | Answer::Content(..)
             | Answer::NotModified(_)
             | Answer::Unsatisfiable(_) => None,
@@ -147,15 +158,29 @@ impl Connection {
                 date,
             );
         });
-        let cut = self.send(body).await;
+        let measured = match (&exchange.answer, exchange.method) {
+            (Answer::Speedtest(Measure::Download(part)), Method::Get) => {
+                let file = exchange.seat.as_ref().and_then(|seat| seat.file.as_ref());
+                file.zip(part.or_else(|| whole(FILE_BYTES)))
+            }
+            _ => None,
+        };
+        let cut = match measured {
+            Some((file, part)) => self.send_measured(file, part).await,
+            None => self.send(body).await,
+        };
         self.account(&exchange, &cut);
         match cut.outcome {
             Ok(()) => Ok(keep),
+            Err(Cut::Slow) => {
+                self.transport.give_up();
+                Err(())
+            }
             Err(_) => Err(()),
         }
     }
 
-    async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
         let body_parts = body.as_ref().map(|(object, part)| Body {
             object,
             part: *part,
@@ -176,11 +201,29 @@ impl Connection {
         sent
     }
 
+    /// Asks the speed test for a seat, if that is where the request goes.
+    fn seated(&self, answer: Answer, method: Method, now: Instant) -> (Answer, Option<Seat>) {
+        let Answer::Speedtest(measure) = answer else {
+            return (answer, None);
+        };
+        let settings = &self.settings;
+        let who = (self.card.peer.ip(), &settings.limits, &settings.speedtest);
+        let has_body = method != Method::Head;
+        let speedtest = &self.worker.house.speedtest;
+        match speedtest.admit(measure, has_body, who, now) {
+            Ok(seat) => (answer, Some(seat)),
+            Err(refused) => (Answer::Refused(refused), None),
+        }
+    }
+
     fn account(&self, exchange: &Exchange, sent: &send::Sent) {
         let counters = &self.worker.counters;
         let status = exchange.answer.status();
         counters.status(status);
-        add(&counters.body_bytes, sent.body);
+        // Of objects alone; the speed test counts its own.
+        if exchange.seat.is_none() {
+            add(&counters.body_bytes, sent.body);
+        }
         add(&self.card.requests, 1);
         add(&self.card.bytes, sent.body);
         let cut = match &sent.outcome {
@@ -198,9 +241,18 @@ impl Connection {
             Err(Cut::Tls(error)) => Some(format!("TLS: {error}")),
         };
         if let (Some(sink), Some(record)) = (&self.settings.access, &exchange.record) {
+            let is_success = cut.is_none() && status < 400;
+            let sample = match is_success {
+                true => access::sampled(counters, self.settings.access_sample),
+                false => Some(1),
+            };
+            let Some(sample) = sample else {
+                return;
+            };
             let refused = match &exchange.answer {
                 Answer::Refused(refused) => Some(refused.text.as_ref()),
                 Answer::Options
+                | Answer::Speedtest(_)
                 | Answer::Content(..)
                 | Answer::NotModified(_)
                 | Answer::Unsatisfiable(_) => None,
@@ -211,6 +263,8 @@ impl Connection {
                 tls: self.tls.as_ref(),
                 status,
                 bytes: sent.body,
+                received: exchange.answer.received(),
+                sample: (sample > 1).then_some(sample),
                 reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
             };
             sink.write(record, &ending, clock::now());

@@ -2,6 +2,8 @@
 //!
 //! I/O: what its parts do.
 
+use super::Limits;
+use super::admit::Slot;
 use super::alarm::Alarm;
 use super::card::TlsFacts;
 use super::connection::Connection;
@@ -14,6 +16,7 @@ use super::transport::Transport;
 use super::worker::Guest;
 use super::worker::Worker;
 use crate::clock;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -29,6 +32,11 @@ pub(super) async fn host(guest: Guest, stream: Box<dyn ViewerStream>) {
         (Some(material), true) => {
             let config = Arc::clone(&material.config);
             drop(settings);
+            let address = guest.card.peer.ip();
+            // Dropped when the handshake has ended, however it ended.
+            let Some(_under_way) = worker.begins_handshake(address) else {
+                return;
+            };
             match handshake::run(stream, config, &mut alarm).await {
                 Ok(tls) => {
                     let (version, cipher) = tls.session.suite();
@@ -50,6 +58,22 @@ pub(super) async fn host(guest: Guest, stream: Box<dyn ViewerStream>) {
 }
 
 impl Worker {
+    /// A place among the handshakes under way: what has not shown that it speaks TLS costs
+    /// signatures, and one address gets no more of them at a time than honest viewers need.
+    fn begins_handshake(&self, address: IpAddr) -> Option<Slot> {
+        let settings = self.house.settings.load();
+        let limits = Limits {
+            connections: usize::MAX,
+            connections_per_address: settings.limits.handshakes_per_address,
+            ..settings.limits.clone()
+        };
+        let place = self.house.handshakes.enter(address, &limits);
+        if place.is_err() {
+            self.counters.refused(Refusal::Handshakes);
+        }
+        place.ok()
+    }
+
     fn handshake_failed(&self, error: &HandshakeError, peer: SocketAddr) {
         add(&self.counters.handshakes_failed, 1);
         match error {

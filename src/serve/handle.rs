@@ -22,6 +22,7 @@ use super::places::Place;
 use super::places::open_all;
 use super::places::places;
 use super::sessions::Sessions;
+use super::speedtest::Speedtest;
 use super::token::TokenSettings;
 use super::view;
 use super::view::ConnectionView;
@@ -45,7 +46,11 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// While the process stops, the access log's writer is looked at this often.
+const SETTLE_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The running workers. Clones share them.
 #[derive(Clone)]
@@ -119,6 +124,8 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         recent: Recent::default(),
         sessions: Sessions::default(),
         tokens: deps.tokens,
+        speedtest: Speedtest::new(deps.speedtest_file),
+        handshakes: Arc::default(),
         files_max: files::room(count),
     });
     let now = clock::now();
@@ -154,6 +161,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
         listeners: Mutex::default(),
         running,
     });
+    inner.house.speedtest.prepare(&config.speedtest, now);
     inner.listen(opened);
     go.send_replace(true);
     Ok(Handle { inner })
@@ -186,11 +194,28 @@ impl Handle {
             })
             .collect();
         let settings = self.inner.house.settings.load();
-        let tokens = self.inner.house.tokens.view(&settings.tokens);
-        let counts = &self.inner.counts;
-        View {
-            tokens,
-            ..view::gather(&self.inner.workers, listeners, &settings, counts)
+        let mut view = view::gather(
+            &self.inner.workers,
+            listeners,
+            &settings,
+            &self.inner.counts,
+        );
+        view.tokens = self.inner.house.tokens.view(&settings.tokens);
+        view.speedtest = self.inner.house.speedtest.view(&settings.speedtest);
+        view
+    }
+
+    /// Opens the access log anew, after somebody has renamed its file. Never waits.
+    pub fn reopen_access_log(&self) {
+        if let Some(sink) = &self.inner.house.settings.load().access {
+            sink.reopen();
+        }
+    }
+
+    /// Waits until every line of the access log that was queued is written, or lost and counted.
+    pub async fn access_log_settled(&self) {
+        while !self.inner.counts.is_settled() {
+            clock::sleep(SETTLE_LOOK_EVERY).await;
         }
     }
 
@@ -227,6 +252,8 @@ impl Prepared {
     /// Switches. Open connections live on; requests from now on see the new settings.
     pub fn commit(self) {
         let inner = self.inner;
+        let speedtest = &self.settings.speedtest;
+        inner.house.speedtest.prepare(speedtest, clock::now());
         inner.house.settings.store(self.settings);
         inner.listen(self.opened);
         let mut listeners = lock(&inner.listeners);
@@ -303,5 +330,7 @@ fn settings(
         tls: material,
         access,
         tokens: TokenSettings::load(&config.tokens)?,
+        access_sample: config.access_log_sample,
+        speedtest: config.speedtest.clone(),
     })
 }

@@ -34,6 +34,15 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     ) -> Poll<io::Result<usize>> {
         self.poll_write(cx, bytes)
     }
+
+    /// Bytes that the stream has taken and the peer has not acknowledged; `None` where the stream
+    /// cannot tell.
+    fn unacknowledged(&self) -> Option<u64> {
+        None
+    }
+
+    /// The peer is given up: dropping the stream throws away what waits instead of sending it.
+    fn give_up(&mut self) {}
 }
 
 /// One worker's accept queue.

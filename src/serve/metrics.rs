@@ -1,9 +1,13 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
+use super::speedtest::View;
+use crate::clock::Wall;
+use crate::clock::unix_seconds;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
+use crate::tls::CertificateView;
 use std::fmt;
 
 #[derive(Debug)]
@@ -64,8 +68,61 @@ impl Collector for Scrape {
             float(open),
         )?;
         let dropped = float(view.access_log.dropped);
-        into.counter("access_log_dropped", "Access log lines lost", dropped)
+        into.counter("access_log_dropped", "Access log lines lost", dropped)?;
+        let (written, left_out) = (view.access_log.written, view.access_log.left_out);
+        into.counter(
+            "access_log_written",
+            "Access log lines written",
+            float(written),
+        )?;
+        into.counter(
+            "access_log_left_out",
+            "Successful answers that the access log's sample leaves out",
+            float(left_out),
+        )?;
+        speedtest(into, &view.speedtest)?;
+        certificates(into, &view.tls.certificates)
     }
+}
+
+fn speedtest(into: &mut Exposition<'_>, view: &View) -> fmt::Result {
+    let directions = |down, up| [("down".to_owned(), down), ("up".to_owned(), up)];
+    family(
+        into,
+        "speedtest_transfers",
+        "Transfers of the speed test begun",
+        "direction",
+        directions(view.downloads, view.uploads),
+    )?;
+    family(
+        into,
+        "speedtest_bytes",
+        "Bytes of the speed test, which are no object's",
+        "direction",
+        directions(view.bytes_sent, view.bytes_received),
+    )?;
+    into.gauge(
+        "speedtest_running",
+        "Transfers of the speed test under way",
+        float(view.running),
+    )
+}
+
+/// What does not parse is left out: it was written by this program.
+fn certificates(into: &mut Exposition<'_>, known: &[CertificateView]) -> fmt::Result {
+    let chains: Vec<(String, f64)> = known
+        .iter()
+        .filter_map(|one| {
+            let end: Wall = one.not_after.parse().ok()?;
+            Some((one.chain.display().to_string(), float(unix_seconds(end))))
+        })
+        .collect();
+    let samples: Vec<_> = chains
+        .iter()
+        .map(|(chain, end)| (vec![("chain", chain.as_str())], *end))
+        .collect();
+    let help = "When the certificate ends, in Unix time";
+    into.gauges("tls_certificate_end_seconds", help, &samples)
 }
 
 /// One counter with one label.

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod socket;
 
 mod access;
+mod access_file;
 mod admit;
 mod alarm;
 mod answer;
@@ -36,6 +37,7 @@ mod scratch;
 mod send;
 mod session;
 mod sessions;
+mod speedtest;
 mod target;
 mod token;
 mod transport;
@@ -56,6 +58,9 @@ pub use head_scan::Scan;
 pub use range::header as parse_range;
 pub use request::FIELDS_MAX;
 pub use request::Head;
+pub use request::Upload;
+pub use speedtest::Config as SpeedtestConfig;
+pub use speedtest::View as SpeedtestView;
 pub use target::Parsed;
 pub use target::Place;
 pub use target::Route;
@@ -102,9 +107,12 @@ pub struct Config {
     pub workers: usize,
     /// One line a request, JSON; none when absent.
     pub access_log: Option<PathBuf>,
+    /// Of successful answers, one in so many has a line; all others always have. Default 1.
+    pub access_log_sample: u64,
     pub limits: Limits,
     pub tls: tls::Config,
     pub tokens: TokensConfig,
+    pub speedtest: SpeedtestConfig,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.
@@ -114,6 +122,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections from one address (IPv6: one /64). Default 1,000.
     pub connections_per_address: usize,
+    /// TLS handshakes under way from one address (IPv6: one /64). Default 200.
+    pub handshakes_per_address: usize,
     /// Request line and headers together. Default 16 KiB.
     pub head: usize,
     /// Header fields of one request. Default 64.
@@ -142,6 +152,8 @@ pub struct Deps {
     pub gate: watch::Receiver<Gate>,
     pub tokens: TokenFeed,
     pub phase: PhaseRx,
+    /// Where the speed test's file is made; without it there is none.
+    pub speedtest_file: Option<PathBuf>,
 }
 
 /// Where viewers come from and where workers run: real in the daemon, in memory in tests.

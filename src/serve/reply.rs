@@ -8,6 +8,8 @@ use super::answer::Found;
 use super::answer::Refused;
 use super::range::Part;
 use super::request::Method;
+use super::speedtest;
+use super::speedtest::Measure;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -30,6 +32,15 @@ const PREFLIGHT: &str = "Allow: GET, HEAD, OPTIONS\r\n\
     CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status\r\n\
     Access-Control-Max-Age: 86400\r\n\
     Cache-Control: no-store\r\n";
+
+/// What lets a page of another origin upload to the speed test.
+const SPEED_PREFLIGHT: &str = "Allow: GET, HEAD, POST, OPTIONS\r\n\
+    Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n\
+    Access-Control-Allow-Headers: Content-Type\r\n\
+    Access-Control-Max-Age: 86400\r\n\
+    Cache-Control: no-store\r\n";
+
+const UNCACHED: &str = "Cache-Control: no-store\r\n";
 
 /// What the response says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +121,7 @@ pub(super) fn write(
             put(out, &["\r\n"]);
             error(out, "the range lies beyond the object", method);
         }
+        Answer::Speedtest(measure) => speed(out, *measure),
         Answer::Refused(refused) => refusal(out, refused, method),
     }
 }
@@ -123,16 +135,48 @@ fn content(out: &mut Vec<u8>, found: &Found, part: Option<Part>) {
     number(out, length);
     put(out, &["\r\n"]);
     if let Some(part) = part {
-        put(out, &["Content-Range: bytes "]);
-        number(out, part.first);
-        put(out, &["-"]);
-        number(out, part.last);
-        put(out, &["/"]);
-        number(out, found.entry.length);
-        put(out, &["\r\n"]);
+        content_range(out, part, found.entry.length);
     }
     validators(out, found);
     put(out, &[CONTENT, "\r\n"]);
+}
+
+/// The speed test: nothing of it may come from a cache.
+fn speed(out: &mut Vec<u8>, measure: Measure) {
+    match measure {
+        Measure::Preflight => put(out, &[SPEED_PREFLIGHT, "\r\n"]),
+        Measure::Download(part) => {
+            let length = part.map_or(speedtest::FILE_BYTES, Part::length);
+            put(
+                out,
+                &[UNCACHED, "Content-Type: application/octet-stream\r\n"],
+            );
+            put(out, &["Content-Length: "]);
+            number(out, length);
+            put(out, &["\r\n"]);
+            if let Some(part) = part {
+                content_range(out, part, speedtest::FILE_BYTES);
+            }
+            put(out, &["\r\n"]);
+        }
+        Measure::Upload(upload) => {
+            let text = format!("{{\"bytes\":{}}}\n", upload.length);
+            put(out, &[UNCACHED, "Content-Type: application/json\r\n"]);
+            put(out, &["Content-Length: "]);
+            number(out, text.len() as u64);
+            put(out, &["\r\n\r\n", &text]);
+        }
+    }
+}
+
+fn content_range(out: &mut Vec<u8>, part: Part, length: u64) {
+    put(out, &["Content-Range: bytes "]);
+    number(out, part.first);
+    put(out, &["-"]);
+    number(out, part.last);
+    put(out, &["/"]);
+    number(out, length);
+    put(out, &["\r\n"]);
 }
 
 fn validators(out: &mut Vec<u8>, found: &Found) {
@@ -201,11 +245,13 @@ fn status_line(status: u16) -> &'static str {
         404 => "404 Not Found",
         405 => "405 Method Not Allowed",
         408 => "408 Request Timeout",
+        411 => "411 Length Required",
         412 => "412 Precondition Failed",
         413 => "413 Content Too Large",
         414 => "414 URI Too Long",
         416 => "416 Range Not Satisfiable",
         417 => "417 Expectation Failed",
+        429 => "429 Too Many Requests",
         431 => "431 Request Header Fields Too Large",
         501 => "501 Not Implemented",
         503 => "503 Service Unavailable",

@@ -1,10 +1,14 @@
 //! The request head: bytes from a viewer become a [`Head`] that cannot be wrong, or a [`Fault`].
 //!
 //! Sans-IO. `connection` calls [`Head::parse`] with what [`super::head_scan`] has let through.
-//! Strict by design: no request of this protocol has a body, so nothing that could frame one is
-//! accepted, and there is no second way to read any head that is (RFC 9112 section 11.2).
+//! Strict by design: no request of this protocol but the speed test's upload has a body, so nothing
+//! else that could frame one is accepted, and there is no second way to read any head that is (RFC
+//! 9112 section 11.2). An upload is framed by one Content-Length and nothing else.
 
+use super::range;
+use super::speedtest;
 use super::target;
+use super::target::Parsed;
 use super::target::Target;
 use httparse::Header;
 use std::mem::MaybeUninit;
@@ -67,6 +71,10 @@ pub enum Fault {
     UnknownMethod,
     #[error("the request head did not arrive in time")]
     Slow,
+    #[error("the body did not arrive in time")]
+    SlowBody,
+    #[error("an upload needs a Content-Length")]
+    LengthRequired,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,16 @@ pub enum Method {
     Get,
     Head,
     Options,
+    /// To the speed test alone.
+    Post,
+}
+
+/// The body that a request announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upload {
+    pub length: u64,
+    /// The viewer waits for `100 Continue` before it sends.
+    pub expects_continue: bool,
 }
 
 /// A request head, valid by construction.
@@ -89,6 +107,8 @@ pub struct Head<'h, 'b> {
     pub keep_alive: bool,
     /// HTTP/1.0 viewers must be told that the connection stays.
     pub is_http_1_0: bool,
+    /// With [`Method::Post`] and no other.
+    pub upload: Option<Upload>,
     /// Which of the fields that `answer` asks for are there at all.
     interest: Interest,
     fields: &'h [Header<'b>],
@@ -109,7 +129,8 @@ struct Framing<'b> {
     transfer_encoding: bool,
     lengths: usize,
     length: &'b [u8],
-    expect: bool,
+    expectations: usize,
+    expectation: &'b [u8],
     close: bool,
     keep_alive: bool,
     interest: Interest,
@@ -126,7 +147,8 @@ impl Fault {
             Self::TargetTooLong => 414,
             Self::NotAllowed => 405,
             Self::UnknownMethod => 501,
-            Self::Slow => 408,
+            Self::Slow | Self::SlowBody => 408,
+            Self::LengthRequired => 411,
             Self::BareLf
             | Self::BareCr
             | Self::Control(_)
@@ -151,6 +173,7 @@ impl Method {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Options => "OPTIONS",
+            Self::Post => "POST",
         }
     }
 
@@ -192,11 +215,15 @@ impl<'h, 'b> Head<'h, 'b> {
             return Err(Fault::TransferEncoding);
         }
         let has_body = framing.has_body()?;
-        let method = Method::parse(token)?;
-        if has_body {
+        let (method, upload) = if token == "POST" && is_upload(raw) {
+            (Method::Post, Some(framing.upload(is_http_1_0)?))
+        } else {
+            (Method::parse(token)?, None)
+        };
+        if has_body && upload.is_none() {
             return Err(Fault::Body);
         }
-        if framing.expect {
+        if framing.expectations > 0 && upload.is_none() {
             return Err(Fault::Expect);
         }
         if raw.len() > TARGET_BYTES_MAX {
@@ -212,6 +239,7 @@ impl<'h, 'b> Head<'h, 'b> {
             // RFC 9112 section 9.3.
             keep_alive: !framing.close && (!is_http_1_0 || framing.keep_alive),
             is_http_1_0,
+            upload,
             interest: framing.interest,
             fields,
         })
@@ -254,7 +282,10 @@ impl<'b> Framing<'b> {
                     framing.host = field.value;
                 }
                 5 if is("range") => framing.interest.range = true,
-                6 if is("expect") => framing.expect = true,
+                6 if is("expect") => {
+                    framing.expectations += 1;
+                    framing.expectation = field.value;
+                }
                 8 if is("if-match") => framing.interest.conditional = true,
                 10 if is("connection") => framing.connection(field.value),
                 13 if is("if-none-match") => framing.interest.conditional = true,
@@ -304,6 +335,30 @@ impl<'b> Framing<'b> {
             _ => Err(Fault::ContentLength),
         }
     }
+
+    /// Of a POST to the speed test, whose length [`Framing::has_body`] has checked.
+    fn upload(&self, is_http_1_0: bool) -> Result<Upload, Fault> {
+        if self.lengths == 0 {
+            return Err(Fault::LengthRequired);
+        }
+        let expects_continue = match self.expectations {
+            0 => false,
+            // RFC 9110 section 10.1.1 knows no other expectation.
+            1 if !is_http_1_0 && self.expectation.eq_ignore_ascii_case(b"100-continue") => true,
+            _ => return Err(Fault::Expect),
+        };
+        Ok(Upload {
+            length: range::digits(self.length).ok_or(Fault::ContentLength)?,
+            expects_continue,
+        })
+    }
+}
+
+/// Is this target the one that takes a body?
+fn is_upload(raw: &str) -> bool {
+    let target = Target::parse(raw.as_bytes(), Method::Post);
+    let is_path = |parsed: Parsed<'_>| parsed.target == Target::Path(speedtest::PATH);
+    raw.len() <= TARGET_BYTES_MAX && target.is_ok_and(is_path)
 }
 
 fn fault(error: httparse::Error, head: &[u8], most: usize) -> Fault {

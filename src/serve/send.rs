@@ -67,12 +67,20 @@ pub(super) struct Sent {
     pub(super) outcome: Result<(), Cut>,
 }
 
+/// Where a response goes, as far as its progress is concerned.
+trait Outlet {
+    /// See [`ViewerStream::unacknowledged`].
+    fn unacknowledged(&self) -> Option<u64>;
+}
+
 /// How far a response has come within the present period of `limits.progress_time`.
 struct Progress<'a> {
     alarm: &'a mut Alarm,
     limits: &'a Limits,
     since: Instant,
     moved: u64,
+    /// What the viewer had not acknowledged when the period began, where that is known.
+    waiting: Option<u64>,
     turn: u64,
 }
 
@@ -89,6 +97,7 @@ pub(super) async fn send(
         alarm,
         limits,
         moved: 0,
+        waiting: None,
         turn: 0,
     };
     let mut moved = 0;
@@ -111,7 +120,7 @@ async fn plain(
 ) -> Result<(), Cut> {
     let mut rest = head;
     while !rest.is_empty() {
-        let write = |cx: &mut Context<'_>| {
+        let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
             let stream = Pin::new(&mut **stream);
             let count = ready!(match body {
                 Some(_) => stream.poll_write_more(cx, rest),
@@ -119,7 +128,7 @@ async fn plain(
             });
             Poll::Ready(count.and_then(not_zero).map_err(|_| Cut::Peer))
         };
-        let count = progress.poll(write).await?;
+        let count = progress.poll(stream, write).await?;
         rest = &rest[count..];
     }
     let Some(Body {
@@ -134,7 +143,7 @@ async fn plain(
     while at <= part.last {
         let length = (part.last - at + 1).min(TURN_BYTES);
         let length = usize::try_from(length).unwrap_or(PIECE_MAX);
-        let write = |cx: &mut Context<'_>| {
+        let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
             let stream = Pin::new(&mut **stream);
             let excuse = heart.excuse();
             let count = ready!(stream.poll_send_file(cx, &object.file, at, length));
@@ -145,7 +154,7 @@ async fn plain(
                 Err(error) => Err(failed(error)),
             })
         };
-        let count = progress.poll(write).await? as u64;
+        let count = progress.poll(stream, write).await? as u64;
         at += count;
         *moved += count;
     }
@@ -181,8 +190,10 @@ async fn encrypted(
         let whole = tls.session.outgoing().len();
         let mut first = None;
         while !tls.session.outgoing().is_empty() {
-            let write = |cx: &mut Context<'_>| tls.poll_flush_some(cx).map_err(|_| Cut::Peer);
-            let count = progress.poll(write).await?;
+            let write = |tls: &mut TlsTransport, cx: &mut Context<'_>| {
+                tls.poll_flush_some(cx).map_err(|_| Cut::Peer)
+            };
+            let count = progress.poll(tls, write).await?;
             first.get_or_insert(count);
         }
         piece = match first {
@@ -213,9 +224,10 @@ fn read_piece(body: Body<'_>, at: u64, room: &mut [u8], piece: usize) -> Result<
 impl Progress<'_> {
     /// Does one step of a response; waits for the viewer no longer than the limits say, and lets
     /// other viewers in between.
-    async fn poll(
+    async fn poll<O: Outlet>(
         &mut self,
-        mut step: impl FnMut(&mut Context<'_>) -> Poll<Result<usize, Cut>>,
+        outlet: &mut O,
+        mut step: impl FnMut(&mut O, &mut Context<'_>) -> Poll<Result<usize, Cut>>,
     ) -> Result<usize, Cut> {
         if self.turn >= TURN_BYTES {
             self.turn = 0;
@@ -223,22 +235,46 @@ impl Progress<'_> {
         }
         let count = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(outcome) = step(cx) {
+                if let Poll::Ready(outcome) = step(outlet, cx) {
                     return Poll::Ready(outcome);
                 }
                 self.alarm.set(self.since + self.limits.progress_time);
                 ready!(self.alarm.poll(cx));
-                if self.moved < self.limits.progress {
+                let waiting = outlet.unacknowledged();
+                if self.taken(waiting) < self.limits.progress {
                     return Poll::Ready(Err(Cut::Slow));
                 }
                 self.since = clock::now();
                 self.moved = 0;
+                self.waiting = waiting;
             }
         })
         .await?;
         self.moved += count as u64;
         self.turn += count as u64;
         Ok(count)
+    }
+}
+
+impl Progress<'_> {
+    /// What the viewer has taken in this period. A kernel whose buffer has grown takes bytes in
+    /// steps of a megabyte, and none for half a minute from a viewer that takes them steadily:
+    /// where it tells what waits, the viewer's own pace counts.
+    fn taken(&self, waiting: Option<u64>) -> u64 {
+        let before = self.waiting.or(waiting).unwrap_or(0);
+        (self.moved + before).saturating_sub(waiting.unwrap_or(0))
+    }
+}
+
+impl Outlet for Box<dyn ViewerStream> {
+    fn unacknowledged(&self) -> Option<u64> {
+        (**self).unacknowledged()
+    }
+}
+
+impl Outlet for TlsTransport {
+    fn unacknowledged(&self) -> Option<u64> {
+        self.stream.unacknowledged()
     }
 }
 

@@ -10,6 +10,7 @@ use super::listener::Listener;
 use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
+use crate::sys::outq;
 use nix::sys::sendfile::sendfile;
 use socket2::Domain;
 use socket2::Protocol;
@@ -19,10 +20,12 @@ use socket2::Type;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::Interest;
@@ -32,6 +35,11 @@ use tokio::net::TcpStream;
 
 /// Connections the kernel completes ahead of `accept`; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// What a peer leaves unacknowledged, or takes nothing of, for this long ends its connection in the
+/// kernel too: after the last response, or after we have closed, nobody else looks. Longer than
+/// any outage that a player survives.
+const STALLED_TIME: Duration = Duration::from_secs(60);
 
 /// Binds TCP addresses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +67,8 @@ impl Bind for TcpBind {
         socket.set_reuse_port(true)?;
         // Linux hands this down to the accepted sockets. Heads go out with MSG_MORE instead.
         socket.set_tcp_nodelay(true)?;
+        // And this.
+        socket.set_tcp_user_timeout(Some(STALLED_TIME))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Box::new(TcpBound(socket)))
@@ -153,6 +163,16 @@ impl ViewerStream for TcpViewer {
         self.poll_when_writable(cx, |socket| {
             SockRef::from(socket).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
         })
+    }
+
+    fn unacknowledged(&self) -> Option<u64> {
+        outq::unacknowledged(self.0.as_fd()).ok()
+    }
+
+    fn give_up(&mut self) {
+        // Closing then resets. Otherwise the kernel would keep megabytes for a peer that takes
+        // nothing, without a limit that viewers share. A failure costs that memory and no more.
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -7,6 +7,7 @@ use super::tests_support::limits;
 use super::*;
 
 mod life;
+mod speed;
 mod token;
 
 const DIGITS: &[u8] = b"0123456789";

@@ -7,6 +7,7 @@ use super::Handle;
 use super::Limits;
 use super::Opening;
 use super::Seams;
+use super::SpeedtestConfig;
 use super::TokenFeed;
 use super::TokensConfig;
 use super::memory::MemoryNet;
@@ -20,6 +21,8 @@ use crate::store::OpenError;
 use crate::task::PhaseTx;
 use crate::task::phase;
 use crate::tls;
+use crate::units::Bytes;
+use crate::units::BytesPerSecond;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +42,7 @@ pub(super) fn limits() -> Limits {
     Limits {
         connections: 100_000,
         connections_per_address: 1000,
+        handshakes_per_address: 200,
         head: 16 * 1024,
         headers: 64,
         handshake_time: Duration::from_secs(10),
@@ -49,6 +53,16 @@ pub(super) fn limits() -> Limits {
         requests: 10_000,
         linger_time: Duration::from_secs(600),
         linger_limit: Duration::from_secs(7200),
+    }
+}
+
+/// The defaults, but off: most tests of this room want no file of 25 MiB.
+pub(super) fn speedtest() -> SpeedtestConfig {
+    SpeedtestConfig {
+        enabled: false,
+        rate_limit: BytesPerSecond(125_000_000),
+        connections: 64,
+        upload_max: Bytes(64 << 20),
     }
 }
 
@@ -149,11 +163,13 @@ impl World {
             plain_listen: vec![address("192.0.2.80:80")],
             workers: 1,
             access_log: None,
+            access_log_sample: 1,
             limits,
             tls: tls::Config {
                 certificates: Vec::new(),
             },
             tokens: TokensConfig::default(),
+            speedtest: speedtest(),
         };
         let tokens = TokenFeed::default();
         let deps = Deps {
@@ -161,6 +177,7 @@ impl World {
             content: Arc::clone(&files) as Arc<dyn Content>,
             gate: gate_seen,
             phase: phase_seen,
+            speedtest_file: Some(files.dir.path().join("speedtest.bin")),
         };
         let seams = Seams {
             bind: Arc::new(net.clone()),

@@ -2,6 +2,7 @@
 
 use super::access::Counts;
 use super::counters::Counters;
+use super::speedtest;
 use super::token::TokensView;
 use super::worker::Settings;
 use super::worker::Worker;
@@ -34,6 +35,7 @@ pub struct View {
     pub tls: TlsView,
     pub access_log: AccessLogView,
     pub tokens: TokensView,
+    pub speedtest: speedtest::View,
 }
 
 /// A bound address; with port 0 in the configuration, the port it got.
@@ -79,6 +81,11 @@ pub struct AccessLogView {
     pub written: u64,
     /// Lines lost because the log's disk was too slow or full.
     pub dropped: u64,
+    /// Of successful answers, one in so many has a line; the others are left out.
+    pub sample: u64,
+    pub left_out: u64,
+    /// How often the file was opened anew by a signal.
+    pub reopened: u64,
 }
 
 /// One row of `oca show connections`.
@@ -105,6 +112,9 @@ pub(super) fn gather(
             on: settings.access.is_some(),
             written: access.written.load(Relaxed),
             dropped: access.dropped.load(Relaxed),
+            sample: settings.access_sample,
+            left_out: 0,
+            reopened: access.reopened.load(Relaxed),
         },
         ..View::default()
     };
@@ -147,6 +157,7 @@ fn add_worker(view: &mut View, worker: &Worker) {
     view.handshakes.ok += read(&counters.handshakes_ok);
     view.handshakes.failed += read(&counters.handshakes_failed);
     view.panics += read(&counters.panics);
+    view.access_log.left_out += read(&counters.unlogged);
     view.bytes_sent += read(&counters.body_bytes);
     view.workers.push(WorkerView {
         name: worker.name.clone(),

@@ -22,6 +22,8 @@ use super::files::Files;
 use super::listener::Bound;
 use super::reply::DateLine;
 use super::sessions::Sessions;
+use super::speedtest;
+use super::speedtest::Speedtest;
 use super::token::Guard;
 use super::token::TokenFeed;
 use super::token::TokenSettings;
@@ -57,6 +59,9 @@ pub(super) struct Settings {
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
     pub(super) tokens: TokenSettings,
+    /// Of successful answers, one in so many has a line.
+    pub(super) access_sample: u64,
+    pub(super) speedtest: speedtest::Config,
 }
 
 /// What the workers share.
@@ -67,6 +72,9 @@ pub(super) struct House {
     pub(super) recent: Recent,
     pub(super) sessions: Sessions,
     pub(super) tokens: TokenFeed,
+    pub(super) speedtest: Arc<Speedtest>,
+    /// TLS handshakes under way, by address.
+    pub(super) handshakes: Arc<Population>,
     /// Objects that one worker keeps open.
     pub(super) files_max: usize,
 }

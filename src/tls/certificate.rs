@@ -8,6 +8,7 @@ use super::Outside;
 use super::TlsError;
 use super::der;
 use crate::clock::Wall;
+use jiff::SignedDuration;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
@@ -18,6 +19,9 @@ use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// A certificate that ends sooner is warned of: automatic renewals happen well before.
+const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Certificates of one chain file.
 const CHAIN_MAX: usize = 16;
@@ -86,6 +90,7 @@ pub(super) fn load(
             });
         }
     }
+    warn_of_the_end(&facts, config, now);
     Ok(Pair {
         certified: Arc::new(certified),
         view: CertificateView {
@@ -95,6 +100,19 @@ pub(super) fn load(
             not_after: facts.not_after.to_string(),
         },
     })
+}
+
+/// Renewals that nobody noticed failing show here, while there is time.
+fn warn_of_the_end(facts: &der::Leaf, config: &CertificateConfig, now: Wall) {
+    let left = facts.not_after.duration_since(now);
+    if left > SignedDuration::ZERO && left < WARN_BEFORE {
+        let (path, at, days) = (
+            config.chain.display(),
+            facts.not_after,
+            left.as_hours() / 24,
+        );
+        tracing::warn!(%at, days, "{path}: the certificate ends in {days} days; renew it");
+    }
 }
 
 fn in_its_time(facts: &der::Leaf, config: &CertificateConfig, now: Wall) -> Result<(), TlsError> {

@@ -3,9 +3,13 @@
 //!
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
+mod certificates;
 mod differential;
 mod hostile;
+mod limits;
+mod rotation;
 mod serving;
+mod speed;
 mod tokens;
 
 use oca::serve::Config;
@@ -351,6 +355,10 @@ fn metrics_are_told_under_their_names() {
         "oca_refusals_total{reason=\"gate\"} 0",
         "oca_connection_panics_total 0",
         "oca_connections_open ",
+        "oca_refusals_total{reason=\"handshakes-per-address\"} 0",
+        "oca_tls_certificate_end_seconds{chain=",
+        "oca_speedtest_bytes_total{direction=\"up\"} 0",
+        "oca_access_log_left_out_total 0",
     ] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }

@@ -15,6 +15,7 @@ use oca::serve::Handle;
 use oca::serve::Limits;
 use oca::serve::Opening;
 use oca::serve::Seams;
+use oca::serve::SpeedtestConfig;
 use oca::serve::View;
 use oca::serve::socket::TcpBind;
 use oca::serve::socket::ThreadWorkers;
@@ -25,6 +26,8 @@ use oca::store::OpenError;
 use oca::task::PhaseTx;
 use oca::task::phase;
 use oca::tls;
+use oca::units::Bytes;
+use oca::units::BytesPerSecond;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::StreamOwned;
@@ -52,6 +55,7 @@ pub(crate) fn limits() -> Limits {
     Limits {
         connections: 100_000,
         connections_per_address: 1000,
+        handshakes_per_address: 200,
         head: 16 * 1024,
         headers: 64,
         handshake_time: Duration::from_secs(10),
@@ -124,6 +128,22 @@ impl Server {
     }
 
     pub(crate) fn start_with(limits: Limits, titles: &[(String, Vec<u8>)], workers: usize) -> Self {
+        let off = SpeedtestConfig {
+            enabled: false,
+            rate_limit: BytesPerSecond(125_000_000),
+            connections: 64,
+            upload_max: Bytes(64 << 20),
+        };
+        Self::start_measured(limits, titles, workers, off)
+    }
+
+    /// With a speed test.
+    pub(crate) fn start_measured(
+        limits: Limits,
+        titles: &[(String, Vec<u8>)],
+        workers: usize,
+        speedtest: SpeedtestConfig,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let mut entries = BTreeMap::new();
@@ -151,6 +171,7 @@ impl Server {
             plain_listen: vec![any_port],
             workers,
             access_log: Some(access_log.clone()),
+            access_log_sample: 1,
             limits,
             tls: tls::Config {
                 certificates: vec![tls::CertificateConfig {
@@ -159,10 +180,12 @@ impl Server {
                 }],
             },
             tokens: oca::serve::TokensConfig::default(),
+            speedtest,
         };
         let (gate, gate_seen) = watch::channel(Gate::Serving);
         let (phase, phase_seen) = phase::channel();
         let deps = Deps {
+            speedtest_file: Some(path.join("speedtest.bin")),
             content: Arc::new(Directory { path, entries }),
             gate: gate_seen,
             tokens: oca::serve::TokenFeed::default(),
@@ -236,6 +259,19 @@ impl Server {
         }
         assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
         Viewer::over(Wire::Tls(Box::new(stream)))
+    }
+
+    /// A handshake of this client fails.
+    pub(crate) fn refuses(&self, client: &Arc<ClientConfig>) -> bool {
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut stream = StreamOwned::new(tls, connect(self.tls_address));
+        while stream.conn.is_handshaking() {
+            if stream.conn.complete_io(&mut stream.sock).is_err() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits until the view is as it should be.

@@ -56,9 +56,11 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         plain_listen: common::build_addresses(serve, "plain_listen")?,
         workers: serve.number("workers")?,
         access_log: serve.optional("access_log", Fields::path)?,
+        access_log_sample: serve.number("access_log_sample")?,
         limits: limits(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
         tokens: tokens::build(settings)?,
+        speedtest: speedtest(settings)?,
     })
 }
 
@@ -67,6 +69,7 @@ fn limits(settings: &Settings) -> Option<serve::Limits> {
     Some(serve::Limits {
         connections: limits.number("connections")?,
         connections_per_address: limits.number("connections_per_address")?,
+        handshakes_per_address: limits.number("handshakes_per_address")?,
         head: limits.number("head")?,
         headers: limits.number("headers")?,
         handshake_time: limits.time("handshake_time")?,
@@ -77,6 +80,16 @@ fn limits(settings: &Settings) -> Option<serve::Limits> {
         requests: limits.number("requests")?,
         linger_time: limits.time("linger_time")?,
         linger_limit: limits.time("linger_limit")?,
+    })
+}
+
+fn speedtest(settings: &Settings) -> Option<serve::SpeedtestConfig> {
+    let speedtest = settings.section("serve.speedtest")?;
+    Some(serve::SpeedtestConfig {
+        enabled: speedtest.boolean("enabled")?,
+        rate_limit: speedtest.number("rate_limit").map(BytesPerSecond)?,
+        connections: speedtest.number("connections")?,
+        upload_max: speedtest.number("upload_max").map(Bytes)?,
     })
 }
 

@@ -50,6 +50,7 @@ const SECTIONS: &[Section] = &[
     ),
     section("serve.limits", Shape::Single, table::LIMITS),
     section("serve.tokens", Shape::Single, tokens::TOKENS),
+    section("serve.speedtest", Shape::Single, table::SPEEDTEST),
     section("serve.peer", Shape::Single, night::PEER),
     section("disk", Shape::Repeated("/store/disks"), table::DISK),
     section("store", Shape::Single, table::STORE),

@@ -110,6 +110,17 @@ pub(super) const SERVE: &[Key] = &[
         "/serve/access_log",
         "the file that gets one line a request",
     ),
+    key(
+        "access_log_sample",
+        Kind::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        Default("1"),
+        true,
+        "/serve/access_log_sample",
+        "of how many successful answers one has a line",
+    ),
 ];
 
 /// Times start at a tenth of a second: a shorter one cuts off honest viewers.
@@ -129,6 +140,14 @@ pub(super) const LIMITS: &[Key] = &[
         true,
         "/serve/limits/connections_per_address",
         "the open connections from one address",
+    ),
+    key(
+        "handshakes_per_address",
+        CONNECTIONS,
+        Default("200"),
+        true,
+        "/serve/limits/handshakes_per_address",
+        "the TLS handshakes under way from one address",
     ),
     // Below 1 KiB no browser's request fits; above 1 MiB one connection costs too much memory.
     key(
@@ -214,6 +233,48 @@ pub(super) const LIMITS: &[Key] = &[
         true,
         "/serve/limits/linger_limit",
         "how long a closed box serves such viewers",
+    ),
+];
+
+pub(super) const SPEEDTEST: &[Key] = &[
+    key(
+        "enabled",
+        Kind::Boolean,
+        Default("true"),
+        true,
+        "/serve/speedtest/enabled",
+        "whether `/speedtest` is answered",
+    ),
+    // The rates of ports; slower than the first, a test would measure this limit.
+    key(
+        "rate_limit",
+        Kind::Rate {
+            min: 125_000,
+            max: 50_000_000_000,
+        },
+        Default(r#""1 Gbit/s""#),
+        true,
+        "/serve/speedtest/rate_limit",
+        "the rate of all its downloads together, and of all its uploads",
+    ),
+    key(
+        "connections",
+        Kind::Integer {
+            min: 1,
+            max: 100_000,
+        },
+        Default("64"),
+        true,
+        "/serve/speedtest/connections",
+        "its transfers at a time",
+    ),
+    key(
+        "upload_max",
+        Kind::Bytes { min: KIB, max: GIB },
+        Default(r#""64 MiB""#),
+        true,
+        "/serve/speedtest/upload_max",
+        "the largest upload",
     ),
 ];
 

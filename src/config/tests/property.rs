@@ -12,6 +12,8 @@ use crate::ids::Profile;
 use crate::ids::SiteName;
 use crate::store::DiskClass;
 use crate::tls;
+use crate::units::Bytes;
+use crate::units::BytesPerSecond;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -49,6 +51,7 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
         1_usize..=10_000_000,
         8_usize..=128,
         1_u32..=1_000_000_000,
+        1_usize..=10_000_000,
     );
     let sizes = (1_024_usize..=1 << 20, 1_u64..=1 << 30);
     let times = (
@@ -62,6 +65,7 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
     (counts, sizes, times).prop_map(|(counts, sizes, times)| serve::Limits {
         connections: counts.0,
         connections_per_address: counts.1,
+        handshakes_per_address: counts.4,
         head: sizes.0,
         headers: counts.2,
         handshake_time: times.0,
@@ -77,16 +81,19 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
 
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let more = (0_usize..=1_024, option::of(path()), limits(), tokens());
+    let log = (option::of(path()), 1_u64..=1_000_000);
+    let more = (0_usize..=1_024, log, limits(), speedtest(), tokens());
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits, tokens))| {
+        |(listen, plain_listen, certificates, (workers, log, limits, speedtest, tokens))| {
             serve::Config {
                 listen,
                 plain_listen,
                 workers,
-                access_log,
+                access_log: log.0,
+                access_log_sample: log.1,
                 limits,
                 tls: tls::Config { certificates },
+                speedtest,
                 tokens,
             }
         },
@@ -100,6 +107,19 @@ fn tokens() -> impl Strategy<Value = serve::TokensConfig> {
     (select(modes), path()).prop_map(|(mode, path)| serve::TokensConfig {
         mode,
         key_file: Some(path),
+    })
+}
+
+fn speedtest() -> impl Strategy<Value = serve::SpeedtestConfig> {
+    let rate = 125_000_u64..=50_000_000_000;
+    let rest = (1_usize..=100_000, 1_024_u64..=1 << 30);
+    (proptest::bool::ANY, rate, rest).prop_map(|(enabled, rate, (connections, upload_max))| {
+        serve::SpeedtestConfig {
+            enabled,
+            rate_limit: BytesPerSecond(rate),
+            connections,
+            upload_max: Bytes(upload_max),
+        }
     })
 }
 
