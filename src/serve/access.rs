@@ -73,6 +73,8 @@ pub(super) struct Ending<'a> {
     pub(super) peer: SocketAddr,
     pub(super) token_rate: Option<BytesPerSecond>,
     pub(super) tls: Option<&'a TlsFacts>,
+    /// Who sealed it: `kernel` or `user-space`.
+    pub(super) tls_path: Option<&'static str>,
     pub(super) status: u16,
     pub(super) bytes: u64,
     /// Bytes of an upload.
@@ -109,6 +111,8 @@ struct Line<'a> {
     received: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sample: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -211,6 +215,7 @@ impl Sink {
             cipher: ending.tls.map(|tls| tls.cipher),
             received: ending.received,
             sample: ending.sample,
+            tls_path: ending.tls_path,
             reason: ending.reason,
         };
         // Counted first: whoever waits for the writer must not overtake it.
@@ -250,6 +255,7 @@ mod tests {
             peer: "192.0.2.1:9".parse().unwrap(),
             token_rate: None,
             tls: None,
+            tls_path: None,
             status: 400,
             bytes: 0,
             received: None,

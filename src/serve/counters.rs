@@ -1,5 +1,6 @@
 //! What one worker counts. Each worker has its own, so that counting never waits for another core.
 
+use super::kernel;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -54,10 +55,12 @@ pub(super) enum Refusal {
     Speedtest,
     /// `limits.handshakes_per_address` is reached.
     Handshakes,
+    /// The kernel did not take a session, and `tls_offload` requires it; or lost it on the way.
+    TlsOffload,
 }
 
 /// Every refusal, in the order of the array that counts them.
-pub(super) const REFUSALS: [Refusal; 23] = [
+pub(super) const REFUSALS: [Refusal; 24] = [
     Refusal::Connections,
     Refusal::ConnectionsPerAddress,
     Refusal::Accept,
@@ -81,6 +84,7 @@ pub(super) const REFUSALS: [Refusal; 23] = [
     Refusal::TokenClock,
     Refusal::Speedtest,
     Refusal::Handshakes,
+    Refusal::TlsOffload,
 ];
 
 #[derive(Debug, Default)]
@@ -98,6 +102,7 @@ pub(super) struct Counters {
     /// Successful answers, and those of them that the access log leaves out.
     pub(super) successes: AtomicU64,
     pub(super) unlogged: AtomicU64,
+    pub(super) offload: kernel::Counts,
     /// Completed handshakes by (version, cipher).
     suites: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -128,6 +133,7 @@ impl Refusal {
             Self::TokenClock => "token-clock",
             Self::Speedtest => "speedtest",
             Self::Handshakes => "handshakes-per-address",
+            Self::TlsOffload => "tls-offload",
         }
     }
 }

@@ -15,6 +15,7 @@ use super::answer::Refused;
 use super::connection::Connection;
 use super::counters::Refusal;
 use super::counters::add;
+use super::kernel::Path;
 use super::range::Part;
 use super::reply;
 use super::reply::Persistence;
@@ -24,6 +25,7 @@ use super::request::Method;
 use super::send;
 use super::send::Body;
 use super::send::Cut;
+use super::session::SessionError;
 use super::speedtest::FILE_BYTES;
 use super::speedtest::Measure;
 use super::speedtest::Seat;
@@ -142,6 +144,7 @@ impl Connection {
         let keep = exchange.keep_alive
             && !refused.is_some_and(|refused| refused.close)
             && self.requests < self.settings.limits.requests
+            && !self.transport.is_used_up()
             && !self.worker.is_draining();
         let persistence = match (keep, exchange.is_http_1_0) {
             (false, _) => Persistence::Closes,
@@ -180,7 +183,17 @@ impl Connection {
         }
     }
 
-    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {}
+
+    async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+        if let Some((_, part)) = &body
+            && !self.hand_over(part.last - part.first + 1).await
+        {
+            return send::Sent {
+                body: 0,
+                outcome: Err(Cut::Tls(SessionError::NoOffload)),
+            };
+        }
         let body_parts = body.as_ref().map(|(object, part)| Body {
             object,
             part: *part,
@@ -261,6 +274,7 @@ impl Connection {
                 peer: self.card.peer,
                 token_rate: exchange.token_rate,
                 tls: self.tls.as_ref(),
+                tls_path: self.card.path().map(Path::word),
                 status,
                 bytes: sent.body,
                 received: exchange.answer.received(),

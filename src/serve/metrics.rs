@@ -1,6 +1,7 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
+use super::kernel::TlsOffloadView;
 use super::speedtest::View;
 use crate::clock::Wall;
 use crate::clock::unix_seconds;
@@ -53,6 +54,7 @@ impl Collector for Scrape {
             "result",
             handshakes,
         )?;
+        offloaded(into, &view.tls.offload)?;
         let (sent, panics) = (float(view.bytes_sent), float(view.panics));
         into.counter(
             "http_response_bytes",
@@ -123,6 +125,29 @@ fn certificates(into: &mut Exposition<'_>, known: &[CertificateView]) -> fmt::Re
         .collect();
     let help = "When the certificate ends, in Unix time";
     into.gauges("tls_certificate_end_seconds", help, &samples)
+}
+
+/// TLS connections with a large body by where it was sealed, and the kernel's own counts.
+fn offloaded(into: &mut Exposition<'_>, offload: &TlsOffloadView) -> fmt::Result {
+    let kernel = ("kernel", "", float(offload.kernel));
+    // Those that had no large body yet are not settled, and their number falls again.
+    let stayed = offload
+        .user_space
+        .iter()
+        .filter(|(why, _)| **why != "small");
+    let stayed = stayed.map(|(why, count)| ("user-space", *why, float(*count)));
+    let samples: Vec<_> = std::iter::once(kernel)
+        .chain(stayed)
+        .map(|(path, reason, count)| (vec![("path", path), ("reason", reason)], count))
+        .collect();
+    let help = "TLS connections with a large response, by where it was sealed and why";
+    into.counters("tls_offload_connections", help, &samples)?;
+    let samples: Vec<_> = offload
+        .tls_stat
+        .iter()
+        .map(|(name, value)| (vec![("name", name.as_str())], float(*value)))
+        .collect();
+    into.gauges("tls_stat", "The host's /proc/net/tls_stat", &samples)
 }
 
 /// One counter with one label.

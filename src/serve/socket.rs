@@ -4,12 +4,16 @@
 //!
 //! I/O: sockets, threads.
 
+use super::kernel;
+use super::kernel::Verdict;
 use super::listener::Bind;
 use super::listener::Bound;
 use super::listener::Listener;
 use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
+use crate::sys::ktls;
+use crate::sys::ktls::TransmitKey;
 use crate::sys::outq;
 use nix::sys::sendfile::sendfile;
 use socket2::Domain;
@@ -77,6 +81,10 @@ impl Bind for TcpBind {
     fn check_free(&self, address: SocketAddr) -> io::Result<()> {
         // Without SO_REUSEPORT the kernel refuses what another socket listens on.
         unbound(address)?.bind(&address.into())
+    }
+
+    fn tls_offload(&self) -> Verdict {
+        kernel::probe()
     }
 }
 
@@ -173,6 +181,26 @@ impl ViewerStream for TcpViewer {
         // Closing then resets. Otherwise the kernel would keep megabytes for a peer that takes
         // nothing, without a limit that viewers share. A failure costs that memory and no more.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+
+    fn attach_tls(&mut self) -> io::Result<()> {
+        ktls::attach(self.0.as_fd())
+    }
+
+    fn set_transmit_key(&mut self, key: &TransmitKey) -> io::Result<()> {
+        ktls::set_transmit_key(self.0.as_fd(), key)?;
+        // Objects never change. A kernel that is too old for it copies, which is as right.
+        let _ = ktls::set_zero_copy(self.0.as_fd());
+        Ok(())
+    }
+
+    fn poll_send_record(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        kind: u8,
+        body: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_when_writable(cx, |socket| ktls::send_record(socket.as_fd(), kind, body))
     }
 }
 

@@ -170,6 +170,7 @@ impl World {
             },
             tokens: TokensConfig::default(),
             speedtest: speedtest(),
+            tls_offload: super::Offload::Auto,
         };
         let tokens = TokenFeed::default();
         let deps = Deps {

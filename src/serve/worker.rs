@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::counters::Refusal;
 use super::counters::add;
 use super::files::Files;
+use super::kernel;
 use super::listener::Bound;
 use super::reply::DateLine;
 use super::sessions::Sessions;
@@ -62,6 +63,7 @@ pub(super) struct Settings {
     /// Of successful answers, one in so many has a line.
     pub(super) access_sample: u64,
     pub(super) speedtest: speedtest::Config,
+    pub(super) offload: kernel::Wanted,
 }
 
 /// What the workers share.

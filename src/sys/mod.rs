@@ -2,5 +2,6 @@
 #![allow(unsafe_code)]
 
 pub mod clock_sync;
+pub mod ktls;
 pub mod outq;
 pub mod pacing;

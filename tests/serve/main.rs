@@ -6,6 +6,7 @@
 mod certificates;
 mod differential;
 mod hostile;
+mod kernel_tls;
 mod limits;
 mod rotation;
 mod serving;
@@ -13,6 +14,7 @@ mod speed;
 mod tokens;
 
 use oca::serve::Config;
+use oca::serve::Offload;
 use serving::Server;
 use serving::Viewer;
 use serving::limits;
@@ -75,7 +77,6 @@ fn tls_1_3_and_1_2_deliver_the_same_bytes() {
     }
     let view = server.handle.view();
     assert_eq!(view.handshakes.ok, 2);
-    assert_eq!(view.tls.path, "user-space");
     assert_eq!(view.tls.versions["TLSv1.3"], 1);
     assert_eq!(view.tls.versions["TLSv1.2"], 1);
     assert_eq!(view.tls.ciphers["TLS13_AES_128_GCM_SHA256"], 1);
@@ -118,7 +119,7 @@ fn a_session_resumes_across_a_reload_of_the_certificates() {
 #[test]
 fn a_key_update_asked_for_by_the_viewer_is_survived() {
     let titles = vec![("title/a".to_owned(), noise(200_000))];
-    let server = Server::start(limits(), &titles);
+    let server = Server::start_sealed(limits(), &titles, 1, Offload::Off);
     let mut viewer = server.secure(&rustls::version::TLS13);
     for _ in 0..5 {
         viewer.refresh_keys();
@@ -354,6 +355,8 @@ fn metrics_are_told_under_their_names() {
         "oca_tls_handshakes_total{result=\"failed\"} 0",
         "oca_refusals_total{reason=\"gate\"} 0",
         "oca_connection_panics_total 0",
+        "oca_tls_offload_connections_total{path=\"kernel\",reason=\"\"} 0",
+        "oca_tls_offload_connections_total{path=\"user-space\",reason=\"refused\"} 0",
         "oca_connections_open ",
         "oca_refusals_total{reason=\"handshakes-per-address\"} 0",
         "oca_tls_certificate_end_seconds{chain=",

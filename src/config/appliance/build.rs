@@ -61,7 +61,17 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
         tokens: tokens::build(settings)?,
         speedtest: speedtest(settings)?,
+        tls_offload: offload(settings.section("serve.tls")?.word("tls_offload")?)?,
     })
+}
+
+fn offload(word: &str) -> Option<serve::Offload> {
+    match word {
+        "auto" => Some(serve::Offload::Auto),
+        "off" => Some(serve::Offload::Off),
+        "require" => Some(serve::Offload::Require),
+        _ => None,
+    }
 }
 
 fn limits(settings: &Settings) -> Option<serve::Limits> {

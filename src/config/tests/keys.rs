@@ -17,6 +17,7 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.workers", "3"),
     ("serve.access_log", r#""/log""#),
     ("serve.access_log_sample", "10"),
+    ("serve.tls.tls_offload", r#""require""#),
     ("serve.tls.certificate.chain", r#""/c \"1\" \\ é.pem""#),
     ("serve.tls.certificate.key", r#""/k.pem""#),
     ("serve.limits.connections", "1_234"),

@@ -10,6 +10,7 @@ use crate::health::Requirement;
 use crate::ids::BoxId;
 use crate::ids::Profile;
 use crate::ids::SiteName;
+use crate::serve::Offload;
 use crate::store::DiskClass;
 use crate::tls;
 use crate::units::Bytes;
@@ -81,10 +82,23 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
 
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
+    let offloads = select(vec![Offload::Auto, Offload::Off, Offload::Require]);
     let log = (option::of(path()), 1_u64..=1_000_000);
-    let more = (0_usize..=1_024, log, limits(), speedtest(), tokens());
+    let more = (
+        0_usize..=1_024,
+        log,
+        limits(),
+        speedtest(),
+        tokens(),
+        offloads,
+    );
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, log, limits, speedtest, tokens))| {
+        |(
+            listen,
+            plain_listen,
+            certificates,
+            (workers, log, limits, speedtest, tokens, tls_offload),
+        )| {
             serve::Config {
                 listen,
                 plain_listen,
@@ -95,6 +109,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
                 tls: tls::Config { certificates },
                 speedtest,
                 tokens,
+                tls_offload,
             }
         },
     )
