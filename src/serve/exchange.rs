@@ -183,9 +183,7 @@ impl Connection {
         }
     }
 
-    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {}
-
-    async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
         if let Some((_, part)) = &body
             && !self.hand_over(part.last - part.first + 1).await
         {

@@ -175,11 +175,11 @@ async fn sealed(
     body: Option<Body<'_>>,
     moved: &mut u64,
 ) -> Result<(), Cut> {
-    let flush = |cx: &mut Context<'_>| {
+    let flush = |kernel: &mut KernelTransport, cx: &mut Context<'_>| {
         let flushed = ready!(kernel.poll_flush(cx));
         Poll::Ready(flushed.map(|()| 0).map_err(|_| Cut::Peer))
     };
-    progress.poll(flush).await?;
+    progress.poll(kernel, flush).await?;
     if !kernel.opened.may_send() {
         return Err(Cut::Tls(SessionError::CannotSend));
     }
@@ -299,6 +299,12 @@ impl Progress<'_> {
 impl Outlet for Box<dyn ViewerStream> {
     fn unacknowledged(&self) -> Option<u64> {
         (**self).unacknowledged()
+    }
+}
+
+impl Outlet for KernelTransport {
+    fn unacknowledged(&self) -> Option<u64> {
+        self.stream.unacknowledged()
     }
 }
 

@@ -96,7 +96,10 @@ impl Transport {
     /// See [`ViewerStream::give_up`].
     pub(super) fn give_up(&mut self) {
         match self {
-            Self::Plain(stream) | Self::Tls(TlsTransport { stream, .. }) => stream.give_up(),
+            Self::Plain(stream)
+            | Self::Tls(TlsTransport { stream, .. })
+            | Self::Kernel(KernelTransport { stream, .. }) => stream.give_up(),
+            Self::Closed => {}
         }
     }
 
