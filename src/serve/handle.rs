@@ -298,5 +298,6 @@ fn settings(
         limits,
         tls: material,
         access,
+        drop_behind: config.drop_behind,
     })
 }

@@ -146,6 +146,7 @@ impl World {
             plain_listen: vec![address("192.0.2.80:80")],
             workers: 1,
             access_log: None,
+            drop_behind: false,
             limits,
             tls: tls::Config {
                 certificates: Vec::new(),

@@ -52,6 +52,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
+    pub(super) drop_behind: bool,
 }
 
 /// What the workers share.

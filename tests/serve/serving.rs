@@ -151,6 +151,7 @@ impl Server {
             plain_listen: vec![any_port],
             workers,
             access_log: Some(access_log.clone()),
+            drop_behind: false,
             limits,
             tls: tls::Config {
                 certificates: vec![tls::CertificateConfig {

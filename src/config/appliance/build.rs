@@ -55,6 +55,7 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         plain_listen: common::build_addresses(serve, "plain_listen")?,
         workers: serve.number("workers")?,
         access_log: serve.optional("access_log", Fields::path)?,
+        drop_behind: serve.boolean("drop_behind")?,
         limits: limits(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
     })

@@ -110,6 +110,14 @@ pub(super) const SERVE: &[Key] = &[
         "/serve/access_log",
         "the file that gets one line a request",
     ),
+    key(
+        "drop_behind",
+        Kind::Boolean,
+        Default("false"),
+        true,
+        "/serve/drop_behind",
+        "whether what one viewer alone streams from a disk leaves memory behind it",
+    ),
 ];
 
 /// Times start at a tenth of a second: a shorter one cuts off honest viewers.

@@ -77,13 +77,19 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
 
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let more = (0_usize..=1_024, option::of(path()), limits());
+    let more = (
+        0_usize..=1_024,
+        option::of(path()),
+        proptest::bool::ANY,
+        limits(),
+    );
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
+        |(listen, plain_listen, certificates, (workers, access_log, drop_behind, limits))| serve::Config {
             listen,
             plain_listen,
             workers,
             access_log,
+            drop_behind,
             limits,
             tls: tls::Config { certificates },
         },
