@@ -3,8 +3,10 @@
 //!
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
+mod cold;
 mod hostile;
 mod serving;
+mod slow_disk;
 
 use oca::serve::Config;
 use serving::Server;

@@ -138,6 +138,19 @@ impl Server {
             };
             entries.insert(key.clone(), entry);
         }
+        let content = Arc::new(Directory { path, entries });
+        Self::over(content, dir, limits, workers, |_| {})
+    }
+
+    /// Serves any content; `dir` is for what the server itself writes.
+    pub(crate) fn over(
+        content: Arc<dyn Content>,
+        dir: tempfile::TempDir,
+        limits: Limits,
+        workers: usize,
+        adapt: impl FnOnce(&mut Config),
+    ) -> Self {
+        let path = dir.path().to_owned();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(names).unwrap();
@@ -146,7 +159,7 @@ impl Server {
         std::fs::write(path.join("key.pem"), key.serialize_pem()).unwrap();
         let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let access_log = path.join("access.log");
-        let config = Config {
+        let mut config = Config {
             listen: vec![any_port],
             plain_listen: vec![any_port],
             workers,
@@ -160,10 +173,11 @@ impl Server {
                 }],
             },
         };
+        adapt(&mut config);
         let (gate, gate_seen) = watch::channel(Gate::Serving);
         let (phase, phase_seen) = phase::channel();
         let deps = Deps {
-            content: Arc::new(Directory { path, entries }),
+            content,
             gate: gate_seen,
             phase: phase_seen,
         };

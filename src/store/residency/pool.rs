@@ -186,6 +186,7 @@ impl Pool {
             biased;
             answer = answer => match answer {
                 Ok(read) => Ok(read?),
+                Err(_) if self.lock().silent => Err(FillError::NoAnswer),
                 // Given up because it waited too long, or by a panic.
                 Err(_) => Err(FillError::Busy),
             },
