@@ -274,6 +274,7 @@ mod tests {
                 bytes: 0,
                 free: 0,
                 quarantined: 0,
+                cold: store::ColdView::default(),
             };
             store::View {
                 disks: (0..2).zip(states).map(disk).collect(),

@@ -1,9 +1,9 @@
-//! One request of a connection: decided, opened, sent, accounted for.
+//! One request of a connection: decided, opened, its first bytes waited for, sent, accounted for.
 //!
 //! `connection` calls it with each head that has arrived. Nothing borrowed from the buffer outlives
 //! the decision.
 //!
-//! I/O: writes the stream, opens objects.
+//! I/O: writes the stream, opens objects, waits for disks.
 
 use super::access;
 use super::access::Ending;
@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::counters::Refusal;
 use super::counters::add;
 use super::kernel::Path;
+use super::pages::Pages;
 use super::range::Part;
 use super::reply;
 use super::reply::Persistence;
@@ -29,10 +30,12 @@ use super::session::SessionError;
 use super::speedtest::FILE_BYTES;
 use super::speedtest::Measure;
 use super::speedtest::Seat;
+use super::worker::Worker;
 use crate::clock;
 use crate::clock::Instant;
 use crate::store::ObjectFile;
 use crate::units::BytesPerSecond;
+use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
@@ -117,19 +120,10 @@ impl Connection {
 
     /// Opens what is to be sent, sends it, writes it down. True if the connection goes on.
     pub(super) async fn respond(&mut self, mut exchange: Exchange) -> Result<bool, ()> {
-        let mut body = None;
-        if let (Answer::Content(found, part), Method::Get) = (&exchange.answer, exchange.method)
-            && let Some(part) = part.or_else(|| whole(found.entry.length))
-        {
-            match self.worker.open(found.entry).await {
-                Ok(object) => body = Some((object, part)),
-                Err(error) => {
-                    self.worker.open_refused(found.entry, &error);
-                    exchange.trouble = Some(error.to_string());
-                    exchange.answer = Answer::Refused(Refused::unavailable());
-                }
-            }
-        }
+        let worker = Arc::clone(&self.worker);
+        let mut object = None;
+        let drop_behind = self.settings.drop_behind;
+        let body = exchange.body(&worker, drop_behind, &mut object).await;
         let refused = match &exchange.answer {
             Answer::Refused(refused) => Some(refused),
             Answer::Options
@@ -172,6 +166,9 @@ impl Connection {
             Some((file, part)) => self.send_measured(file, part).await,
             None => self.send(body).await,
         };
+        if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {
+            worker.read_failed(object, error);
+        }
         self.account(&exchange, &cut);
         match cut.outcome {
             Ok(()) => Ok(keep),
@@ -183,8 +180,8 @@ impl Connection {
         }
     }
 
-    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
-        if let Some((_, part)) = &body
+    pub(super) async fn send(&mut self, body: Option<Body<'_>>) -> send::Sent {
+        if let Some(Body { part, .. }) = &body
             && !self.hand_over(part.last - part.first + 1).await
         {
             return send::Sent {
@@ -192,24 +189,14 @@ impl Connection {
                 outcome: Err(Cut::Tls(SessionError::NoOffload)),
             };
         }
-        let body_parts = body.as_ref().map(|(object, part)| Body {
-            object,
-            part: *part,
-            heart: &self.worker.heart,
-        });
-        let sent = send::send(
+        send::send(
             &mut self.transport,
             &mut self.alarm,
             &self.settings.limits,
             &self.out,
-            body_parts,
+            body,
         )
-        .await;
-        if let (Err(Cut::Read(error)), Some((object, _))) = (&sent.outcome, &body) {
-            self.worker.files.forget(object.digest);
-            self.worker.house.content.read_failed(object, error);
-        }
-        sent
+        .await
     }
 
     /// Asks the speed test for a seat, if that is where the request goes.
@@ -248,6 +235,10 @@ impl Connection {
                 counters.refused(Refusal::Read);
                 Some(format!("the object could not be read: {error}"))
             }
+            Err(Cut::Disk(error)) => {
+                counters.refused(Refusal::Read);
+                Some(format!("the object could not be read: {error}"))
+            }
             Err(Cut::Host(error)) => Some(format!("the host could not send: {error}")),
             Err(Cut::Tls(error)) => Some(format!("TLS: {error}")),
         };
@@ -281,6 +272,58 @@ impl Connection {
             };
             sink.write(record, &ending, clock::now());
         }
+    }
+}
+
+impl Exchange {
+    /// Opens the object of the answer and waits for its first bytes to be in memory. What fails
+    /// here becomes a 503: the head is not written yet.
+    async fn body<'a>(
+        &mut self,
+        worker: &'a Worker,
+        drop_behind: bool,
+        opened: &'a mut Option<Arc<ObjectFile>>,
+    ) -> Option<Body<'a>> {
+        let (Answer::Content(found, part), Method::Get) = (&self.answer, self.method) else {
+            return None;
+        };
+        let (entry, part) = (found.entry, part.or_else(|| whole(found.entry.length))?);
+        let object = match worker.open(entry).await {
+            Ok(object) => &*opened.insert(object),
+            Err(error) => {
+                worker.open_refused(entry, &error);
+                self.fail(&error);
+                return None;
+            }
+        };
+        let mut pages = Pages::new(&*worker.house.content, object, part, drop_behind);
+        if let Err(error) = pages.begin().await {
+            self.fail(&error);
+            if let Some(error) = error.into_io() {
+                worker.read_failed(object, &error);
+            }
+            return None;
+        }
+        let heart = &worker.heart;
+        Some(Body {
+            object,
+            part,
+            heart,
+            pages,
+        })
+    }
+
+    fn fail(&mut self, error: &dyn std::error::Error) {
+        self.trouble = Some(error.to_string());
+        self.answer = Answer::Refused(Refused::unavailable());
+    }
+}
+
+impl Worker {
+    /// An object could not be read to its end: its disk is told, and asked anew next time.
+    fn read_failed(&self, object: &ObjectFile, error: &io::Error) {
+        self.files.forget(object.digest);
+        self.house.content.read_failed(object, error);
     }
 }
 

@@ -365,5 +365,6 @@ fn settings(
         access_sample: config.access_log_sample,
         speedtest: config.speedtest.clone(),
         offload,
+        drop_behind: config.drop_behind,
     })
 }

@@ -2,12 +2,10 @@
 //!
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
 //! over requests → `request` parses the head → `token` admits → `range` and the preconditions
-//! decide → `reply` writes the head → `send` moves the file's bytes → `access` writes the line.
-//! (Kernel TLS will take over in `send`, at the first large body.)
-//! over requests → `request` parses the head → `range` and the preconditions decide → `reply`
-//! writes the head → `send` moves the file's bytes → `access` writes the line.
+//! decide → `pages` waits for the disk → `reply` writes the head → `send` moves the file's bytes →
+//! `access` writes the line.
 //! At the first large body `kernel` hands a TLS session to the kernel, and `send` goes on as for
-//! plain HTTP. (Signed URLs will add `token` before `range`.)
+//! plain HTTP.
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.
@@ -34,6 +32,7 @@ mod head_scan;
 mod kernel;
 mod life;
 mod metrics;
+mod pages;
 mod places;
 mod range;
 mod reply;
@@ -90,9 +89,11 @@ pub use view::WorkerView;
 use crate::gate::Gate;
 use crate::object::Digest;
 use crate::store;
+use crate::store::Fills;
 use crate::store::Finding;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
+use crate::sys::page_cache;
 use crate::task::PhaseRx;
 use crate::tls;
 use serde::Serialize;
@@ -118,6 +119,9 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Of successful answers, one in so many has a line; all others always have. Default 1.
     pub access_log_sample: u64,
+    /// Chunks that came from a disk for one viewer leave memory behind it, unless somebody else
+    /// reads the object. Default off.
+    pub drop_behind: bool,
     pub limits: Limits,
     pub tls: tls::Config,
     pub tokens: TokensConfig,
@@ -187,6 +191,12 @@ pub trait Content: Send + Sync + 'static {
 
     /// See [`store::Handle::read_failed`].
     fn read_failed(&self, object: &ObjectFile, error: &io::Error);
+
+    /// Where absent pages of an object are brought from. `None`: reads of it never wait for a
+    /// disk, or may.
+    fn fills(&self, _object: &ObjectFile) -> Option<&Fills> {
+        None
+    }
 }
 
 /// Why serving cannot start, or cannot change. The old configuration goes on.
@@ -224,11 +234,21 @@ impl Content for store::Handle {
     }
 
     fn open(&self, digest: Digest) -> Opening<'_> {
-        Box::pin(Self::open(self, digest))
+        Box::pin(async move {
+            let object = Self::open(self, digest).await?;
+            // Whole chunks are asked for; the small steps of the kernel would be taken on a
+            // worker. Where it does not listen, nothing is lost but that.
+            let _ = page_cache::no_readahead(&object.file);
+            Ok(object)
+        })
     }
 
     fn read_failed(&self, object: &ObjectFile, error: &io::Error) {
         Self::read_failed(self, object, error);
+    }
+
+    fn fills(&self, object: &ObjectFile) -> Option<&Fills> {
+        Self::fills(self, object.volume)
     }
 }
 

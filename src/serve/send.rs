@@ -1,16 +1,18 @@
 //! Moves a response to the viewer: the head from memory, the object's bytes from its file.
 //!
-//! Plain HTTP: the head with `MSG_MORE`, then `sendfile(2)`. TLS in user space: `pread` into the
-//! worker's scratch area, encrypt a large piece at once, write. Kernel TLS takes the plain path, on
-//! a socket that seals. Reads of cold pages block the worker here; the asynchronous fill of
-//! the page cache (per-disk queues) will run ahead of both paths.
+//! Plain HTTP: the head with `MSG_MORE`, then `sendfile(2)` of what [`super::pages`] has seen in
+//! memory. TLS in user space: what is in memory is read (`RWF_NOWAIT`) into the worker's scratch
+//! area, a large piece encrypted at once, and written. Absent pages are waited for before the file
+//! is touched, and that time is not counted against the viewer. Kernel TLS takes the plain path, on
+//! a socket that seals.
 //!
-//! I/O: writes the stream, reads files.
+//! I/O: writes the stream, reads files, waits for disks.
 
 use super::Limits;
 use super::alarm::Alarm;
 use super::kernel::KernelTransport;
 use super::listener::ViewerStream;
+use super::pages::Pages;
 use super::range::Part;
 use super::scratch;
 use super::session::SessionError;
@@ -19,11 +21,12 @@ use super::transport::Transport;
 use crate::clock;
 use crate::clock::Instant;
 use crate::store;
+use crate::store::FillError;
 use crate::store::ObjectFile;
+use crate::store::Supply;
 use crate::task::Heartbeat;
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -35,15 +38,17 @@ const TURN_BYTES: u64 = 1024 * 1024;
 /// Plain bytes encrypted at once: small for a viewer that is slow to take them, because they wait
 /// in memory, and growing for one that takes all of it.
 const PIECE_MIN: usize = 64 * 1024;
+const PIECE_FIRST: usize = 128 * 1024;
 const PIECE_MAX: usize = scratch::SCRATCH_BYTES;
 
 /// The file part of a response.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct Body<'a> {
     pub(super) object: &'a ObjectFile,
     pub(super) part: Part,
-    /// Reads of the object may hang with its disk; the watchdog must not blame the worker.
+    /// A read may hang with its disk after all; the watchdog must not blame the worker.
     pub(super) heart: &'a Heartbeat,
+    /// Asked before the file is touched.
+    pub(super) pages: Pages<'a>,
 }
 
 /// How a response ended early. The connection cannot be used further.
@@ -55,6 +60,8 @@ pub(super) enum Cut {
     Peer,
     /// The object could not be read: its disk is to be told.
     Read(io::Error),
+    /// The object's disk is too busy or does not answer: it knows.
+    Disk(FillError),
     /// The kernel could not send, for want of memory for example: nobody else is to blame.
     Host(io::Error),
     /// The TLS session cannot send.
@@ -126,43 +133,23 @@ async fn plain(
 ) -> Result<(), Cut> {
     let mut rest = head;
     while !rest.is_empty() {
-        let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
-            let stream = Pin::new(&mut **stream);
-            let count = ready!(match body {
-                Some(_) => stream.poll_write_more(cx, rest),
-                None => stream.poll_write(cx, rest),
-            });
-            Poll::Ready(count.and_then(not_zero).map_err(|_| Cut::Peer))
-        };
-        let count = progress.poll(stream, write).await?;
-        rest = &rest[count..];
+        let more = body.is_some();
+        rest = &rest[write_some(stream, progress, rest, more).await?..];
     }
-    let Some(Body {
-        object,
-        part,
-        heart,
-    }) = body
-    else {
+    let Some(mut body) = body else {
         return Ok(());
     };
-    let mut at = part.first;
-    while at <= part.last {
-        let length = (part.last - at + 1).min(TURN_BYTES);
-        let length = usize::try_from(length).unwrap_or(PIECE_MAX);
-        let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
-            let stream = Pin::new(&mut **stream);
-            let excuse = heart.excuse();
-            let count = ready!(stream.poll_send_file(cx, &object.file, at, length));
-            drop(excuse);
-            Poll::Ready(match count {
-                Ok(0) => Err(Cut::Read(shorter(at))),
-                Ok(count) => Ok(count),
-                Err(error) => Err(failed(error)),
-            })
+    let mut at = body.part.first;
+    while at <= body.part.last {
+        let count = match body.pages.look(at, clock::now()) {
+            Some(there) => send_some(stream, progress, &body, at, there).await?,
+            None => match progress.for_disk(body.pages.supply(at)).await? {
+                Supply::Cached => 0,
+                Supply::Bytes(bytes) => write_some(stream, progress, &bytes, false).await?,
+            },
         };
-        let count = progress.poll(stream, write).await? as u64;
-        at += count;
-        *moved += count;
+        at += count as u64;
+        *moved += count as u64;
     }
     Ok(())
 }
@@ -190,31 +177,63 @@ async fn sealed(
     outcome
 }
 
+async fn write_some(
+    stream: &mut Box<dyn ViewerStream>,
+    progress: &mut Progress<'_>,
+    bytes: &[u8],
+    more: bool,
+) -> Result<usize, Cut> {
+    let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
+        let stream = Pin::new(&mut **stream);
+        let count = ready!(if more {
+            stream.poll_write_more(cx, bytes)
+        } else {
+            stream.poll_write(cx, bytes)
+        });
+        Poll::Ready(count.and_then(not_zero).map_err(|_| Cut::Peer))
+    };
+    progress.poll(stream, write).await
+}
+
+/// Sends from the file what was seen in memory; 0 if that was too long ago.
+async fn send_some(
+    stream: &mut Box<dyn ViewerStream>,
+    progress: &mut Progress<'_>,
+    body: &Body<'_>,
+    at: u64,
+    there: u64,
+) -> Result<usize, Cut> {
+    let length = usize::try_from(there.min(TURN_BYTES)).unwrap_or(PIECE_MAX);
+    let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
+        if !body.pages.is_fresh(clock::now()) {
+            return Poll::Ready(Ok(0));
+        }
+        let stream = Pin::new(&mut **stream);
+        // Pages can be evicted after the look at them: rarely, and then the disk may hang here.
+        let excuse = body.heart.excuse();
+        let count = ready!(stream.poll_send_file(cx, &body.object.file, at, length));
+        drop(excuse);
+        Poll::Ready(match count {
+            Ok(0) => Err(Cut::Read(shorter(at))),
+            Ok(count) => Ok(count),
+            Err(error) => Err(failed(error)),
+        })
+    };
+    progress.poll(stream, write).await
+}
+
 async fn encrypted(
     tls: &mut TlsTransport,
     progress: &mut Progress<'_>,
     head: &[u8],
-    body: Option<Body<'_>>,
+    mut body: Option<Body<'_>>,
     moved: &mut u64,
 ) -> Result<(), Cut> {
-    // An error text rides in the same buffer as its head, so a head may be longer than usual, but
-    // never as long as a piece.
     let mut head = head;
-    let mut at = body.map_or(0, |body| body.part.first);
-    let mut piece = PIECE_MIN;
+    let mut at = body.as_ref().map_or(0, |body| body.part.first);
+    let mut piece = PIECE_FIRST;
     loop {
-        let taken = scratch::with(|area| {
-            let head_length = head.len().min(area.len());
-            area[..head_length].copy_from_slice(&head[..head_length]);
-            let (_, room) = area.split_at_mut(head_length);
-            let read = match body {
-                Some(body) => read_piece(body, at, room, piece)?,
-                None => 0,
-            };
-            let sealed = tls.session.seal(&area[..head_length + read]);
-            sealed.map_err(Cut::Tls)?;
-            Ok(read)
-        })?;
+        let taken = seal_piece(tls, progress, head, body.as_mut(), at, piece).await?;
         head = &[];
         let whole = tls.session.outgoing().len();
         let mut first = None;
@@ -231,26 +250,89 @@ async fn encrypted(
         };
         at += taken as u64;
         *moved += taken as u64;
-        if body.is_none_or(|body| at > body.part.last) {
+        if body.as_ref().is_none_or(|body| at > body.part.last) {
             return Ok(());
         }
     }
 }
 
-/// Reads the next piece of the body, whole.
-fn read_piece(body: Body<'_>, at: u64, room: &mut [u8], piece: usize) -> Result<usize, Cut> {
+/// Encrypts `head` and the next piece of the body together, once it is in memory; how many bytes
+/// of the body that were.
+async fn seal_piece(
+    tls: &mut TlsTransport,
+    progress: &mut Progress<'_>,
+    head: &[u8],
+    mut body: Option<&mut Body<'_>>,
+    at: u64,
+    piece: usize,
+) -> Result<usize, Cut> {
+    let mut copied = Vec::new();
+    loop {
+        let sealed = scratch::with(|area| {
+            // An error text rides in the same buffer as its head, so a head may be longer than
+            // usual, but never as long as a piece.
+            let head_length = head.len().min(area.len());
+            area[..head_length].copy_from_slice(&head[..head_length]);
+            let (_, room) = area.split_at_mut(head_length);
+            let read = match &mut body {
+                None => 0,
+                Some(_) if !copied.is_empty() => {
+                    let count = copied.len().min(room.len());
+                    room[..count].copy_from_slice(&copied[..count]);
+                    count
+                }
+                Some(body) => match read_piece(body, at, room, piece)? {
+                    Some(read) => read,
+                    None => return Ok(None),
+                },
+            };
+            let sealed = tls.session.seal(&area[..head_length + read]);
+            sealed.map_err(Cut::Tls)?;
+            Ok(Some(read))
+        })?;
+        match (sealed, &mut body) {
+            (Some(read), _) => return Ok(read),
+            (None, Some(body)) => match progress.for_disk(body.pages.supply(at)).await? {
+                Supply::Cached => {}
+                Supply::Bytes(bytes) => copied = bytes,
+            },
+            (None, None) => return Ok(0),
+        }
+    }
+}
+
+/// Reads what is in memory of the next piece of the body; `None` if its first byte is not.
+fn read_piece(
+    body: &mut Body<'_>,
+    at: u64,
+    room: &mut [u8],
+    piece: usize,
+) -> Result<Option<usize>, Cut> {
     let left = (body.part.last + 1).saturating_sub(at);
     let most = room.len().min(piece);
     let length = usize::try_from(left).map_or(most, |left| left.min(most));
-    let _excuse = body.heart.excuse();
-    match body.object.file.read_exact_at(&mut room[..length], at) {
-        Ok(()) => Ok(length),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Cut::Read(shorter(at))),
+    match body.pages.read_now(&mut room[..length], at, body.heart) {
+        Ok(Some(0)) => Err(Cut::Read(shorter(at))),
+        Ok(read) => Ok(read),
         Err(error) => Err(failed(error)),
     }
 }
 
 impl Progress<'_> {
+    /// Waits for the disk, which has bounds of its own: this time is not the viewer's.
+    async fn for_disk(
+        &mut self,
+        supply: impl Future<Output = Result<Supply, FillError>>,
+    ) -> Result<Supply, Cut> {
+        let since = clock::now();
+        let outcome = supply.await;
+        self.since += clock::now().saturating_duration_since(since);
+        outcome.map_err(|error| match error {
+            FillError::Busy | FillError::NoAnswer => Cut::Disk(error),
+            FillError::Read(_) => error.into_io().map_or(Cut::Peer, unread),
+        })
+    }
+
     /// Does one step of a response; waits for the viewer no longer than the limits say, and lets
     /// other viewers in between.
     async fn poll<O: Outlet>(
@@ -335,6 +417,14 @@ fn failed(error: io::Error) -> Cut {
         Cut::Peer
     } else {
         Cut::Host(error)
+    }
+}
+
+/// A read on the disk's thread failed.
+fn unread(error: io::Error) -> Cut {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Cut::Read(error),
+        _ => failed(error),
     }
 }
 

@@ -156,8 +156,8 @@ impl ViewerStream for TcpViewer {
     ) -> Poll<io::Result<usize>> {
         let offset = i64::try_from(offset).map_err(io::Error::other)?;
         self.poll_when_writable(cx, |socket| {
-            // Through the page cache and the socket, no byte in user space. Pages that are not in
-            // memory block here; the asynchronous reads of `store` will come before this call.
+            // Through the page cache and the socket, no byte in user space. A page that is not in
+            // memory would block here; `send` waits for it before this call.
             let mut at = offset;
             Ok(sendfile(socket, file, Some(&mut at), length)?)
         })

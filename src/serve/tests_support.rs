@@ -164,6 +164,7 @@ impl World {
             workers: 1,
             access_log: None,
             access_log_sample: 1,
+            drop_behind: false,
             limits,
             tls: tls::Config {
                 certificates: Vec::new(),

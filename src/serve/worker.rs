@@ -64,6 +64,7 @@ pub(super) struct Settings {
     pub(super) access_sample: u64,
     pub(super) speedtest: speedtest::Config,
     pub(super) offload: kernel::Wanted,
+    pub(super) drop_behind: bool,
 }
 
 /// What the workers share.

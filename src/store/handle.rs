@@ -3,6 +3,7 @@
 //! I/O: waits for disk threads in `open`, `stage`, `bind` and `adopt`; the rest never waits.
 
 use super::CatalogueRow;
+use super::Fills;
 use super::Finding;
 use super::Handle;
 use super::ObjectFile;
@@ -121,6 +122,11 @@ impl Handle {
         } else {
             self.open_failed(volume, object.digest, error);
         }
+    }
+
+    /// Where absent pages of objects on a volume are brought from.
+    pub fn fills(&self, volume: u16) -> Option<&Fills> {
+        self.shared().volume(volume).map(|volume| &volume.fills)
     }
 
     pub fn view(&self) -> Arc<View> {

@@ -61,25 +61,43 @@ impl Ticks {
         self.0.store(ms, Ordering::Release);
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
 impl Pulse {
+    pub(super) fn new(ticks: Ticks) -> Self {
+        let due_ms = AtomicU64::new(0);
+        Self { ticks, due_ms }
+    }
+
     /// The work is a long row of short calls: the next may take `patience` again.
     pub(super) fn beat(&self, patience: Duration) {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let due = self.ticks.now_ms().saturating_add(patience).max(1);
         self.due_ms.store(due, Ordering::Release);
     }
+
+    /// The work is done.
+    pub(super) fn rest(&self) {
+        self.due_ms.store(0, Ordering::Release);
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        let due = self.due_ms.load(Ordering::Acquire);
+        due != 0 && self.ticks.now_ms() > due
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.due_ms.load(Ordering::Acquire) == 0
+    }
 }
 
 impl Lane {
     pub(super) fn start(name: String, ticks: Ticks) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE_CALLS);
-        let due_ms = AtomicU64::new(0);
-        let pulse = Arc::new(Pulse { ticks, due_ms });
+        let pulse = Arc::new(Pulse::new(ticks));
         let own = Arc::clone(&pulse);
         let thread = std::thread::Builder::new()
             .name(name)
@@ -109,12 +127,11 @@ impl Lane {
     }
 
     pub(super) fn is_overdue(&self) -> bool {
-        let due = self.pulse.due_ms.load(Ordering::Acquire);
-        due != 0 && self.pulse.ticks.now_ms() > due
+        self.pulse.is_overdue()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.pulse.due_ms.load(Ordering::Acquire) == 0
+        self.pulse.is_idle()
     }
 
     /// Takes no more work. What is queued still runs.
@@ -144,7 +161,7 @@ fn run(receiver: &Receiver<Job>, pulse: &Pulse) {
                 tracing::error!("a disk call panicked; its caller gets an error");
             }
         }
-        pulse.due_ms.store(0, Ordering::Release);
+        pulse.rest();
     }
 }
 

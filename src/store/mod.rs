@@ -9,7 +9,8 @@
 //! went, `kept` keeps small state of others.
 //! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
-//! Asynchronous reads of cold pages (`residency`), moves, eviction and scrub have no room here yet.
+//! What viewers read and is not in memory, `residency` brings there, on threads of the disk.
+//! Moves, eviction and scrub have no room here yet.
 
 mod adopt;
 mod copies;
@@ -29,6 +30,7 @@ mod partial;
 mod place;
 pub mod prefill;
 mod query;
+mod residency;
 mod root;
 mod scan;
 mod sidecar;
@@ -53,6 +55,13 @@ pub use manifest::Binding;
 pub use manifest::UNLISTED_RANK;
 pub use query::Room;
 pub use query::Wanted;
+pub use residency::CHUNK_BYTES;
+pub use residency::ColdView;
+pub use residency::FillError;
+pub use residency::Fills;
+pub use residency::Reader;
+pub use residency::Supply;
+pub use residency::Urgency;
 pub use root::is_medium_error;
 pub use sidecar::OBJECT_BYTES_MAX;
 pub use staged::Staged;
@@ -165,6 +174,7 @@ pub struct DiskView {
     pub bytes: u64,
     pub free: u64,
     pub quarantined: u64,
+    pub cold: ColdView,
 }
 
 /// The store at one moment.

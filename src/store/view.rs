@@ -96,6 +96,7 @@ fn disk(volume: &Volume) -> DiskView {
         bytes: tally.bytes.load(Ordering::Relaxed),
         free: tally.free.load(Ordering::Relaxed),
         quarantined: tally.quarantined.load(Ordering::Relaxed),
+        cold: volume.fills.view(),
     }
 }
 

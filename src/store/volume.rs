@@ -1,4 +1,4 @@
-//! One disk: its descriptor, its two threads, its state and its counts.
+//! One disk: its descriptor, its threads, its state and its counts.
 //!
 //! Everybody who wants something of a disk asks here, waits for the answer or for the disk to go
 //! out of service, whichever comes first, and reports what was seen. What it means is decided by
@@ -15,6 +15,7 @@ use super::lane::Pulse;
 use super::lane::Ticks;
 use super::layout;
 use super::layout::FanOut;
+use super::residency::Fills;
 use super::root;
 use super::root::Root;
 use super::root::Space;
@@ -61,6 +62,7 @@ pub(super) struct Volume {
     deadline: Duration,
     readers: Lane,
     writers: Lane,
+    pub(super) fills: Fills,
     home: OnceLock<Home>,
     health: Mutex<Health>,
     status: watch::Sender<Status>,
@@ -119,9 +121,11 @@ impl Volume {
             since: clock::wall(),
             entered: clock::now(),
         };
+        let fills = Fills::start(number, config.class, deadline, ticks.clone())?;
         Ok(Self {
             number,
             config,
+            fills,
             tally: Tally::default(),
             deadline,
             readers: Lane::start(format!("disk{number}-read"), ticks.clone())?,
@@ -320,6 +324,7 @@ impl Volume {
         };
         // Under the lock, so that two events cannot leave the index in the state of the first.
         shared.set_online(self.number, state.is_readable());
+        self.fills.set_answering(state != State::Isolated);
         let well = state == State::Online;
         self.status.send_replace(Status {
             state,
@@ -353,8 +358,10 @@ impl Volume {
 
     /// Called by the watch thread: is a call over its deadline, or has the last one returned?
     pub(super) fn watch(&self, shared: &Shared) {
-        let overdue = self.readers.is_overdue() || self.writers.is_overdue();
-        let idle = self.readers.is_idle() && self.writers.is_idle();
+        self.fills.watch();
+        let lanes = [&self.readers, &self.writers];
+        let overdue = self.fills.is_overdue() || lanes.iter().any(|lane| lane.is_overdue());
+        let idle = self.fills.is_idle() && lanes.iter().all(|lane| lane.is_idle());
         if overdue {
             let reason = format!(
                 "a call did not return within {} s; check the disk, its cable and controller",
@@ -383,10 +390,11 @@ impl Volume {
     pub(super) fn close(&self) {
         self.readers.close();
         self.writers.close();
+        self.fills.close();
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.readers.has_ended() && self.writers.has_ended()
+        self.readers.has_ended() && self.writers.has_ended() && self.fills.has_ended()
     }
 
     pub(super) fn unlock(&self) {

@@ -5,3 +5,4 @@ pub mod clock_sync;
 pub mod ktls;
 pub mod outq;
 pub mod pacing;
+pub mod page_cache;

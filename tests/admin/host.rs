@@ -230,6 +230,7 @@ fn store_view() -> store::View {
         bytes: 1_500_000,
         free: 9,
         quarantined: 1,
+        cold: store::ColdView::default(),
     };
     store::View {
         generation: 5,

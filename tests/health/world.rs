@@ -179,6 +179,7 @@ impl Box {
                 bytes: 5,
                 free: 0,
                 quarantined: 0,
+                cold: store::ColdView::default(),
             };
             let next = store::View {
                 generation,

@@ -4,12 +4,14 @@
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
 mod certificates;
+mod cold;
 mod differential;
 mod hostile;
 mod kernel_tls;
 mod limits;
 mod rotation;
 mod serving;
+mod slow_disk;
 mod speed;
 mod tokens;
 

@@ -162,12 +162,6 @@ impl Server {
         workers: usize,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let speedtest = SpeedtestConfig {
-            enabled: false,
-            rate_limit: BytesPerSecond(125_000_000),
-            connections: 64,
-            upload_max: Bytes(64 << 20),
-        };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let mut entries = BTreeMap::new();
@@ -182,6 +176,25 @@ impl Server {
             };
             entries.insert(key.clone(), entry);
         }
+        let content = Arc::new(Directory { path, entries });
+        Self::over(content, dir, limits, workers, change)
+    }
+
+    /// Serves any content; `dir` is for what the server itself writes.
+    pub(crate) fn over(
+        content: Arc<dyn Content>,
+        dir: tempfile::TempDir,
+        limits: Limits,
+        workers: usize,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let speedtest = SpeedtestConfig {
+            enabled: false,
+            rate_limit: BytesPerSecond(125_000_000),
+            connections: 64,
+            upload_max: Bytes(64 << 20),
+        };
+        let path = dir.path().to_owned();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(names).unwrap();
@@ -196,6 +209,7 @@ impl Server {
             workers,
             access_log: Some(access_log.clone()),
             access_log_sample: 1,
+            drop_behind: false,
             limits,
             tls: tls::Config {
                 certificates: vec![tls::CertificateConfig {
@@ -212,7 +226,7 @@ impl Server {
         let (phase, phase_seen) = phase::channel();
         let deps = Deps {
             speedtest_file: Some(path.join("speedtest.bin")),
-            content: Arc::new(Directory { path, entries }),
+            content,
             gate: gate_seen,
             tokens: oca::serve::TokenFeed::default(),
             phase: phase_seen,

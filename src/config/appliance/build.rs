@@ -57,6 +57,7 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         workers: serve.number("workers")?,
         access_log: serve.optional("access_log", Fields::path)?,
         access_log_sample: serve.number("access_log_sample")?,
+        drop_behind: serve.boolean("drop_behind")?,
         limits: limits(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
         tokens: tokens::build(settings)?,

@@ -121,6 +121,14 @@ pub(super) const SERVE: &[Key] = &[
         "/serve/access_log_sample",
         "of how many successful answers one has a line",
     ),
+    key(
+        "drop_behind",
+        Kind::Boolean,
+        Default("false"),
+        true,
+        "/serve/drop_behind",
+        "whether what one viewer alone streams from a disk leaves memory behind it",
+    ),
 ];
 
 pub(super) const TLS: &[Key] = &[key(

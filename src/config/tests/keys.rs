@@ -18,6 +18,7 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.access_log", r#""/log""#),
     ("serve.access_log_sample", "10"),
     ("serve.tls.tls_offload", r#""require""#),
+    ("serve.drop_behind", "true"),
     ("serve.tls.certificate.chain", r#""/c \"1\" \\ é.pem""#),
     ("serve.tls.certificate.key", r#""/k.pem""#),
     ("serve.limits.connections", "1_234"),

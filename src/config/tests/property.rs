@@ -87,6 +87,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
     let more = (
         0_usize..=1_024,
         log,
+        proptest::bool::ANY,
         limits(),
         speedtest(),
         tokens(),
@@ -97,7 +98,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
             listen,
             plain_listen,
             certificates,
-            (workers, log, limits, speedtest, tokens, tls_offload),
+            (workers, log, drop_behind, limits, speedtest, tokens, tls_offload),
         )| {
             serve::Config {
                 listen,
@@ -105,6 +106,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
                 workers,
                 access_log: log.0,
                 access_log_sample: log.1,
+                drop_behind,
                 limits,
                 tls: tls::Config { certificates },
                 speedtest,

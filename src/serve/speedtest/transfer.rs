@@ -9,9 +9,11 @@ use super::super::answer::Answer;
 use super::super::answer::Refused;
 use super::super::connection::Connection;
 use super::super::exchange::Exchange;
+use super::super::pages::Pages;
 use super::super::range::Part;
 use super::super::request::Fault;
 use super::super::send;
+use super::super::send::Body;
 use super::super::send::Cut;
 use super::Measure;
 use super::is_probe;
@@ -61,7 +63,15 @@ impl Connection {
                     clock::sleep_until(turn).await;
                 }
             }
-            let sent = self.send(Some((Arc::clone(file), Part { first, last })));
+            let part = Part { first, last };
+            let heart = &Arc::clone(&self.worker).heart;
+            let sent = self.send(Some(Body {
+                object: file,
+                part,
+                heart,
+                // A small file that every test reads stays in memory.
+                pages: Pages::in_memory(file, part),
+            }));
             let send::Sent {
                 body: moved,
                 outcome,

@@ -1,0 +1,139 @@
+//! Is a part of a file in memory? A few microseconds at most, never a wait.
+//!
+//! `cachestat(2)` counts pages, but those that are still being read as well; `RWF_NOWAIT` sees only
+//! one place, but surely. So both ends are probed and the pages between are counted. Where the
+//! kernel has no `cachestat` or refuses it, more places are probed; that is found out once.
+
+use crate::sys::page_cache;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Distance of the places probed where pages cannot be counted: what a kernel reads at once by
+/// default, so that a gap is rarely smaller.
+const PROBE_STRIDE: u64 = 64 * 1024;
+
+/// `cachestat` was answered with `ENOSYS` (before Linux 6.5, or filtered) or `EPERM`.
+static UNCOUNTABLE: AtomicBool = AtomicBool::new(false);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Present,
+    Absent,
+    /// Neither call works here: a file system without `RWF_NOWAIT` on an old kernel.
+    Unknown,
+}
+
+/// Looks at `length` bytes from `at`, which lie within the file.
+pub(super) fn look(file: &File, at: u64, length: u64) -> Presence {
+    let page = page_cache::page_bytes();
+    let last = at + length.max(1) - 1;
+    let (first_page, last_page) = (at / page, last / page);
+    let ends = match (probe(file, at), first_page == last_page) {
+        (Presence::Present, false) => probe(file, last),
+        (end, _) => end,
+    };
+    match ends {
+        Presence::Absent => return Presence::Absent,
+        Presence::Present if last_page - first_page < 2 => return Presence::Present,
+        Presence::Present | Presence::Unknown => {}
+    }
+    match count(file, at, length) {
+        Some(pages) if pages > last_page - first_page => Presence::Present,
+        Some(_) => Presence::Absent,
+        None if ends == Presence::Unknown => Presence::Unknown,
+        None => probe_all(file, at, last),
+    }
+}
+
+/// Is the page of this byte in memory and read?
+fn probe(file: &File, at: u64) -> Presence {
+    match page_cache::read_now(file, &mut [0], at) {
+        // At the end of the file there is nothing to wait for; the reader finds out.
+        Ok(_) => Presence::Present,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Presence::Unknown,
+        // `WouldBlock`; and an error is better met on the disk's thread.
+        Err(_) => Presence::Absent,
+    }
+}
+
+fn probe_all(file: &File, at: u64, last: u64) -> Presence {
+    let stride = usize::try_from(PROBE_STRIDE).unwrap_or(usize::MAX);
+    let absent = (at..last)
+        .step_by(stride)
+        .skip(1)
+        .any(|at| probe(file, at) == Presence::Absent);
+    if absent {
+        Presence::Absent
+    } else {
+        Presence::Present
+    }
+}
+
+fn count(file: &File, at: u64, length: u64) -> Option<u64> {
+    if UNCOUNTABLE.load(Relaxed) {
+        return None;
+    }
+    match page_cache::pages_cached(file, at, length) {
+        Ok(pages) => Some(pages),
+        Err(error) => {
+            let code = error.raw_os_error();
+            if (code == Some(libc::ENOSYS) || code == Some(libc::EPERM))
+                && !UNCOUNTABLE.swap(true, Relaxed)
+            {
+                tracing::warn!(
+                    %error,
+                    "cachestat cannot be used ({error}): pages in memory are probed one by one; \
+                     run Linux 6.5 or later, as the owner of the disks' files"
+                );
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    const LENGTH: u64 = 1024 * 1024;
+    const HOLE: std::ops::Range<u64> = 256 * 1024..320 * 1024;
+
+    fn on_disk() -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        let length = usize::try_from(LENGTH).unwrap();
+        file.write_all(&vec![1; length]).unwrap();
+        file.sync_all().unwrap();
+        page_cache::no_readahead(&file).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_hole_in_the_middle_is_seen() {
+        let file = on_disk();
+        assert_eq!(look(&file, 0, LENGTH), Presence::Present);
+        page_cache::drop_cached(&file, 0, 0).unwrap();
+        // Reading waits for what is under way.
+        for at in (0..LENGTH).step_by(4096).filter(|at| !HOLE.contains(at)) {
+            file.read_exact_at(&mut [0], at).unwrap();
+        }
+        assert_eq!(look(&file, 0, LENGTH), Presence::Absent);
+        assert_eq!(probe_all(&file, 0, LENGTH - 1), Presence::Absent);
+        assert_eq!(look(&file, 0, HOLE.start), Presence::Present);
+        assert_eq!(look(&file, HOLE.start, 1), Presence::Absent);
+        assert_eq!(look(&file, HOLE.end, LENGTH - HOLE.end), Presence::Present);
+        page_cache::drop_cached(&file, 0, 0).unwrap();
+        assert_eq!(look(&file, LENGTH - 1, 1), Presence::Absent);
+    }
+
+    #[test]
+    fn a_file_system_in_memory_is_always_present() {
+        let mut file = tempfile::tempfile_in("/dev/shm").unwrap();
+        file.write_all(&[1; 100_000]).unwrap();
+        assert_eq!(look(&file, 0, 100_000), Presence::Present);
+        assert_eq!(look(&file, 50_000, 1), Presence::Present);
+    }
+}
