@@ -14,6 +14,13 @@ mod world {
 use oca::appliance::Signal;
 use oca::clock;
 use oca::command::Command;
+use oca::tls::token;
+use oca::tls::token::Claim;
+use oca::tls::token::FleetKey;
+use oca::tls::token::HostKey;
+use oca::tls::token::KeyId;
+use oca::tls::token::Scope;
+use oca::tls::token::Secret;
 use serde_json::json;
 use std::time::Duration;
 use world::viewer::Viewer;
@@ -160,4 +167,57 @@ async fn one_dead_worker_of_two_ends_the_process_with_an_error() {
     box_.workers.kill_one();
     let error = box_.ended(Duration::from_secs(60)).await.unwrap_err();
     assert!(error.to_string().contains("worker"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_box_admits_by_its_own_keys_and_takes_others_at_a_reload_under_a_viewer() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("keys");
+    let key = |id: &str, host: &str| {
+        let fleet = FleetKey {
+            id: KeyId::parse(id).unwrap(),
+            from: 0,
+            until: 4_000_000_000,
+            secret: Secret::from_bytes([5; 32]),
+        };
+        fleet.host_key(host).unwrap()
+    };
+    let (old, young) = (key("old", "box.example"), key("young", "box.example"));
+    token::save_host(&file, std::slice::from_ref(&old)).unwrap();
+    let sections = format!(
+        "require = []\n[serve.tokens]\nmode = \"optional\"\nkey_file = \"{}\"\n",
+        file.display()
+    );
+    let mut box_ = WorldBox::start(&sections).await;
+    box_.prefill().await;
+    let (media, bytes) = box_.media().remove(0);
+    let (directory, _) = media.rsplit_once('/').unwrap();
+    let signed = |key: &HostKey| {
+        let claim = Claim {
+            scope: Scope::Directory(directory),
+            issued: clock::unix_seconds(clock::wall()),
+            expires: clock::unix_seconds(clock::wall()) + 600,
+            session: None,
+            client: None,
+            rate: None,
+        };
+        format!("t/{}/{media}", token::sign(key, &claim).unwrap().0)
+    };
+    let mut anna = Viewer::tls(&box_.net, ANNA, &box_.authority).await;
+    assert_eq!(anna.get(&signed(&old)).await.body, bytes);
+    assert_eq!(anna.get(&signed(&young)).await.status, 403);
+    // The key of another box, under this one's name.
+    let stolen = HostKey {
+        host: "box.example".to_owned(),
+        ..key("old", "other.example")
+    };
+    let refused = anna.get(&signed(&stolen)).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().starts_with("bad MAC"), "{}", refused.text());
+
+    token::save_host(&file, &[young.clone()]).unwrap();
+    box_.ask(Command::Reload).await.unwrap();
+    assert_eq!(anna.get(&signed(&young)).await.body, bytes);
+    assert_eq!(anna.get(&signed(&old)).await.status, 403);
+    box_.terminate().await;
 }

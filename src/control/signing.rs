@@ -96,6 +96,11 @@ impl Signing {
     }
 }
 
+/// What a reply tells a box. Derived for each report: cheaper than keeping them for a fleet.
+pub fn told(current: &Current, to: Option<&Appliance>, now: Wall) -> Option<ViewerKeys> {
+    current.as_ref()?.keys_of(to?, now).ok()
+}
+
 /// Reads the file. At start an unreadable one is an error; later the old content stays.
 pub fn load(config: &TokensConfig, domain: &str) -> Result<Current, KeyFileError> {
     let Some(path) = &config.secret_file else {

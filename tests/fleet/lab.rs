@@ -489,12 +489,9 @@ fn enrolled(id: &BoxId) -> Enrolled {
 
 impl link::ManifestSource for Shelf {
     fn manifest(&self, id: &BoxId) -> Option<link::ManifestBody> {
-        let position = Position {
-            epoch: 2,
-            generation: 7,
-        };
+        let (epoch, generation) = (2, 7);
         let body = link::ManifestBody {
-            position,
+            position: Position { epoch, generation },
             envelope: "manifest ".into(),
             rows: format!("of {id}").into(),
         };

@@ -1,7 +1,7 @@
 //! The configuration of a box, `oca.toml`: its schema.
 //!
-//! `table`, `tokens`, `peers` and `night` have the keys → `rules` and `sessions` say what values must mean
-//! together → `build` makes [`Config`] of them.
+//! `table`, `tokens`, `peers` and `night` have the keys → `rules` and `sessions` say what values
+//! must mean together → `build` makes [`Config`] of them.
 
 mod build;
 mod night;

@@ -37,7 +37,6 @@ use crate::link::message::Orders;
 use crate::link::message::Position;
 use crate::link::message::Report;
 use crate::link::message::ReportReply;
-use crate::link::message::ViewerKeys;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -415,14 +414,8 @@ impl Fleet {
             orders: self.orders(wall, id, false),
             // The box adds its jitter to it; this part keeps those that jitter badly apart.
             next_report_s: (every + spread(id, every / 16)).as_secs(),
-            viewer_keys: self.viewer_keys(wall, id),
+            viewer_keys: signing::told(&self.signing, self.registry.appliances.get(id), wall),
         }
-    }
-
-    /// Derived for each report: cheaper than keeping them for a fleet.
-    fn viewer_keys(&self, wall: Wall, id: &BoxId) -> Option<ViewerKeys> {
-        let appliance = self.registry.appliances.get(id)?;
-        self.signing.as_ref()?.keys_of(appliance, wall).ok()
     }
 
     fn orders(&self, wall: Wall, id: &BoxId, report_now: bool) -> Orders {
