@@ -17,6 +17,12 @@ use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use oca::clock;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::RootCertStore;
+use rustls::StreamOwned;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
 use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
@@ -27,6 +33,7 @@ use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use support::Lab;
 use support::OCA;
@@ -247,4 +254,101 @@ async fn ten_thousand_idle_connections_cost_little_and_all_are_still_answered() 
             .unwrap();
         answered(stream);
     }
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+fn trusting(root: CertificateDer<'static>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(client)
+}
+
+/// A session, or why there is none.
+fn secure(client: &Arc<ClientConfig>, to: SocketAddr) -> std::io::Result<Secure> {
+    let stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let mut tls = StreamOwned::new(session, stream);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock)?;
+    }
+    Ok(tls)
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_by_hup_while_a_transfer_goes_on() {
+    let lab = Lab::start("oca-renewal").await;
+    let to = lab.addresses().https;
+    until(&lab, "/v1/serving", |view| {
+        view["speedtest"]["state"] == "ready"
+    })
+    .await;
+    let old = trusting(lab.appliance.authority().root.clone());
+    let mut running = secure(&old, to).unwrap();
+    let ask = b"GET /speedtest HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    running.write_all(ask).unwrap();
+    running.read_exact(&mut [0; 100]).unwrap();
+    // The certificate alone: its key is not the one beside it.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let renewed = params.self_signed(&key).unwrap();
+    fs::write(&lab.appliance.authority().chain, renewed.pem()).unwrap();
+    signal(&lab, Signal::SIGHUP);
+    until(&lab, "/v1/status", |_| {
+        let said = lab.appliance.tail();
+        said.contains("reload refused") && said.contains("is not the key of")
+    })
+    .await;
+    drop(secure(&old, to).unwrap());
+    fs::write(&lab.appliance.authority().key, key.serialize_pem()).unwrap();
+    signal(&lab, Signal::SIGHUP);
+    let new = trusting(renewed.der().clone());
+    let deadline = clock::now() + PATIENCE;
+    while secure(&new, to).is_err() {
+        assert!(
+            clock::now() < deadline,
+            "the renewed certificate is not offered"
+        );
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+    let mut rest = Vec::new();
+    running.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 26_214_401 - 100, "{} bytes came", rest.len());
+}
+
+/// What one idle TLS connection costs the daemon: the session with its keys, besides the above.
+const IDLE_TLS_BYTES_MAX: u64 = 24 * 1024;
+
+#[tokio::test]
+async fn an_idle_tls_connection_costs_its_session_and_no_buffers() {
+    const COUNT: usize = 1_000;
+    let lab = Lab::start("oca-idle-tls").await;
+    let to = lab.addresses().https;
+    let client = trusting(lab.appliance.authority().root.clone());
+    let open = |count: usize| -> Vec<Secure> {
+        let one = |_| {
+            let mut viewer = secure(&client, to).unwrap();
+            let ask = b"HEAD /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            viewer.write_all(ask).unwrap();
+            viewer.read_exact(&mut [0; 12]).unwrap();
+            viewer
+        };
+        (0..count).map(one).collect()
+    };
+    let process = lab.appliance.process().unwrap();
+    let mut held = open(COUNT / 10);
+    let before = resident_bytes(process);
+    held.extend(open(COUNT - COUNT / 10));
+    let grown = resident_bytes(process).saturating_sub(before);
+    let each = grown / (COUNT - COUNT / 10) as u64;
+    println!("{COUNT} idle TLS connections, {each} bytes of the daemon each");
+    assert!(each <= IDLE_TLS_BYTES_MAX, "{each} bytes each");
 }

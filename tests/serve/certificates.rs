@@ -32,6 +32,11 @@ fn a_transfer_in_flight_survives_renewals_and_those_who_come_later_see_the_renew
     let dir = tempfile::tempdir().unwrap();
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         let client = server.client(version);
+        // Read to its end, so that its tickets have come.
+        let mut first = server.secure_as(&client);
+        assert_eq!(first.get("/title/big/range/0-9", "").status, 206);
+        drop(first);
+        server.until(|view| view.connections.open == 0);
         let mut running = server.secure_as(&client);
         running.write(b"GET /title/big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         server.until(|view| view.connections.open == 1);

@@ -20,6 +20,7 @@ use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 use std::convert::Infallible;
 use std::error::Error;
@@ -177,7 +178,13 @@ impl Client {
         let stream = clock::within(CONNECT_TIME, connector.connect(name, stream)).await;
         let stream = timely(stream).map_err(|error| distrusted(error.to_string()))?;
         let version = stream.get_ref().1.protocol_version();
-        let version = version.and_then(|version| version.as_str());
+        let version = version.map(|version| {
+            if version == ProtocolVersion::TLSv1_2 {
+                "TLSv1.2"
+            } else {
+                "TLSv1.3"
+            }
+        });
         let spoken = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) = spoken.map_err(|error| self.broken(&error))?;
         Ok(self.wire(server, version, sender, tokio::spawn(driver)))
