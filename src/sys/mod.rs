@@ -1,5 +1,6 @@
 //! The only unsafe code: one system call family a file, safe types out.
 #![allow(unsafe_code)]
 
+pub mod arrivals;
 pub mod clock_sync;
 pub mod pacing;

@@ -77,6 +77,7 @@ pub(super) async fn run(parts: Arc<Parts>, job: Job, turns: Arc<dyn Turns>) -> O
     };
     let end = transfer.object().await;
     transfer.purse.detach(false);
+    transfer.purse.settle().await;
     Outcome {
         received: transfer.purse.received(),
         verified: transfer.verified,
