@@ -234,11 +234,7 @@ async fn follow(
     }
 }
 
-fn ordered(
-    view: &health::ControlView,
-    window: Option<Window>,
-    clock_sane: bool,
-) -> fill::Orders {
+fn ordered(view: &health::ControlView, window: Option<Window>, clock_sane: bool) -> fill::Orders {
     let site = view.fill.as_ref();
     fill::Orders {
         window,

@@ -29,6 +29,7 @@ mod partial;
 mod place;
 pub mod prefill;
 mod query;
+mod record;
 mod root;
 mod scan;
 mod sidecar;

@@ -7,6 +7,7 @@
 
 use super::Limits;
 use super::dial;
+use super::norm::Norm;
 use super::purse::Purse;
 use super::watch::Watch;
 use crate::clock;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub(super) struct Gather {
     /// Has not arrived.
     rest: u64,
     watch: Watch,
+    norm: Arc<Norm>,
     is_waiting: bool,
     every: Duration,
     timer: Pin<Box<Sleep>>,
@@ -38,12 +41,13 @@ pub(super) struct Gather {
 
 impl Gather {
     /// `length`: of the body, as it was asked for.
-    pub(super) fn new(incoming: Incoming, length: u64, limits: Limits) -> Self {
+    pub(super) fn new(incoming: Incoming, length: u64, limits: Limits, norm: Arc<Norm>) -> Self {
         Self {
             incoming,
             left: Bytes::new(),
             rest: length,
             watch: Watch::new(limits),
+            norm,
             is_waiting: false,
             every: Watch::look_every(&limits),
             timer: Box::pin(clock::timer(clock::now())),
@@ -131,6 +135,10 @@ impl Gather {
             return Ok(());
         }
         let now = clock::now();
-        self.watch.step(now, purse.read(), purse.blocked(now))
+        self.watch.set_floor(self.norm.floor());
+        let judged = self.watch.step(now, purse.read(), purse.blocked(now));
+        let (bytes, time) = self.watch.news();
+        self.norm.add(bytes, time);
+        judged
     }
 }
