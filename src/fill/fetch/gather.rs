@@ -5,7 +5,8 @@
 //!
 //! I/O: reads the answer, waits for turns.
 
-use super::Limits;
+use super::Parts;
+use super::buffers::Buffers;
 use super::dial;
 use super::norm::Norm;
 use super::purse::Purse;
@@ -14,7 +15,6 @@ use crate::clock;
 use crate::fill::Fault;
 use bytes::Buf;
 use bytes::Bytes;
-use bytes::BytesMut;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use std::future::Future;
@@ -34,6 +34,7 @@ pub(super) struct Gather {
     rest: u64,
     watch: Watch,
     norm: Arc<Norm>,
+    buffers: Buffers,
     is_waiting: bool,
     every: Duration,
     timer: Pin<Box<Sleep>>,
@@ -41,15 +42,16 @@ pub(super) struct Gather {
 
 impl Gather {
     /// `length`: of the body, as it was asked for.
-    pub(super) fn new(incoming: Incoming, length: u64, limits: Limits, norm: Arc<Norm>) -> Self {
+    pub(super) fn new(incoming: Incoming, length: u64, parts: &Parts) -> Self {
         Self {
             incoming,
             left: Bytes::new(),
             rest: length,
-            watch: Watch::new(limits),
-            norm,
+            watch: Watch::new(parts.limits),
+            norm: Arc::clone(&parts.norm),
+            buffers: parts.buffers.clone(),
             is_waiting: false,
-            every: Watch::look_every(&limits),
+            every: Watch::look_every(&parts.limits),
             timer: Box::pin(clock::timer(clock::now())),
         }
     }
@@ -57,13 +59,13 @@ impl Gather {
     /// The next `length` bytes in one piece.
     pub(super) async fn chunk(&mut self, purse: &mut Purse, length: u64) -> Result<Bytes, Fault> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut chunk = BytesMut::with_capacity(length);
+        let mut chunk = self.buffers.take(length);
         loop {
             let most = self.left.len().min(length - chunk.len());
             chunk.extend_from_slice(&self.left[..most]);
             self.left.advance(most);
             if chunk.len() == length {
-                return Ok(chunk.freeze());
+                return Ok(self.buffers.lend(chunk));
             }
             self.left = self
                 .piece(purse)

@@ -3,13 +3,14 @@
 //! `place` reads where the source is → `resolve` turns its name into addresses that are allowed →
 //! `dial` connects with a receive buffer of known size, or `pool` has a connection → `purse` pays
 //! for bytes before they may reach the wire, `meter` lets no more be read → `answer` checks the
-//! head → `gather` makes chunks of the body, while `watch` looks for slowness by the `norm` of all
-//! sources → `transfer`, which leads all this, verifies and stages them.
+//! head → `gather` makes chunks of the body in `buffers`, while `watch` looks for slowness by the
+//! `norm` of all sources → `transfer`, which leads all this, verifies and stages them.
 //! Redirects are never followed; nothing that does not verify is ever staged.
 //!
 //! I/O: resolves names, connects, reads; the files that do say so.
 
 mod answer;
+mod buffers;
 mod dial;
 mod gather;
 mod meter;
@@ -28,6 +29,7 @@ use super::Receive;
 use super::Turns;
 use crate::link::message::FillSource;
 use crate::units::BytesPerSecond;
+use buffers::Buffers;
 use dial::Dialler;
 use futures_util::future::BoxFuture;
 use norm::Norm;
@@ -100,6 +102,7 @@ struct Parts {
     pool: Arc<Pool>,
     receive: Arc<dyn Receive>,
     norm: Arc<Norm>,
+    buffers: Buffers,
     limits: Limits,
 }
 
@@ -154,6 +157,7 @@ impl Fetcher {
             pool: Arc::default(),
             receive,
             norm: Arc::new(Norm::new(limits.part)),
+            buffers: Buffers::default(),
             limits,
         };
         Self {

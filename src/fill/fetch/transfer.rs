@@ -105,8 +105,7 @@ impl Transfer<'_> {
 
     async fn range(&mut self, staging: &mut dyn Staging, range: Range<u64>) -> Result<(), Fault> {
         let (connection, incoming) = self.ask(&range).await?;
-        let (length, norm) = (range.end - range.start, Arc::clone(&self.parts.norm));
-        let mut gather = Gather::new(incoming, length, self.parts.limits, norm);
+        let mut gather = Gather::new(incoming, range.end - range.start, self.parts);
         self.chunks(staging, range, &mut gather).await?;
         gather.end(&mut self.purse).await?;
         self.purse.detach(true);
