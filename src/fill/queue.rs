@@ -175,6 +175,7 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         self.bucket.give_back(at.now, bytes);
+        self.meter.give_back(at.now, bytes);
         self.ledger.give_back(class, bytes);
         if !self.lane(class).is_open {
             self.ledger.settle(class);

@@ -105,7 +105,8 @@ async fn a_source_never_gets_more_onto_the_wire_than_was_paid_for() {
     assert_eq!(till.spent(), outcome.received, "{money:?}");
     assert!(outcome.received > LENGTH as u64, "the frames count");
     assert!(outcome.received < LENGTH as u64 * 11 / 10, "{outcome:?}");
-    assert!(money.taken / money.takes >= 64 << 10, "{money:?}");
+    // Turns of 64 KiB, and the rest in a few shorter ones.
+    assert!(money.taken / money.takes >= 60 << 10, "{money:?}");
     assert!(outcome.seconds < 2.0, "{outcome:?}");
     assert!(money.takes < 120, "{money:?}");
 }
