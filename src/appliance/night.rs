@@ -219,9 +219,11 @@ async fn follow(
     orders: watch::Sender<fill::Orders>,
 ) {
     let mut view = line.subscribe();
+    let mut site = SiteWindow::default();
     loop {
         let told = view.borrow_and_update().clone();
-        let next = ordered(&told, clock_is_sane(&told, &larder));
+        let window = told.fill.as_ref().and_then(|orders| site.of(orders));
+        let next = ordered(&told, window, clock_is_sane(&told, &larder));
         orders.send_if_modified(|old| {
             let differs = *old != next;
             if differs {
@@ -236,10 +238,10 @@ async fn follow(
     }
 }
 
-fn ordered(view: &health::ControlView, clock_sane: bool) -> fill::Orders {
+fn ordered(view: &health::ControlView, window: Option<Window>, clock_sane: bool) -> fill::Orders {
     let site = view.fill.as_ref();
     fill::Orders {
-        window: site.and_then(window),
+        window,
         rate_limit: site
             .and_then(|site| site.rate_limit_bps)
             .map(|bits| BytesPerSecond(bits / 8)),
@@ -248,6 +250,26 @@ fn ordered(view: &health::ControlView, clock_sane: bool) -> fill::Orders {
         acknowledged: view.acknowledged,
         clock_sane,
         connected: view.state == health::LinkState::Connected,
+    }
+}
+
+/// The site's window, made once from what was ordered and complained of once.
+#[derive(Debug, Default)]
+struct SiteWindow {
+    /// Zone, start and seconds.
+    ordered: Option<(String, String, u64)>,
+    made: Option<Window>,
+}
+
+impl SiteWindow {
+    fn of(&mut self, site: &FillOrders) -> Option<Window> {
+        let (zone, start) = (site.timezone.clone(), site.window_start.clone());
+        let ordered = Some((zone, start, site.window_s));
+        if self.ordered != ordered {
+            self.made = window(site);
+            self.ordered = ordered;
+        }
+        self.made.clone()
     }
 }
 

@@ -78,6 +78,14 @@ impl Bucket {
         Some(from)
     }
 
+    /// `bytes` of earlier grants have not come and will not: their line time is free, as far as
+    /// savings reach. What came of those grants was paid with what is left of them.
+    pub(super) fn give_back(&mut self, now: Instant, bytes: u64) {
+        let time = self.bytes_time_floor(bytes);
+        self.spent = self.spent.checked_sub(time).unwrap_or(self.spent);
+        self.forget_before(now, DEPTH);
+    }
+
     /// Nobody waits: savings beyond the depth are lost.
     pub(super) fn rest(&mut self, now: Instant) {
         self.forget_before(now, DEPTH);
@@ -121,12 +129,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// The most bytes that any interval sees beyond `rate * (T + DEPTH)`; times in nanoseconds.
-    fn excess(grants: &[(u64, u64)], rate: u64) -> i128 {
+    fn excess<T: Copy + Into<i128>>(grants: &[(u64, T)], rate: u64) -> i128 {
         let mut worst = i128::MIN;
         for (first, (from, _)) in grants.iter().enumerate() {
             let mut sum = 0;
             for (to, bytes) in &grants[first..] {
-                sum += i128::from(*bytes);
+                sum += (*bytes).into();
                 let time = i128::from(to - from) + 50_000_000;
                 worst = worst.max(sum - time * i128::from(rate) / 1_000_000_000);
             }
@@ -157,6 +165,32 @@ mod tests {
                 grants.push((at, bytes));
             }
             prop_assert!(excess(&grants, rate) <= 1, "{}", excess(&grants, rate));
+        }
+
+        /// What was given back was counted, and has not come.
+        #[test]
+        fn what_is_given_back_is_granted_again_and_never_twice(
+            rate in 1_000_u64..2_000_000_000,
+            asks in vec((0_u64..80_000_000, 0_u32..=100, any::<bool>()), 1..120),
+        ) {
+            let start = clock::now();
+            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
+            let depth = bucket.bytes_in(DEPTH).max(1);
+            let (mut at, mut moves) = (0_u64, Vec::new());
+            for (pause, share, comes) in asks {
+                at += pause;
+                let bytes = (depth * u64::from(share) / 100).max(1);
+                let ready = bucket.ready_at(bytes).max(start + Duration::from_nanos(at));
+                at = u64::try_from((ready - start).as_nanos()).unwrap();
+                prop_assert!(bucket.take(ready, bytes).is_some());
+                moves.push((at, i64::try_from(bytes).unwrap()));
+                if !comes {
+                    bucket.give_back(ready, bytes);
+                    moves.push((at, -i64::try_from(bytes).unwrap()));
+                    prop_assert!(bucket.earned(ready) <= depth);
+                }
+            }
+            prop_assert!(excess(&moves, rate) <= 1, "{}", excess(&moves, rate));
         }
 
         #[test]
@@ -199,6 +233,20 @@ mod tests {
             granted <= 1_500_000_000 && granted > 1_499_900_000,
             "{granted}"
         );
+    }
+
+    #[test]
+    fn the_time_of_what_never_came_is_another_streams() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
+        let later = start + Duration::from_millis(40);
+        assert!(bucket.take(later, 40_000).is_some());
+        assert!(bucket.take(later, 30_000).is_none());
+        bucket.give_back(later, 30_000);
+        assert!(bucket.take(later, 30_000).is_some());
+        assert!(bucket.take(later, 1).is_none());
+        bucket.give_back(later, u64::MAX);
+        assert_eq!(bucket.earned(later), 50_000);
     }
 
     #[test]

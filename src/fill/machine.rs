@@ -135,6 +135,8 @@ pub(super) struct Machine {
     stepped_at: Instant,
     /// Why the last question, or the last object, got nowhere.
     pub(super) problem: Option<String>,
+    /// The last answer lets others go first with something.
+    pub(super) deferred: bool,
 }
 
 impl StoreSign {
@@ -174,6 +176,7 @@ impl Machine {
             more: false,
             stepped_at: now.at,
             problem: None,
+            deferred: false,
             config,
         }
     }

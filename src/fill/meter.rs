@@ -1,4 +1,6 @@
-//! How fast was it? Bytes granted by hundredths of a second, of the last ten.
+//! How fast was it? Bytes granted by hundredths of a second, of the last ten, less what was given
+//! back in each: what a wire carries in any time is the sum of both, but for what was on its way
+//! when the time began and when it ended.
 //!
 //! [`super::queue`] adds to it; it decides nothing.
 
@@ -17,12 +19,12 @@ const SECOND: u64 = 100;
 pub(super) struct Meter {
     since: Instant,
     /// Bytes by slot number, modulo its length.
-    slots: Vec<u64>,
+    slots: Vec<i64>,
     /// The latest slot.
     last: u64,
     /// Sum of the second that ends with it.
-    second: u64,
-    worst: u64,
+    second: i64,
+    worst: i64,
 }
 
 impl Meter {
@@ -45,23 +47,35 @@ impl Meter {
         for slot in from..=now {
             self.move_to(slot);
             let share = left / slots;
-            *self.at(slot) += share;
-            self.second += share;
+            self.change(slot, signed(share));
             self.worst = self.worst.max(self.second);
             (left, slots) = (left - share, slots - 1);
         }
     }
 
+    /// Granted bytes that have not come and will not.
+    pub(super) fn give_back(&mut self, now: Instant, bytes: u64) {
+        let slot = self.slot(now).max(self.last);
+        self.move_to(slot);
+        self.change(slot, -signed(bytes));
+    }
+
     /// Bytes a second: of the last second, and over the last ten.
     pub(super) fn rates(&mut self, now: Instant) -> (u64, u64) {
         self.move_to(self.slot(now));
-        let ten: u64 = self.slots.iter().sum();
-        (self.second, ten / 10)
+        let ten: i64 = self.slots.iter().sum();
+        let rate = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+        (rate(self.second), rate(ten / 10))
     }
 
     /// The most bytes of any second.
     pub(super) fn worst(&self) -> u64 {
-        self.worst
+        u64::try_from(self.worst).unwrap_or(0)
+    }
+
+    fn change(&mut self, slot: u64, bytes: i64) {
+        *self.at(slot) += bytes;
+        self.second += bytes;
     }
 
     fn slot(&self, at: Instant) -> u64 {
@@ -84,8 +98,35 @@ impl Meter {
         }
     }
 
-    fn at(&mut self, slot: u64) -> &mut u64 {
+    fn at(&mut self, slot: u64) -> &mut i64 {
         let index = usize::try_from(slot % SLOTS as u64).unwrap_or(0);
         &mut self.slots[index]
+    }
+}
+
+/// No line carries exabytes in ten seconds.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_never_came_was_not_fast_and_what_came_in_its_place_was() {
+        let start = clock::now();
+        let mut meter = Meter::new(start);
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        meter.add(at(0), at(500), 500);
+        meter.give_back(at(500), 200);
+        meter.add(at(500), at(600), 200);
+        assert_eq!((meter.worst(), meter.rates(at(600)).0), (500, 500));
+        meter.add(at(600), at(900), 300);
+        assert_eq!((meter.worst(), meter.rates(at(900)).0), (800, 800));
+        meter.give_back(at(2_500), 10);
+        assert_eq!(meter.rates(at(2_500)), (0, 79), "never less than nothing");
+        assert_eq!(meter.worst(), 800);
     }
 }

@@ -312,7 +312,7 @@ impl Turns for Pace {
     }
 
     fn give_back(&self, class: Class, bytes: u64) {
-        self.change(|queue, _| queue.give_back(class, bytes));
+        self.change(|queue, at| queue.give_back(at, class, bytes));
     }
 }
 

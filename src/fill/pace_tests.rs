@@ -397,7 +397,8 @@ fn what_comes_back_while_a_spent_budget_is_waited_for_leaves_no_deadline_behind(
     line.run((24 * 3_600 - 10) * second, 0);
     line.ask(Class::Night, 60 * MB);
     line.collect();
-    line.queue.give_back(Class::Night, 50 * MB);
+    let at = line.at();
+    line.queue.give_back(at, Class::Night, 50 * MB);
     line.run(25 * 3_600 * second, 0);
     let sizes: Vec<u64> = line.granted.iter().map(|one| one.1).collect();
     assert_eq!(sizes, [100 * MB, 60 * MB]);

@@ -170,11 +170,17 @@ impl Queue {
         self.step(at);
     }
 
-    pub(super) fn give_back(&mut self, class: Class, bytes: u64) {
+    /// They have not come: others may have their time on the line.
+    pub(super) fn give_back(&mut self, at: At, class: Class, bytes: u64) {
+        self.step(at);
+        self.split_turn(at);
+        self.bucket.give_back(at.now, bytes);
+        self.meter.give_back(at.now, bytes);
         self.ledger.give_back(class, bytes);
         if !self.lane(class).is_open {
             self.ledger.settle(class);
         }
+        self.step(at);
     }
 
     /// Somebody has to wake up for the others: an ask that waits.

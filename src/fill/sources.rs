@@ -40,9 +40,6 @@ const BROKEN_MOST: u32 = 3;
 /// A longer promise of the control plane is not kept in mind: the answer is asked for again.
 const PROMISE_MAX_S: u64 = 24 * 3_600;
 
-/// Why an object waits whose sources are named without an address.
-const NOT_YET: &str = "no source may be asked yet; the fill cluster's policy lets others go first";
-
 /// What is known of each source, whatever the object.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -74,6 +71,15 @@ struct Candidate {
     tries: u32,
     /// It has not got the object, or may not give it: not before the next answer.
     is_out: bool,
+}
+
+/// Why an answer names nobody who may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Others go first, and nothing is wrong: from when on a source may be asked, if one is named.
+    Later(Option<Instant>),
+    /// In words.
+    Problem(String),
 }
 
 /// Which source is next.
@@ -162,18 +168,18 @@ impl Known {
 }
 
 impl Candidates {
-    /// What the control plane's answer is worth for an object; `Err` says why it is worth nothing.
+    /// What the control plane's answer is worth for an object at this moment.
     pub(super) fn read(
         now: Instant,
         want: &Want,
         answer: &ObjectSources,
         tickets: &[Arc<str>],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unread> {
         if answer.length != want.length {
-            return Err(format!(
+            return Err(Unread::Problem(format!(
                 "the control plane says {} bytes and the manifest {}",
                 answer.length, want.length
-            ));
+            )));
         }
         let list: Vec<Candidate> = answer
             .sources
@@ -183,16 +189,18 @@ impl Candidates {
             .collect();
         if list.is_empty() {
             let problem = answer.problem.clone();
-            return Err(problem.unwrap_or_else(|| "nobody has it".to_owned()));
+            return Err(problem.map_or(Unread::Later(None), Unread::Problem));
+        }
+        // A control plane spares the tree while no source may be asked.
+        if !list.iter().any(Candidate::has_address) {
+            let problem = answer.problem.clone();
+            let next = list.iter().map(|candidate| candidate.from).min();
+            return Err(problem.map_or(Unread::Later(next), Unread::Problem));
         }
         let tree = answer.chunk_tree().map_err(|error| {
-            // A control plane spares the tree while no source may be asked.
-            if list.iter().any(|candidate| candidate.has_address()) {
-                let digest = want.digest;
-                return format!("object {digest}: {error}; import it again at the control plane");
-            }
-            let problem = answer.problem.clone();
-            problem.unwrap_or_else(|| NOT_YET.to_owned())
+            let digest = want.digest;
+            let problem = format!("object {digest}: {error}; import it again at the control plane");
+            Unread::Problem(problem)
         })?;
         Ok(Self { tree, list })
     }
@@ -308,6 +316,7 @@ mod tests {
             rank: 0,
             urgent: false,
         };
+        let now = clock::now();
         let read = |urls: Vec<String>| {
             let source = FillSource {
                 kind: SourceKind::Network,
@@ -325,10 +334,14 @@ mod tests {
                 sources: vec![source],
                 problem: None,
             };
-            Candidates::read(clock::now(), &want, &answer, &[]).unwrap_err()
+            Candidates::read(now, &want, &answer, &[]).unwrap_err()
         };
-        assert_eq!(read(Vec::new()), NOT_YET);
-        let problem = read(vec!["https://192.0.2.9:7443/fill/".to_owned()]);
-        assert!(problem.contains("import it again"), "{problem}");
+        let later = Some(now + Duration::from_secs(60));
+        assert_eq!(read(Vec::new()), Unread::Later(later));
+        let unread = read(vec!["https://192.0.2.9:7443/fill/".to_owned()]);
+        assert!(
+            matches!(&unread, Unread::Problem(problem) if problem.contains("import it again")),
+            "{unread:?}"
+        );
     }
 }

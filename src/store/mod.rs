@@ -31,6 +31,7 @@ mod place;
 pub mod prefill;
 mod query;
 mod residency;
+mod record;
 mod root;
 mod scan;
 mod sidecar;

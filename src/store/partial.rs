@@ -1,25 +1,27 @@
 //! The map of an object that is being received: which chunks are durable in its staging file.
 //!
 //! `staged` writes it after each flush, never before; `staging` reads it at start and believes a
-//! chunk only when it has been hashed again. Little-endian: magic (8), version (4), count of tree
-//! entries (4), length (8), digest (32), the chunk tree, one bit a chunk, then the BLAKE3 of
-//! everything before. A map of another version is thrown away: what it tells can be fetched again.
+//! chunk only when it has been hashed again. It has the form of [`super::record`] and adds one bit
+//! a chunk. A map of another version is thrown away: what it tells can be fetched again.
 
+use super::record::EMPTY_BYTES;
+use super::record::Kind;
+use super::record::RecordError;
 use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::object::Digest;
 use crate::object::OBJECT_BYTES_MAX;
 use std::ops::Range;
 
-const MAGIC: &[u8; 8] = b"OCA-PART";
 const VERSION: u32 = 1;
-const HEAD: usize = 8 + 4 + 4 + 8 + 32;
-const CHECKSUM: usize = 32;
+const KIND: Kind = Kind {
+    magic: b"OCA-PART",
+    version: VERSION,
+};
 const CHUNKS_MAX: u64 = OBJECT_BYTES_MAX.div_ceil(CHUNK_BYTES);
 
 /// Follows from the largest object; a longer file is not read.
-pub(super) const MAP_BYTES_MAX: u64 =
-    (HEAD + CHECKSUM) as u64 + 32 * CHUNKS_MAX + CHUNKS_MAX.div_ceil(8);
+pub(super) const MAP_BYTES_MAX: u64 = EMPTY_BYTES + 32 * CHUNKS_MAX + CHUNKS_MAX.div_ceil(8);
 
 /// A set of an object's chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,65 +147,32 @@ fn at(chunk: u64) -> (usize, u8) {
     (byte, 1 << (chunk % 8))
 }
 
-pub(super) fn encode(tree: &ChunkTree, durable: &Chunks) -> Vec<u8> {
-    let count = u32::try_from(tree.chunks().len()).unwrap_or(u32::MAX);
-    let size = HEAD + CHECKSUM + 32 * tree.chunks().len() + durable.bits.len();
-    let mut bytes = Vec::with_capacity(size);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&count.to_le_bytes());
-    bytes.extend_from_slice(&tree.length().to_le_bytes());
-    bytes.extend_from_slice(&tree.digest().0);
-    for chunk in tree.chunks() {
-        bytes.extend_from_slice(chunk);
+impl From<RecordError> for MapError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Size(bytes) => Self::Size(bytes),
+            RecordError::Checksum => Self::Checksum,
+            RecordError::Magic => Self::Magic,
+            RecordError::Version(version) => Self::Version(version),
+            RecordError::OtherObject(other) => Self::OtherObject(other),
+            RecordError::Tree => Self::Tree,
+        }
     }
-    bytes.extend_from_slice(&durable.bits);
-    let checksum = Digest::of(&bytes);
-    bytes.extend_from_slice(&checksum.0);
-    bytes
+}
+
+pub(super) fn encode(tree: &ChunkTree, durable: &Chunks) -> Vec<u8> {
+    KIND.encode(tree, &durable.bits)
 }
 
 /// Reads a map: the chunks of `digest` that were durable.
 pub(super) fn decode(bytes: &[u8], digest: Digest) -> Result<Chunks, MapError> {
-    let size = MapError::Size(bytes.len());
-    let (body, checksum) = bytes
-        .split_last_chunk::<CHECKSUM>()
-        .filter(|(body, _)| body.len() >= HEAD)
-        .ok_or_else(|| size.clone())?;
-    let (magic, rest) = body.split_first_chunk::<8>().ok_or_else(|| size.clone())?;
-    if magic != MAGIC {
-        return Err(MapError::Magic);
-    }
-    if Digest::of(body).0 != *checksum {
-        return Err(MapError::Checksum);
-    }
-    let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(|| size.clone())?;
-    let version = u32::from_le_bytes(*version);
-    if version != VERSION {
-        return Err(MapError::Version(version));
-    }
-    let (count, rest) = rest.split_first_chunk::<4>().ok_or_else(|| size.clone())?;
-    let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(|| size.clone())?;
-    let (owner, rest) = rest.split_first_chunk::<32>().ok_or_else(|| size.clone())?;
-    if Digest(*owner) != digest {
-        return Err(MapError::OtherObject(Digest(*owner)));
-    }
-    let length = u64::from_le_bytes(*length);
-    if length > OBJECT_BYTES_MAX {
-        return Err(MapError::Tree);
-    }
-    let entries = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
-    let (tree, bits) = rest
-        .split_at_checked(entries.saturating_mul(32))
-        .ok_or_else(|| size.clone())?;
-    let (tree, _) = tree.as_chunks::<32>();
-    ChunkTree::verified(digest, length, tree.to_vec()).map_err(|_| MapError::Tree)?;
-    let mut chunks = Chunks::none(length);
+    let (tree, bits) = KIND.decode(bytes, digest)?;
+    let mut chunks = Chunks::none(tree.length());
     if bits.len() != chunks.bits.len() {
-        return Err(size);
+        return Err(MapError::Size(bytes.len()));
     }
     let told = Chunks {
-        length,
+        length: tree.length(),
         bits: bits.to_vec(),
     };
     // Bits beyond the last chunk mean nothing.
@@ -216,6 +185,7 @@ pub(super) fn decode(bytes: &[u8], digest: Digest) -> Result<Chunks, MapError> {
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation)]
 mod tests {
+    use super::super::record::CHECKSUM;
     use super::*;
     use crate::object::TreeBuilder;
     use proptest::prelude::*;
@@ -288,7 +258,7 @@ mod tests {
         ) {
             prop_assume!(length > CHUNK_BYTES);
             let digest = Digest::of(b"x");
-            let mut bytes = MAGIC.to_vec();
+            let mut bytes = KIND.magic.to_vec();
             bytes.extend_from_slice(&VERSION.to_le_bytes());
             bytes.extend_from_slice(&count.to_le_bytes());
             bytes.extend_from_slice(&length.to_le_bytes());

@@ -1,23 +1,25 @@
 //! The sidecar `<digest>.meta`: length and chunk tree of an object, checksummed.
 //!
-//! `writer` writes one before its object is committed, `scan` believes an object only with it.
-//! Little-endian: magic (8), version (4), chunk count (4), length (8), digest (32), one chaining
-//! value of 32 bytes a chunk, then the BLAKE3 of everything before.
+//! `writer` writes one before its object is committed, `scan` believes an object only with it. It
+//! has the form of [`super::record`] and adds nothing.
 
+use super::record::EMPTY_BYTES;
+use super::record::Kind;
+use super::record::RecordError;
 use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::object::Digest;
 
 pub use crate::object::OBJECT_BYTES_MAX;
 
-const MAGIC: &[u8; 8] = b"OCA-META";
 const VERSION: u32 = 1;
-const HEAD: usize = 8 + 4 + 4 + 8 + 32;
-const CHECKSUM: usize = 32;
+const KIND: Kind = Kind {
+    magic: b"OCA-META",
+    version: VERSION,
+};
 
 /// Follows from [`OBJECT_BYTES_MAX`]; a longer file is not read.
-pub(super) const SIDECAR_BYTES_MAX: u64 =
-    (HEAD + CHECKSUM) as u64 + 32 * OBJECT_BYTES_MAX.div_ceil(CHUNK_BYTES);
+pub(super) const SIDECAR_BYTES_MAX: u64 = EMPTY_BYTES + 32 * OBJECT_BYTES_MAX.div_ceil(CHUNK_BYTES);
 
 /// Why a sidecar is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,58 +38,35 @@ pub(super) enum SidecarError {
     Tree,
 }
 
-pub(super) fn encode(tree: &ChunkTree) -> Vec<u8> {
-    let count = u32::try_from(tree.chunks().len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEAD + CHECKSUM + 32 * tree.chunks().len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&count.to_le_bytes());
-    bytes.extend_from_slice(&tree.length().to_le_bytes());
-    bytes.extend_from_slice(&tree.digest().0);
-    for chunk in tree.chunks() {
-        bytes.extend_from_slice(chunk);
+impl From<RecordError> for SidecarError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Size(bytes) => Self::Size(bytes),
+            RecordError::Checksum => Self::Checksum,
+            RecordError::Magic => Self::Magic,
+            RecordError::Version(version) => Self::Version(version),
+            RecordError::OtherObject(other) => Self::OtherObject(other),
+            RecordError::Tree => Self::Tree,
+        }
     }
-    let checksum = Digest::of(&bytes);
-    bytes.extend_from_slice(&checksum.0);
-    bytes
+}
+
+pub(super) fn encode(tree: &ChunkTree) -> Vec<u8> {
+    KIND.encode(tree, &[])
 }
 
 /// Reads a sidecar and checks that it is whole and belongs to `digest`.
 pub(super) fn decode(bytes: &[u8], digest: Digest) -> Result<ChunkTree, SidecarError> {
-    let size = SidecarError::Size(bytes.len());
-    let (body, checksum) = bytes
-        .split_last_chunk::<CHECKSUM>()
-        .filter(|(body, _)| body.len() >= HEAD)
-        .ok_or_else(|| size.clone())?;
-    let (magic, rest) = body.split_first_chunk::<8>().ok_or_else(|| size.clone())?;
-    if magic != MAGIC {
-        return Err(SidecarError::Magic);
+    match KIND.decode(bytes, digest)? {
+        (tree, []) => Ok(tree),
+        (_, _) => Err(SidecarError::Size(bytes.len())),
     }
-    if Digest::of(body).0 != *checksum {
-        return Err(SidecarError::Checksum);
-    }
-    let (version, rest) = rest.split_first_chunk::<4>().ok_or_else(|| size.clone())?;
-    let version = u32::from_le_bytes(*version);
-    if version != VERSION {
-        return Err(SidecarError::Version(version));
-    }
-    let (count, rest) = rest.split_first_chunk::<4>().ok_or_else(|| size.clone())?;
-    let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(|| size.clone())?;
-    let (owner, rest) = rest.split_first_chunk::<32>().ok_or_else(|| size.clone())?;
-    if Digest(*owner) != digest {
-        return Err(SidecarError::OtherObject(Digest(*owner)));
-    }
-    let (chunks, left_over) = rest.as_chunks::<32>();
-    if !left_over.is_empty() || u32::try_from(chunks.len()) != Ok(u32::from_le_bytes(*count)) {
-        return Err(size);
-    }
-    ChunkTree::verified(digest, u64::from_le_bytes(*length), chunks.to_vec())
-        .map_err(|_| SidecarError::Tree)
 }
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation)]
 mod tests {
+    use super::super::record::CHECKSUM;
     use super::*;
     use crate::object::TreeBuilder;
     use proptest::prelude::*;
@@ -142,7 +121,7 @@ mod tests {
         ) {
             prop_assume!(length > CHUNK_BYTES);
             let digest = Digest::of(b"x");
-            let mut bytes = MAGIC.to_vec();
+            let mut bytes = KIND.magic.to_vec();
             bytes.extend_from_slice(&VERSION.to_le_bytes());
             bytes.extend_from_slice(&count.to_le_bytes());
             bytes.extend_from_slice(&length.to_le_bytes());

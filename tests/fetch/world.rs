@@ -35,6 +35,7 @@ pub(crate) const LIMITS: FetchLimits = FetchLimits {
     head: Duration::from_millis(1_000),
     stall: Duration::from_millis(600),
     rate_floor: 16 << 10,
+    part: 0,
     rate_time: Duration::from_millis(1_200),
     receive_buffer: 128 << 10,
 };

@@ -21,8 +21,10 @@ pub(super) const WRONG_BYTES: Duration = Duration::from_secs(3_600);
 /// every box of a region at once.
 const DEMOTED_BY_ONE_MAX: usize = 4;
 
-/// For all else: a report or a restart may have mended it.
-const OTHERS: Duration = Duration::from_secs(120);
+/// For all else at first: a box that was killed is back after seconds. Twice that with each
+/// complaint that follows, up to what a report may take to mend it.
+const OTHERS_FIRST: Duration = Duration::from_secs(10);
+const OTHERS_MAX: Duration = Duration::from_secs(120);
 
 /// The origin is nobody's to avoid for long: there is only one.
 const AT_ORIGIN: Duration = Duration::from_secs(60);
@@ -32,9 +34,16 @@ type Key = (Who, Who, u32);
 
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
-    avoided: BTreeMap<Key, Instant>,
+    avoided: BTreeMap<Key, Avoided>,
     order: VecDeque<(Key, Instant)>,
     demoted: BTreeMap<Who, Demotion>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Avoided {
+    until: Instant,
+    /// Complaints in a row.
+    times: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,20 +74,26 @@ impl Problem {
 impl Complaints {
     /// Takes a complaint; true if it is the first in a while that concerns everybody.
     pub(super) fn take(&mut self, now: Instant, key: Key, problem: Problem) -> bool {
+        let before = self.avoided.get(&key);
+        // Long ago is another trouble.
+        let row = before.filter(|before| now < before.until + OTHERS_MAX);
+        let times = row.map_or(0, |before| before.times).saturating_add(1);
         let time = match problem {
             Problem::WrongBytes | Problem::Changed | Problem::Other if key.1 == ORIGIN => AT_ORIGIN,
             Problem::WrongBytes => WRONG_BYTES,
-            Problem::Changed | Problem::Other => OTHERS,
+            Problem::Changed | Problem::Other => doubled(times),
         };
-        let until = now + time;
-        self.avoided.insert(key, until);
+        // A lesser complaint does not shorten what a graver one said.
+        let until = before.map_or(now, |before| before.until).max(now + time);
+        self.avoided.insert(key, Avoided { until, times });
         self.order.push_back((key, until));
         while self.order.len() > COMPLAINTS_MAX {
             let Some((key, until)) = self.order.pop_front() else {
                 break;
             };
             // It may have been renewed since.
-            if self.avoided.get(&key) == Some(&until) {
+            let last = self.avoided.get(&key);
+            if last.is_some_and(|avoided| avoided.until == until) {
                 self.avoided.remove(&key);
             }
         }
@@ -100,7 +115,8 @@ impl Complaints {
 
     /// Should `asker` not be sent to `source` for this object?
     pub(super) fn is_avoided(&self, now: Instant, key: Key) -> bool {
-        self.avoided.get(&key).is_some_and(|until| now < *until)
+        let avoided = self.avoided.get(&key);
+        avoided.is_some_and(|avoided| now < avoided.until)
     }
 
     /// Did somebody get wrong bytes from it?
@@ -108,6 +124,11 @@ impl Complaints {
         let demotion = self.demoted.get(&source);
         demotion.is_some_and(|demotion| now < demotion.until)
     }
+}
+
+fn doubled(times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(16);
+    OTHERS_FIRST.saturating_mul(1 << doublings).min(OTHERS_MAX)
 }
 
 #[cfg(test)]
@@ -126,7 +147,7 @@ mod tests {
             "told"
         );
         assert!(!complaints.take(now, (asker, gone, 7), Problem::of("not-found")));
-        let later = now + OTHERS;
+        let later = now + OTHERS_FIRST;
         assert!(complaints.is_avoided(later, (asker, liar, 7)));
         assert!(!complaints.is_avoided(later, (asker, liar, 9)));
         assert!(
@@ -143,6 +164,27 @@ mod tests {
             complaints.take(end, (asker, liar, 7), Problem::WrongBytes),
             "told again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_that_was_killed_is_asked_again_soon_and_one_that_stays_broken_ever_later() {
+        let mut complaints = Complaints::default();
+        let key = (Who(1), Who(2), 7);
+        let mut now = clock::now();
+        for seconds in [10, 20, 40, 80, 120, 120] {
+            complaints.take(now, key, Problem::of("broken"));
+            let end = now + Duration::from_secs(seconds);
+            assert!(complaints.is_avoided(end - Duration::from_millis(1), key));
+            assert!(!complaints.is_avoided(end, key), "{seconds}");
+            now = end;
+        }
+        now += OTHERS_MAX;
+        complaints.take(now, key, Problem::of("broken"));
+        assert!(!complaints.is_avoided(now + OTHERS_FIRST, key), "anew");
+        complaints.take(now, key, Problem::WrongBytes);
+        complaints.take(now, key, Problem::Other);
+        let end = now + WRONG_BYTES;
+        assert!(complaints.is_avoided(end - Duration::from_secs(1), key));
     }
 
     #[tokio::test(start_paused = true)]

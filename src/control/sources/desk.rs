@@ -67,6 +67,8 @@ pub(super) struct Offers {
     pub(super) is_new_at_origin: bool,
     /// Every box that has it has enough askers.
     pub(super) are_busy: bool,
+    /// Somebody of the region is fetching it.
+    pub(super) is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -225,6 +227,7 @@ impl Question<'_> {
         });
         let mut offers = Offers {
             are_busy: self.candidates.are_busy(place),
+            is_awaited: standing.is_somebody_at_work,
             ..Offers::default()
         };
         let mut usable = 0;

@@ -221,7 +221,7 @@ fn text(tree: &[[u8; 32]]) -> String {
     text
 }
 
-/// Why there is no source at all.
+/// Why there is no source at all. That another box of the region fetches it first is none.
 fn problem(found: &Found, offers: Option<&Offers>, sources: &[FillSource]) -> Option<String> {
     if !sources.is_empty() {
         return None;
@@ -234,6 +234,7 @@ fn problem(found: &Found, offers: Option<&Offers>, sources: &[FillSource]) -> Op
         (None, Some(offers)) if offers.origin == Some(Duration::ZERO) => {
             "the place it was imported from cannot be used; see the control plane's log"
         }
+        (None, Some(offers)) if offers.is_awaited => return None,
         (None, Some(_) | None) => {
             "no box within reach has it, and this box may not fetch it from the origin"
         }

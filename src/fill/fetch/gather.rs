@@ -5,20 +5,22 @@
 //!
 //! I/O: reads the answer, waits for turns.
 
-use super::Limits;
+use super::Parts;
+use super::buffers::Buffers;
 use super::dial;
+use super::norm::Norm;
 use super::purse::Purse;
 use super::watch::Watch;
 use crate::clock;
 use crate::fill::Fault;
 use bytes::Buf;
 use bytes::Bytes;
-use bytes::BytesMut;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub(super) struct Gather {
     /// Has not arrived.
     rest: u64,
     watch: Watch,
+    norm: Arc<Norm>,
+    buffers: Buffers,
     is_waiting: bool,
     every: Duration,
     timer: Pin<Box<Sleep>>,
@@ -38,14 +42,16 @@ pub(super) struct Gather {
 
 impl Gather {
     /// `length`: of the body, as it was asked for.
-    pub(super) fn new(incoming: Incoming, length: u64, limits: Limits) -> Self {
+    pub(super) fn new(incoming: Incoming, length: u64, parts: &Parts) -> Self {
         Self {
             incoming,
             left: Bytes::new(),
             rest: length,
-            watch: Watch::new(limits),
+            watch: Watch::new(parts.limits),
+            norm: Arc::clone(&parts.norm),
+            buffers: parts.buffers.clone(),
             is_waiting: false,
-            every: Watch::look_every(&limits),
+            every: Watch::look_every(&parts.limits),
             timer: Box::pin(clock::timer(clock::now())),
         }
     }
@@ -53,13 +59,13 @@ impl Gather {
     /// The next `length` bytes in one piece.
     pub(super) async fn chunk(&mut self, purse: &mut Purse, length: u64) -> Result<Bytes, Fault> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut chunk = BytesMut::with_capacity(length);
+        let mut chunk = self.buffers.take(length);
         loop {
             let most = self.left.len().min(length - chunk.len());
             chunk.extend_from_slice(&self.left[..most]);
             self.left.advance(most);
             if chunk.len() == length {
-                return Ok(chunk.freeze());
+                return Ok(self.buffers.lend(chunk));
             }
             self.left = self
                 .piece(purse)
@@ -131,6 +137,10 @@ impl Gather {
             return Ok(());
         }
         let now = clock::now();
-        self.watch.step(now, purse.read(), purse.blocked(now))
+        self.watch.set_floor(self.norm.floor());
+        let judged = self.watch.step(now, purse.read(), purse.blocked(now));
+        let (bytes, time) = self.watch.news();
+        self.norm.add(bytes, time);
+        judged
     }
 }

@@ -8,10 +8,14 @@
 
 use crate::clock;
 use crate::clock::Instant;
+use crate::fill::overhead::Framing;
+use crate::sys::arrivals;
+use crate::sys::arrivals::Arrivals;
 use std::fmt;
 use std::io;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -40,6 +44,11 @@ pub(super) struct Meter(Mutex<State>);
 struct State {
     read: u64,
     allowed: u64,
+    /// Of the connection's family; `None` before it is known.
+    framing: Option<Framing>,
+    /// As of the last read, and when the answer at hand began.
+    arrived: Arrivals,
+    before: Arrivals,
     /// Since when reading waits for its allowance.
     blocked_since: Option<Instant>,
     blocked: Duration,
@@ -62,6 +71,9 @@ impl Meter {
             let reader = state.reader.take();
             *state = State {
                 allowed,
+                framing: state.framing,
+                arrived: state.arrived,
+                before: state.arrived,
                 ..State::default()
             };
             reader
@@ -95,6 +107,19 @@ impl Meter {
         self.state().read
     }
 
+    /// What the frames around this answer cost, as far as that is known.
+    pub(super) fn framing(&self) -> Framing {
+        let state = self.state();
+        let (now, before) = (state.arrived, state.before);
+        let framing = state.framing.unwrap_or(Framing::UNKNOWN);
+        framing.measured(
+            // The counter is short, and no connection lives long enough to pass its end twice.
+            now.segments.wrapping_sub(before.segments).into(),
+            now.bytes.saturating_sub(before.bytes),
+            now.payload_max.into(),
+        )
+    }
+
     /// Time that reading waited for its allowance.
     pub(super) fn blocked(&self, now: Instant) -> Duration {
         let state = self.state();
@@ -113,8 +138,11 @@ impl Meter {
         room
     }
 
-    fn count(&self, bytes: usize) {
-        self.state().read += bytes as u64;
+    /// `arrived`: none if the kernel does not tell.
+    fn count(&self, bytes: usize, arrived: Option<Arrivals>) {
+        let mut state = self.state();
+        state.read += bytes as u64;
+        state.arrived = arrived.unwrap_or(state.arrived);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,6 +158,10 @@ fn wake(reader: Option<Waker>) {
 
 impl Metered {
     pub(super) fn new(stream: TcpStream, meter: Arc<Meter>) -> Self {
+        let remote = stream.peer_addr();
+        // A socket that takes both families shows IPv4 in the clothes of IPv6.
+        let framing = remote.map(|remote| Framing::of_family(remote.ip().to_canonical().is_ipv4()));
+        meter.state().framing = framing.ok();
         Self {
             stream,
             meter,
@@ -155,7 +187,8 @@ impl AsyncRead for Metered {
             let mut fresh = ReadBuf::new(&mut this.buffer[..most]);
             std::task::ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
             this.unread = 0..fresh.filled().len();
-            this.meter.count(this.unread.len());
+            let arrived = arrivals::arrivals(this.stream.as_fd());
+            this.meter.count(this.unread.len(), arrived.ok());
         }
         let most = into.remaining().min(this.unread.len());
         let end = this.unread.start + most;

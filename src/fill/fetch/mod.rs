@@ -3,16 +3,18 @@
 //! `place` reads where the source is → `resolve` turns its name into addresses that are allowed →
 //! `dial` connects with a receive buffer of known size, or `pool` has a connection → `purse` pays
 //! for bytes before they may reach the wire, `meter` lets no more be read → `answer` checks the
-//! head → `gather` makes chunks of the body, while `watch` looks for slowness → `transfer`, which
-//! leads all this, verifies and stages them.
+//! head → `gather` makes chunks of the body in `buffers`, while `watch` looks for slowness by the
+//! `norm` of all sources → `transfer`, which leads all this, verifies and stages them.
 //! Redirects are never followed; nothing that does not verify is ever staged.
 //!
 //! I/O: resolves names, connects, reads; the files that do say so.
 
 mod answer;
+mod buffers;
 mod dial;
 mod gather;
 mod meter;
+mod norm;
 mod place;
 mod pool;
 mod purse;
@@ -27,8 +29,10 @@ use super::Receive;
 use super::Turns;
 use crate::link::message::FillSource;
 use crate::units::BytesPerSecond;
+use buffers::Buffers;
 use dial::Dialler;
 use futures_util::future::BoxFuture;
+use norm::Norm;
 use pool::Pool;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -76,8 +80,11 @@ pub struct Limits {
     pub head: Duration,
     /// Without a single byte, while bytes may come.
     pub stall: Duration,
-    /// Bytes a second over `rate_time`, below which another source is better.
+    /// Bytes a second over `rate_time`, below which another source is better in any case.
     pub rate_floor: u64,
+    /// Bytes a second of one stream, when all have the same part of the cap: a source may be slow
+    /// by it, if others are not.
+    pub part: u64,
     pub rate_time: Duration,
     /// `SO_RCVBUF` of each connection, in bytes. The kernel doubles it for its own book-keeping
     /// and never holds more than that.
@@ -94,6 +101,8 @@ struct Parts {
     dialler: Dialler,
     pool: Arc<Pool>,
     receive: Arc<dyn Receive>,
+    norm: Arc<Norm>,
+    buffers: Buffers,
     limits: Limits,
 }
 
@@ -114,6 +123,7 @@ impl Limits {
         let buffer = u32::try_from(buffer).unwrap_or(u32::MAX);
         Self {
             receive_buffer: buffer.clamp(RECEIVE_BUFFER_MIN, RECEIVE_BUFFER_MAX),
+            part: rate.0 / streams,
             ..Self::default()
         }
     }
@@ -126,6 +136,7 @@ impl Default for Limits {
             head: Duration::from_secs(20),
             stall: Duration::from_secs(20),
             rate_floor: 16 << 10,
+            part: 0,
             rate_time: Duration::from_secs(30),
             receive_buffer: RECEIVE_BUFFER_MAX,
         }
@@ -145,6 +156,8 @@ impl Fetcher {
             dialler: Dialler::new(config, tls, resolver),
             pool: Arc::default(),
             receive,
+            norm: Arc::new(Norm::new(limits.part)),
+            buffers: Buffers::default(),
             limits,
         };
         Self {

@@ -13,7 +13,7 @@ use crate::clock::Instant;
 use crate::fill::Class;
 use crate::fill::Closed;
 use crate::fill::Turns;
-use crate::fill::overhead;
+use crate::fill::overhead::Framing;
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::future::poll_fn;
@@ -45,7 +45,7 @@ const TAIL_BYTES: u64 = 16 << 10;
 /// What frames the last of it.
 const END_BYTES: u64 = 1 << 10;
 
-/// Counts in bytes at the socket; pays for the frames around them too.
+/// Counts in bytes at the socket; pays for the frames around them too, as they turn out to be.
 pub(super) struct Purse {
     turns: Arc<dyn Turns>,
     class: Class,
@@ -53,10 +53,13 @@ pub(super) struct Purse {
     buffer: u64,
     paid: u64,
     paid_wire: u64,
-    /// On connections that are done with.
+    /// On connections that are done with: at the socket, and as the cap counts.
     used_before: u64,
+    wire_before: u64,
     connection: Option<Arc<Meter>>,
-    /// What the answer at hand needs in all, `used_before` included.
+    /// Of the answer at hand, as it was asked for.
+    body: u64,
+    /// What that answer needs in all, `used_before` included.
     whole: u64,
     paying: Option<Paying>,
     waited: Duration,
@@ -69,12 +72,6 @@ struct Paying {
     turn: BoxFuture<'static, Result<(), Closed>>,
 }
 
-/// The cap counts what the interface carries; TLS and the head are among the bytes at the socket
-/// already.
-fn wire(bytes: u64) -> u64 {
-    overhead::stream(bytes)
-}
-
 impl Purse {
     /// `buffer`: as `SO_RCVBUF` is set, which the kernel doubles.
     pub(super) fn new(turns: Arc<dyn Turns>, class: Class, buffer: u32) -> Self {
@@ -85,7 +82,9 @@ impl Purse {
             paid: 0,
             paid_wire: 0,
             used_before: 0,
+            wire_before: 0,
             connection: None,
+            body: 0,
             whole: 0,
             paying: None,
             waited: Duration::ZERO,
@@ -95,6 +94,7 @@ impl Purse {
 
     /// An answer of `body` bytes is to be asked for: waits for its first turn.
     pub(super) async fn begin(&mut self, body: u64) -> Result<(), Closed> {
+        self.body = body;
         self.whole = self.used() + body + body / RECORD_SHARE + HEAD_BYTES;
         let start = clock::now();
         let paid = poll_fn(|context| self.poll_pay(context, body)).await;
@@ -116,7 +116,9 @@ impl Purse {
         };
         let read = meter.read();
         let left = if clean || read == 0 { 0 } else { self.buffer };
-        self.used_before = (self.used_before + read + left).min(self.paid);
+        let used = (read + left).min(self.paid.saturating_sub(self.used_before));
+        self.used_before += used;
+        self.wire_before += meter.framing().wire(used);
         self.blocked_before += meter.blocked(clock::now());
         if clean {
             meter.rest();
@@ -136,7 +138,7 @@ impl Purse {
                     self.allow();
                     return Poll::Ready(Ok(()));
                 }
-                let wire = wire(bytes);
+                let wire = self.price(bytes);
                 let (turns, class) = (Arc::clone(&self.turns), self.class);
                 let turn = Box::pin(async move { turns.take(class, wire).await });
                 self.paying = Some(Paying { bytes, wire, turn });
@@ -150,6 +152,14 @@ impl Purse {
                 self.paid_wire += wire;
                 self.allow();
             }
+        }
+    }
+
+    /// Frames that came after the last payment and were more than was thought.
+    pub(super) async fn settle(&mut self) {
+        let short = self.wire(self.used()).saturating_sub(self.paid_wire);
+        if short > 0 && self.turns.take(self.class, short).await.is_ok() {
+            self.paid_wire += short;
         }
     }
 
@@ -177,13 +187,33 @@ impl Purse {
 
     /// As the cap counts them.
     pub(super) fn received(&self) -> u64 {
-        wire(self.used()).min(self.paid_wire)
+        self.wire(self.used()).min(self.paid_wire)
+    }
+
+    /// The first `bytes` of the transfer as the cap counts them.
+    fn wire(&self, bytes: u64) -> u64 {
+        let framing = self.connection.as_ref().map(|meter| meter.framing());
+        let here = bytes.saturating_sub(self.used_before);
+        self.wire_before + framing.unwrap_or(Framing::UNKNOWN).wire(here)
+    }
+
+    /// What so many bytes more cost. The frames of those before are known better each time: too
+    /// little for them is made up for, too much is set off.
+    fn price(&self, bytes: u64) -> u64 {
+        let wire = self.wire(self.paid + bytes);
+        wire.saturating_sub(self.paid_wire).max(bytes)
     }
 
     fn due(&mut self, rest: u64) -> u64 {
         let used = self.used();
-        // Records shorter than was thought; and the end of a body is more than its last byte.
-        self.whole = self.whole.max(used + rest.min(TAIL_BYTES) + END_BYTES);
+        self.whole = if rest < self.body {
+            // The head is there, and whatever is not body: bought turns that nothing comes in
+            // are lost to everybody.
+            used + rest + rest / RECORD_SHARE + END_BYTES
+        } else {
+            // Records shorter than was thought; and the end of a body is more than its last byte.
+            self.whole.max(used + rest.min(TAIL_BYTES) + END_BYTES)
+        };
         let wanted = (used + self.buffer + LEAD_BYTES).min(self.whole);
         if self.paid >= wanted {
             return 0;

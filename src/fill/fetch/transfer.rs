@@ -77,6 +77,7 @@ pub(super) async fn run(parts: Arc<Parts>, job: Job, turns: Arc<dyn Turns>) -> O
     };
     let end = transfer.object().await;
     transfer.purse.detach(false);
+    transfer.purse.settle().await;
     Outcome {
         received: transfer.purse.received(),
         verified: transfer.verified,
@@ -104,7 +105,7 @@ impl Transfer<'_> {
 
     async fn range(&mut self, staging: &mut dyn Staging, range: Range<u64>) -> Result<(), Fault> {
         let (connection, incoming) = self.ask(&range).await?;
-        let mut gather = Gather::new(incoming, range.end - range.start, self.parts.limits);
+        let mut gather = Gather::new(incoming, range.end - range.start, self.parts);
         self.chunks(staging, range, &mut gather).await?;
         gather.end(&mut self.purse).await?;
         self.purse.detach(true);

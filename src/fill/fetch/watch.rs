@@ -22,6 +22,11 @@ pub(super) struct Watch {
     /// Bytes and counted time of the last arrival, and of the last measure.
     last: (u64, Duration),
     measured: (u64, Duration),
+    /// Bytes and counted time of the last look, and of what was told of them.
+    seen: (u64, Duration),
+    told: (u64, Duration),
+    /// Bytes a second that are too few at present.
+    floor: u64,
 }
 
 impl Watch {
@@ -33,7 +38,25 @@ impl Watch {
             looked: None,
             last: zero,
             measured: zero,
+            seen: zero,
+            told: zero,
+            floor: limits.rate_floor,
         }
+    }
+
+    /// By what others give; never below that of the limits.
+    pub(super) fn set_floor(&mut self, floor: u64) {
+        self.floor = floor.max(self.limits.rate_floor);
+    }
+
+    /// Bytes that came, and the time in which they could, since it was last asked.
+    pub(super) fn news(&mut self) -> (u64, Duration) {
+        let (bytes, time) = self.told;
+        self.told = self.seen;
+        (
+            self.seen.0.saturating_sub(bytes),
+            self.seen.1.saturating_sub(time),
+        )
     }
 
     /// From here on the source is waited for. `blocked`: time without turns, until here.
@@ -48,6 +71,7 @@ impl Watch {
             self.waited += passed.saturating_sub(blocked.saturating_sub(blocked_then));
             self.looked = Some((now, blocked));
         }
+        self.seen = (read, self.waited);
         if read > self.last.0 {
             self.last = (read, self.waited);
         }
@@ -59,7 +83,7 @@ impl Watch {
         let span = self.waited - since;
         if span >= self.limits.rate_time {
             let rate = u128::from(read - bytes) * 1000 / span.as_millis().max(1);
-            if rate < u128::from(self.limits.rate_floor) {
+            if rate < u128::from(self.floor) {
                 return Err(Fault::Slow(format!(
                     "{rate} bytes a second over {span:.0?}"
                 )));
@@ -111,6 +135,24 @@ mod tests {
         }
         let ended = watch.step(start + seconds(30), 30 * 16_000, NO);
         assert!(matches!(ended, Err(Fault::Slow(_))), "{ended:?}");
+    }
+
+    #[test]
+    fn what_others_give_makes_a_source_slow_and_its_own_time_is_told() {
+        let start = clock::now();
+        let mut watch = Watch::new(Limits::default());
+        watch.set_floor(1_000_000);
+        watch.open(start, NO);
+        assert_eq!(
+            watch.step(start + seconds(10), 5_000_000, seconds(4)),
+            Ok(())
+        );
+        assert_eq!(watch.news(), (5_000_000, seconds(6)));
+        assert_eq!(watch.news(), (0, NO));
+        let ended = watch.step(start + seconds(40), 15_000_000, seconds(4));
+        assert!(matches!(ended, Err(Fault::Slow(_))), "{ended:?}");
+        watch.set_floor(0);
+        assert_eq!(watch.floor, Limits::default().rate_floor);
     }
 
     #[test]

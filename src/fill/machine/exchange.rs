@@ -11,6 +11,7 @@ use crate::fill::places::Place;
 use crate::fill::sources;
 use crate::fill::sources::Candidates;
 use crate::fill::sources::Pick;
+use crate::fill::sources::Unread;
 use crate::link::message::Complaint;
 use crate::link::message::FILL_WANTED_MAX;
 use crate::link::message::FillSource;
@@ -41,9 +42,11 @@ const ASK_FAILED_MAX: Duration = Duration::from_secs(60);
 const ASK_AGAIN_MIN: Duration = Duration::from_secs(1);
 pub(super) const ASK_AGAIN_MAX: Duration = Duration::from_secs(3_600);
 
-/// First and longest rest of an object that nobody could give.
+/// First and longest rest of an object that nobody could give. The control plane says when there
+/// may be more, which is soon while somebody fetches it: so many times that are the longest too.
 const MISS_FIRST: Duration = Duration::from_secs(1);
 const MISS_MAX: Duration = Duration::from_secs(300);
+const MISS_PATIENCE: u32 = 4;
 
 /// First and longest rest of an object that our own disks did not take.
 const STORE_FIRST: Duration = Duration::from_secs(60);
@@ -137,6 +140,7 @@ impl Machine {
             }
         };
         self.ask_failures = 0;
+        self.deferred = false;
         let again = Duration::from_secs(answer.ask_again_s);
         let again = now.at + again.clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX);
         let tickets = sources::tickets(&answer);
@@ -158,7 +162,11 @@ impl Machine {
                     planned.candidates = Some(candidates);
                     self.settle(now, number);
                 }
-                Err(problem) => {
+                Err(Unread::Later(from)) => {
+                    self.deferred = true;
+                    self.wait(now, number, from.map_or(Pick::Nobody, Pick::At));
+                }
+                Err(Unread::Problem(problem)) => {
                     self.problem = Some(problem);
                     self.wait(now, number, Pick::Nobody);
                 }
@@ -251,14 +259,19 @@ impl Machine {
             return;
         };
         let asked_again = object.ask_again.unwrap_or(now.at).max(now.at);
+        // Whoever still hopes is not asked for more often than the control plane wants.
+        object.misses = match pick {
+            Pick::At(_) | Pick::Nobody => object.misses.saturating_add(1),
+            Pick::Use(_) | Pick::Stale => object.misses,
+        };
+        let most = (asked_again - now.at).saturating_mul(MISS_PATIENCE);
+        let most = most.clamp(MISS_FIRST, MISS_MAX);
+        let rest = sources::doubled(MISS_FIRST, object.misses).min(most);
+        let hoped = asked_again.max(now.at + rest);
         let at = match pick {
-            Pick::At(from) => from.min(asked_again.max(now.at + super::READY_WAIT_MAX)),
+            Pick::At(from) => from.min(hoped),
             Pick::Use(_) | Pick::Stale => asked_again,
-            Pick::Nobody => {
-                object.misses = object.misses.saturating_add(1);
-                let rest = sources::doubled(MISS_FIRST, object.misses).min(MISS_MAX);
-                asked_again.max(now.at + rest)
-            }
+            Pick::Nobody => hoped,
         };
         object.candidates = None;
         self.queue

@@ -95,8 +95,13 @@ impl Task {
         if self.machine.is_dry(Class::Night, now.at) {
             return Some("the budget of the last 24 h is spent".to_owned());
         }
+        let waiting = if self.machine.deferred {
+            "no source may be asked yet; the fill cluster's policy lets others go first"
+        } else {
+            "no source is ready yet"
+        };
         let problem = self.machine.problem.clone();
-        Some(problem.unwrap_or_else(|| "no source is ready yet".to_owned()))
+        Some(problem.unwrap_or_else(|| waiting.to_owned()))
     }
 }
 
