@@ -36,7 +36,7 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 20] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",
@@ -45,6 +45,7 @@ const PATHS: [&str; 19] = [
     "/v1/config",
     "/v1/connections",
     "/v1/tls",
+    "/v1/quality",
     "/v1/fill",
     "/v1/fill/start",
     "/v1/fill/pause",
@@ -122,6 +123,7 @@ fn questions() -> Router<Shared> {
         .route("/v1/config", get(config))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
+        .route("/v1/quality", get(quality))
         .route("/v1/fill", get(fill))
         .route("/metrics", get(metrics))
         .fallback(unknown)
@@ -251,6 +253,10 @@ async fn connections(State(shared): State<Shared>) -> Response {
 
 async fn tls(State(shared): State<Shared>) -> Response {
     local::ok((shared.views.tls)())
+}
+
+async fn quality(State(shared): State<Shared>) -> Response {
+    local::ok((shared.views.quality)())
 }
 
 async fn fill(State(shared): State<Shared>) -> Result<Response, Failure> {

@@ -4,6 +4,7 @@
 //! `tests/link/golden` has one file for each type of this file.
 
 mod fill;
+mod quality;
 
 pub use fill::Complaint;
 pub use fill::DeletionOverride;
@@ -16,6 +17,10 @@ pub use fill::FillSourcesRequest;
 pub use fill::ObjectSources;
 pub use fill::ReceivedBytes;
 pub use fill::SourceKind;
+pub use quality::Delivery;
+pub use quality::NetworkDelivery;
+pub use quality::QUALITY_NETWORKS_MAX;
+pub use quality::Quality;
 
 use crate::gate::Reason;
 use crate::object::Digest;
@@ -56,6 +61,9 @@ pub struct Report {
     /// `None`: this box fills nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<FillProgress>,
+    /// `None`: nothing was delivered of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 /// The gate, as decided by the box.

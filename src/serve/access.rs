@@ -6,6 +6,7 @@
 //! I/O: writes a file, spawns a thread.
 
 use super::card::TlsFacts;
+use super::cmcd::Cmcd;
 use super::request::Head;
 use super::target::Target;
 use crate::clock;
@@ -67,6 +68,7 @@ pub(super) struct Ending<'a> {
     pub(super) tls: Option<&'a TlsFacts>,
     pub(super) status: u16,
     pub(super) bytes: u64,
+    pub(super) cmcd: Option<&'a Cmcd>,
     /// The refusal's text, or why the response was cut.
     pub(super) reason: Option<&'a str>,
 }
@@ -88,6 +90,8 @@ struct Line<'a> {
     tls: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cipher: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cmcd: Option<&'a Cmcd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -159,6 +163,7 @@ impl Sink {
             agent: record.agent.as_deref(),
             tls: ending.tls.map(|tls| tls.version),
             cipher: ending.tls.map(|tls| tls.cipher),
+            cmcd: ending.cmcd,
             reason: ending.reason,
         };
         let sent = serde_json::to_string(&line).map(|text| self.lines.try_send(text));
@@ -222,6 +227,7 @@ mod tests {
             tls: None,
             status: 400,
             bytes: 0,
+            cmcd: None,
             reason: Some("bad"),
         };
         sink.write(&record, &ending, clock::now());

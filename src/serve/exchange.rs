@@ -11,6 +11,7 @@ use super::admit;
 use super::answer;
 use super::answer::Answer;
 use super::answer::Refused;
+use super::cmcd::Cmcd;
 use super::connection::Connection;
 use super::counters::Refusal;
 use super::counters::add;
@@ -25,6 +26,7 @@ use super::send::Body;
 use super::send::Cut;
 use crate::clock;
 use crate::store::ObjectFile;
+use crate::units::BytesPerSecond;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,6 +38,10 @@ pub(super) struct Exchange {
     keep_alive: bool,
     is_http_1_0: bool,
     record: Option<Record>,
+    /// What the player said of itself.
+    pub(super) cmcd: Option<Box<Cmcd>>,
+    /// The rate that a signed URL allows.
+    pub(super) token_rate: Option<BytesPerSecond>,
     /// Why the object could not be opened: for the access log, never for the viewer.
     trouble: Option<String>,
 }
@@ -74,6 +80,8 @@ impl Connection {
             keep_alive: head.keep_alive,
             is_http_1_0: head.is_http_1_0,
             record,
+            cmcd: Cmcd::of(&head),
+            token_rate: None,
             trouble: None,
         }
     }
@@ -88,6 +96,8 @@ impl Connection {
             keep_alive: false,
             is_http_1_0: false,
             record: record.or_else(unreadable),
+            cmcd: None,
+            token_rate: None,
             trouble: None,
         }
     }
@@ -136,7 +146,7 @@ impl Connection {
                 date,
             );
         });
-        let cut = self.send(body).await;
+        let cut = self.deliver(&exchange, body).await;
         self.account(&exchange, &cut);
         match cut.outcome {
             Ok(()) => Ok(keep),
@@ -144,7 +154,7 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+    pub(super) async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
         let body_parts = body.as_ref().map(|(object, part)| Body {
             object,
             part: *part,
@@ -199,6 +209,7 @@ impl Connection {
                 tls: self.tls.as_ref(),
                 status,
                 bytes: sent.body,
+                cmcd: exchange.cmcd.as_deref(),
                 reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
             };
             sink.write(record, &ending, clock::now());

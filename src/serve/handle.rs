@@ -21,6 +21,8 @@ use super::places::Opened;
 use super::places::Place;
 use super::places::open_all;
 use super::places::places;
+use super::quality;
+use super::quality::QualityView;
 use super::view;
 use super::view::ConnectionView;
 use super::view::ListenerView;
@@ -195,6 +197,15 @@ impl Handle {
         view::connections(&self.inner.workers, most)
     }
 
+    /// Delivery by client network, over the last minutes: at most `most` networks.
+    pub fn quality(&self, most: usize) -> QualityView {
+        quality::gather(&self.inner.workers, most, clock::now())
+    }
+
+    pub(super) fn workers(&self) -> &[Arc<Worker>] {
+        &self.inner.workers
+    }
+
     /// One scheduler a worker, for the watchdog.
     pub fn heartbeats(&self) -> Vec<Heartbeat> {
         self.inner
@@ -298,5 +309,6 @@ fn settings(
         limits,
         tls: material,
         access,
+        pacing: config.pacing,
     })
 }

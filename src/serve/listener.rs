@@ -3,6 +3,8 @@
 //! The wiring passes a [`Bind`] and a [`SpawnWorker`] in; nothing below knows which kind it has.
 //! The real ones are in [`super::socket`], the in-memory ones in [`super::memory`].
 
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +35,22 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_write(cx, bytes)
+    }
+
+    /// No faster than `rate` from here on; `None`: as fast as the network takes it. A stream
+    /// without a network has no rate.
+    fn set_pacing(&self, _rate: Option<BytesPerSecond>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What the kernel knows of the connection, where there is one.
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        None
+    }
+
+    /// `cubic`, `bbr` …, where there is one.
+    fn congestion_control(&self) -> Option<String> {
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
+use super::quality_metrics;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
@@ -64,12 +65,13 @@ impl Collector for Scrape {
             float(open),
         )?;
         let dropped = float(view.access_log.dropped);
-        into.counter("access_log_dropped", "Access log lines lost", dropped)
+        into.counter("access_log_dropped", "Access log lines lost", dropped)?;
+        quality_metrics::collect(self.0.workers(), into)
     }
 }
 
 /// One counter with one label.
-fn family(
+pub(super) fn family(
     into: &mut Exposition<'_>,
     name: &str,
     help: &str,
@@ -85,6 +87,6 @@ fn family(
 }
 
 /// OpenMetrics values are floating point; counts are exact up to 2^53.
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

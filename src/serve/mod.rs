@@ -18,18 +18,24 @@ mod admit;
 mod alarm;
 mod answer;
 mod card;
+mod cmcd;
 mod condition;
 mod connection;
 mod counters;
+mod delivery;
 mod exchange;
 mod files;
 mod guest;
 mod handle;
 mod handshake;
 mod head_scan;
+mod histogram;
 mod life;
 mod metrics;
+mod pacing;
 mod places;
+mod quality;
+mod quality_metrics;
 mod range;
 mod reply;
 mod request;
@@ -49,7 +55,11 @@ mod tests_support;
 pub use handle::Handle;
 pub use handle::Prepared;
 pub use handle::start;
+pub use quality::DeliveryView;
+pub use quality::NetworkView;
+pub use quality::QualityView;
 // The parsers, for `tests/fuzz`.
+pub use cmcd::Cmcd;
 pub use head_scan::HeadScan;
 pub use head_scan::Scan;
 pub use range::header as parse_range;
@@ -76,6 +86,7 @@ use crate::store::ObjectFile;
 use crate::store::OpenError;
 use crate::task::PhaseRx;
 use crate::tls;
+use crate::units::BytesPerSecond;
 use serde::Serialize;
 use std::future::Future;
 use std::io;
@@ -98,7 +109,17 @@ pub struct Config {
     /// One line a request, JSON; none when absent.
     pub access_log: Option<PathBuf>,
     pub limits: Limits,
+    pub pacing: Pacing,
     pub tls: tls::Config,
+}
+
+/// `[serve.pacing]`. How fast one response may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pacing {
+    /// The most that one connection gets; no cap when absent, which is the default.
+    pub rate_limit: Option<BytesPerSecond>,
+    /// Players may ask for less (CMCD). Default true.
+    pub cmcd: bool,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.

@@ -10,6 +10,10 @@ use super::listener::Listener;
 use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
+use crate::sys::pacing;
+use crate::sys::tcp;
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
 use nix::sys::sendfile::sendfile;
 use socket2::Domain;
 use socket2::Protocol;
@@ -19,6 +23,7 @@ use socket2::Type;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -153,6 +158,21 @@ impl ViewerStream for TcpViewer {
         self.poll_when_writable(cx, |socket| {
             SockRef::from(socket).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
         })
+    }
+
+    fn set_pacing(&self, rate: Option<BytesPerSecond>) -> io::Result<()> {
+        match rate {
+            Some(rate) => pacing::set_max_pacing_rate(self.0.as_fd(), rate),
+            None => pacing::lift_max_pacing_rate(self.0.as_fd()),
+        }
+    }
+
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        tcp::info(self.0.as_fd()).ok()
+    }
+
+    fn congestion_control(&self) -> Option<String> {
+        tcp::congestion_control(self.0.as_fd()).ok()
     }
 }
 

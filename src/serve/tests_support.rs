@@ -6,6 +6,7 @@ use super::Deps;
 use super::Handle;
 use super::Limits;
 use super::Opening;
+use super::Pacing;
 use super::Seams;
 use super::memory::MemoryNet;
 use super::memory::TaskWorkers;
@@ -147,6 +148,10 @@ impl World {
             workers: 1,
             access_log: None,
             limits,
+            pacing: Pacing {
+                rate_limit: None,
+                cmcd: true,
+            },
             tls: tls::Config {
                 certificates: Vec::new(),
             },

@@ -73,6 +73,13 @@ impl Transport {
 }
 
 impl Transport {
+    /// What carries the bytes, encrypted or not.
+    pub(super) fn stream(&self) -> &dyn ViewerStream {
+        match self {
+            Self::Plain(stream) | Self::Tls(TlsTransport { stream, .. }) => &**stream,
+        }
+    }
+
     /// Lingering close (RFC 9112 section 9.6): our end first, then what the viewer still says.
     pub(super) async fn close(&mut self, alarm: &mut Alarm) {
         alarm.set(clock::now() + GOODBYE_TIME);

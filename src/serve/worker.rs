@@ -8,6 +8,7 @@
 
 use super::Content;
 use super::Limits;
+use super::Pacing;
 use super::access;
 use super::admit::Admission;
 use super::admit::Door;
@@ -20,6 +21,7 @@ use super::counters::Refusal;
 use super::counters::add;
 use super::files::Files;
 use super::listener::Bound;
+use super::quality::Quality;
 use super::reply::DateLine;
 use crate::clock;
 use crate::clock::Instant;
@@ -52,6 +54,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
+    pub(super) pacing: Pacing,
 }
 
 /// What the workers share.
@@ -69,6 +72,7 @@ pub(super) struct Worker {
     pub(super) name: String,
     pub(super) house: Arc<House>,
     pub(super) counters: Counters,
+    pub(super) quality: Quality,
     pub(super) files: Files,
     pub(super) heart: Heartbeat,
     pub(super) alive: AtomicBool,
@@ -126,6 +130,7 @@ impl Worker {
             name,
             house,
             counters: Counters::default(),
+            quality: Quality::new(now),
             files,
             alive: AtomicBool::new(true),
             draining: AtomicBool::new(false),

@@ -3,3 +3,4 @@
 
 pub mod clock_sync;
 pub mod pacing;
+pub mod tcp;

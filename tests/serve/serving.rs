@@ -14,6 +14,7 @@ use oca::serve::Deps;
 use oca::serve::Handle;
 use oca::serve::Limits;
 use oca::serve::Opening;
+use oca::serve::Pacing;
 use oca::serve::Seams;
 use oca::serve::View;
 use oca::serve::socket::TcpBind;
@@ -152,6 +153,10 @@ impl Server {
             workers,
             access_log: Some(access_log.clone()),
             limits,
+            pacing: Pacing {
+                rate_limit: None,
+                cmcd: true,
+            },
             tls: tls::Config {
                 certificates: vec![tls::CertificateConfig {
                     chain: path.join("chain.pem"),

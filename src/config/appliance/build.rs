@@ -56,6 +56,7 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         workers: serve.number("workers")?,
         access_log: serve.optional("access_log", Fields::path)?,
         limits: limits(settings)?,
+        pacing: pacing(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
     })
 }
@@ -75,6 +76,15 @@ fn limits(settings: &Settings) -> Option<serve::Limits> {
         requests: limits.number("requests")?,
         linger_time: limits.time("linger_time")?,
         linger_limit: limits.time("linger_limit")?,
+    })
+}
+
+fn pacing(settings: &Settings) -> Option<serve::Pacing> {
+    let pacing = settings.section("serve.pacing")?;
+    let rate = |fields: &Fields<'_>, key: &str| fields.number(key).map(BytesPerSecond);
+    Some(serve::Pacing {
+        rate_limit: pacing.optional("rate_limit", rate)?,
+        cmcd: pacing.boolean("cmcd")?,
     })
 }
 

@@ -49,6 +49,7 @@ const SECTIONS: &[Section] = &[
         &common::certificate(true),
     ),
     section("serve.limits", Shape::Single, table::LIMITS),
+    section("serve.pacing", Shape::Single, table::PACING),
     section("serve.peer", Shape::Single, night::PEER),
     section("disk", Shape::Repeated("/store/disks"), table::DISK),
     section("store", Shape::Single, table::STORE),

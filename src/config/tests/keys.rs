@@ -30,6 +30,8 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.limits.requests", "15"),
     ("serve.limits.linger_time", r#""16m""#),
     ("serve.limits.linger_limit", r#""17h""#),
+    ("serve.pacing.rate_limit", r#""40 Mbit/s""#),
+    ("serve.pacing.cmcd", "false"),
     ("serve.peer.listen", r#"["192.0.2.1:7443"]"#),
     ("serve.peer.connections", "65"),
     ("serve.peer.rate_limit", r#""400 Mbit/s""#),

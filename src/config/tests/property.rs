@@ -12,6 +12,7 @@ use crate::ids::Profile;
 use crate::ids::SiteName;
 use crate::store::DiskClass;
 use crate::tls;
+use crate::units::BytesPerSecond;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -75,16 +76,25 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
     })
 }
 
+fn pacing() -> impl Strategy<Value = serve::Pacing> {
+    let rate_limit = option::of(1_000_000_u64..=100_000_000_000 / 8);
+    (rate_limit, proptest::bool::ANY).prop_map(|(rate_limit, cmcd)| serve::Pacing {
+        rate_limit: rate_limit.map(BytesPerSecond),
+        cmcd,
+    })
+}
+
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let more = (0_usize..=1_024, option::of(path()), limits());
+    let more = (0_usize..=1_024, option::of(path()), limits(), pacing());
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
+        |(listen, plain_listen, certificates, (workers, access_log, limits, pacing))| serve::Config {
             listen,
             plain_listen,
             workers,
             access_log,
             limits,
+            pacing,
             tls: tls::Config { certificates },
         },
     )

@@ -1,0 +1,129 @@
+//! One response on its way out: at what rate, and how it went.
+//!
+//! `exchange` calls [`Connection::deliver`] once a response. A rate holds for one response: the
+//! next one without a word from anybody is sent as fast as the network takes it. The kernel is told
+//! of changes only, and asked for its figures only when enough was sent for them to say something.
+//!
+//! I/O: writes the stream.
+
+use super::connection::Connection;
+use super::counters::add;
+use super::exchange::Exchange;
+use super::listener::ViewerStream;
+use super::pacing;
+use super::quality;
+use super::quality::Note;
+use super::quality::Sample;
+use super::range::Part;
+use super::send::Sent;
+use crate::clock;
+use crate::prefix::Prefix;
+use crate::store::ObjectFile;
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The kernel is asked once in so many bytes of a connection: a system call of half a microsecond
+/// against the 30 that it takes to send these.
+const SAMPLE_BYTES: u64 = 256 * 1024;
+
+/// What a connection remembers from one response to the next.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    network: Prefix,
+    /// The rate that the kernel has.
+    rate: Option<BytesPerSecond>,
+    /// Sent since the kernel was asked.
+    unsampled: u64,
+    /// A response since then was paced.
+    was_paced: bool,
+    last: TcpInfo,
+}
+
+impl Delivery {
+    pub(super) fn new(peer: IpAddr) -> Self {
+        Self {
+            network: quality::network(peer),
+            rate: None,
+            unsampled: 0,
+            was_paced: false,
+            last: TcpInfo::default(),
+        }
+    }
+
+    /// After `bytes` more: what the kernel saw since it was last asked, if it is time to ask.
+    fn sample(&mut self, bytes: u64, stream: &dyn ViewerStream) -> Option<Sample> {
+        self.was_paced |= self.rate.is_some();
+        self.unsampled += bytes;
+        if self.unsampled < SAMPLE_BYTES {
+            return None;
+        }
+        self.unsampled = 0;
+        let info = stream.tcp_info()?;
+        let last = std::mem::replace(&mut self.last, info);
+        let was_paced = std::mem::replace(&mut self.was_paced, false);
+        Some(Sample {
+            acked: info.bytes_acked.saturating_sub(last.bytes_acked),
+            sent: info.bytes_sent.saturating_sub(last.bytes_sent),
+            retransmitted: info.bytes_retrans.saturating_sub(last.bytes_retrans),
+            busy: info.busy_time.saturating_sub(last.busy_time),
+            rtt: info.rtt,
+            min_rtt: info.min_rtt,
+            is_free: !was_paced,
+        })
+    }
+}
+
+impl Connection {
+    /// Sends what `out` holds and the body, at the rate that this response has.
+    pub(super) async fn deliver(
+        &mut self,
+        exchange: &Exchange,
+        body: Option<(Arc<ObjectFile>, Part)>,
+    ) -> Sent {
+        if body.is_some() {
+            self.pace(exchange);
+        }
+        let sent = self.send(body).await;
+        if sent.body > 0 {
+            self.note(exchange, sent.body);
+        }
+        sent
+    }
+
+    fn pace(&mut self, exchange: &Exchange) {
+        let cmcd = exchange.cmcd.as_deref();
+        let decided = pacing::rate(self.settings.pacing, exchange.token_rate, cmcd);
+        let rate = decided.map(|(rate, _)| rate);
+        let tally = &self.worker.quality.tally;
+        if rate != self.delivery.rate {
+            if self.transport.stream().set_pacing(rate).is_err() {
+                add(&tally.unpaced, 1);
+                return;
+            }
+            self.delivery.rate = rate;
+        }
+        if let Some((_, bound)) = decided {
+            tally.paced(bound);
+        }
+    }
+
+    fn note(&mut self, exchange: &Exchange, bytes: u64) {
+        let stream = self.transport.stream();
+        let quality = &self.worker.quality;
+        let sample = self.delivery.sample(bytes, stream);
+        if sample.is_some() && quality.congestion_control.get().is_none() {
+            let name = stream.congestion_control();
+            // Another connection of this worker cannot have been faster, and would say the same.
+            let _ = name.map(|name| quality.congestion_control.set(name));
+        }
+        let note = Note {
+            bytes,
+            is_paced: self.delivery.rate.is_some(),
+            cmcd: exchange.cmcd.as_deref(),
+            sample,
+        };
+        quality.record(self.delivery.network, clock::now(), &note);
+    }
+}
