@@ -334,7 +334,9 @@ fn decimal(value: &[u8], most: u32) -> Option<u32> {
     let fraction = value.splitn(2, |byte| *byte == b'.').nth(1);
     let digits = fraction.unwrap_or_default().iter().take(3);
     let below = digits.zip([100, 10, 1]);
-    let below: u32 = below.map(|(digit, size)| u32::from(digit - b'0') * size).sum();
+    let below: u32 = below
+        .map(|(digit, size)| u32::from(digit - b'0') * size)
+        .sum();
     let number = above + below;
     (number <= most).then_some(number)
 }
@@ -376,7 +378,9 @@ fn is_false(flag: &bool) -> bool {
 }
 
 fn thousandths<S: Serializer>(value: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.map(|value| f64::from(value) / 1e3).serialize(serializer)
+    value
+        .map(|value| f64::from(value) / 1e3)
+        .serialize(serializer)
 }
 
 #[cfg(test)]

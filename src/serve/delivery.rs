@@ -23,10 +23,16 @@ use crate::sys::tcp::TcpInfo;
 use crate::units::BytesPerSecond;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The kernel is asked once in so many bytes of a connection: a system call of half a microsecond
 /// against the 30 that it takes to send these.
 const SAMPLE_BYTES: u64 = 256 * 1024;
+
+/// Throughput is measured over at least so much: the kernel counts time in ticks of up to 10 ms,
+/// and less than a window's worth says nothing of a path.
+const RATE_BYTES_MIN: u64 = 64 * 1024;
+const RATE_TIME_MIN: Duration = Duration::from_millis(40);
 
 /// What a connection remembers from one response to the next.
 #[derive(Debug)]
@@ -36,9 +42,9 @@ pub(super) struct Delivery {
     rate: Option<BytesPerSecond>,
     /// Sent since the kernel was asked.
     unsampled: u64,
-    /// A response since then was paced.
-    was_paced: bool,
     last: TcpInfo,
+    /// Where the measure of throughput begins: no response since then was paced.
+    free_since: TcpInfo,
 }
 
 impl Delivery {
@@ -47,14 +53,13 @@ impl Delivery {
             network: quality::network(peer),
             rate: None,
             unsampled: 0,
-            was_paced: false,
             last: TcpInfo::default(),
+            free_since: TcpInfo::default(),
         }
     }
 
     /// After `bytes` more: what the kernel saw since it was last asked, if it is time to ask.
     fn sample(&mut self, bytes: u64, stream: &dyn ViewerStream) -> Option<Sample> {
-        self.was_paced |= self.rate.is_some();
         self.unsampled += bytes;
         if self.unsampled < SAMPLE_BYTES {
             return None;
@@ -62,7 +67,13 @@ impl Delivery {
         self.unsampled = 0;
         let info = stream.tcp_info()?;
         let last = std::mem::replace(&mut self.last, info);
-        let was_paced = std::mem::replace(&mut self.was_paced, false);
+        let kbps = match self.rate {
+            Some(_) => None,
+            None => kbps(&self.free_since, &info),
+        };
+        if kbps.is_some() {
+            self.free_since = info;
+        }
         Some(Sample {
             acked: info.bytes_acked.saturating_sub(last.bytes_acked),
             sent: info.bytes_sent.saturating_sub(last.bytes_sent),
@@ -70,7 +81,7 @@ impl Delivery {
             busy: info.busy_time.saturating_sub(last.busy_time),
             rtt: info.rtt,
             min_rtt: info.min_rtt,
-            is_free: !was_paced,
+            kbps,
         })
     }
 }
@@ -103,6 +114,11 @@ impl Connection {
                 return;
             }
             self.delivery.rate = rate;
+            if rate.is_none() {
+                // What was sent at the old rate has arrived: the viewer asks for more.
+                let now = self.transport.stream().tcp_info();
+                self.delivery.free_since = now.unwrap_or_default();
+            }
         }
         if let Some((_, bound)) = decided {
             tally.paced(bound);
@@ -125,5 +141,37 @@ impl Connection {
             sample,
         };
         quality.record(self.delivery.network, clock::now(), &note);
+    }
+}
+
+/// Throughput between two looks while there was something to send, once it can be told.
+fn kbps(from: &TcpInfo, to: &TcpInfo) -> Option<u64> {
+    let acked = to.bytes_acked.saturating_sub(from.bytes_acked);
+    let busy = to.busy_time.saturating_sub(from.busy_time);
+    if acked < RATE_BYTES_MIN || busy < RATE_TIME_MIN {
+        return None;
+    }
+    // Bits in a microsecond are Mbit/s.
+    u64::try_from(u128::from(acked) * 8 * 1000 / busy.as_micros()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throughput_needs_bytes_and_time() {
+        let at = |acked, millis| TcpInfo {
+            bytes_acked: acked,
+            busy_time: Duration::from_millis(millis),
+            ..TcpInfo::default()
+        };
+        let since = at(1_000_000, 1_000);
+        assert_eq!(kbps(&since, &at(2_250_000, 2_000)), Some(10_000));
+        assert_eq!(kbps(&since, &at(1_500_000, 1_040)), Some(100_000));
+        assert_eq!(kbps(&since, &at(9_000_000, 1_039)), None);
+        assert_eq!(kbps(&since, &at(1_065_535, 9_000)), None);
+        // A connection's figures never go back; if they did, nothing would be told.
+        assert_eq!(kbps(&since, &at(0, 0)), None);
     }
 }

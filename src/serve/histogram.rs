@@ -53,6 +53,7 @@ impl Histogram {
 }
 
 fn class(kbps: u64) -> usize {
+    let kbps = kbps.min(u32::MAX.into());
     let steps = kbps / FIRST_KBPS;
     let Some(octave) = steps.checked_ilog2() else {
         return 0;
@@ -66,7 +67,11 @@ fn class(kbps: u64) -> usize {
 
 /// The geometric middle: 2^(1/4) or 2^(3/4) above the octave's beginning.
 fn middle(class: usize) -> u64 {
-    let thousandths = if class.is_multiple_of(2) { 1_189 } else { 1_682 };
+    let thousandths = if class.is_multiple_of(2) {
+        1_189
+    } else {
+        1_682
+    };
     (FIRST_KBPS << (class / 2)) * thousandths / 1_000
 }
 

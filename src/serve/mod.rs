@@ -2,7 +2,8 @@
 //!
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
 //! over requests → `request` parses the head → `range` and the preconditions decide → `reply`
-//! writes the head → `send` moves the file's bytes → `access` writes the line.
+//! writes the head → `delivery` sets the rate and notes how it went, around `send`, which moves the
+//! file's bytes → `access` writes the line.
 //! (Signed URLs will add `token` before `range`; kernel TLS will take over in `send`, at the first
 //! large body.)
 //!

@@ -39,10 +39,6 @@ const NETWORKS_MAX: usize = 4096;
 const IPV4_BITS: u8 = 24;
 const IPV6_BITS: u8 = 48;
 
-/// Less than this over less than this says nothing of a path.
-const RATE_BYTES_MIN: u64 = 64 * 1024;
-const RATE_TIME_MIN: Duration = Duration::from_millis(1);
-
 /// One worker's.
 #[derive(Debug)]
 pub(super) struct Quality {
@@ -90,8 +86,8 @@ pub(super) struct Sample {
     pub(super) busy: Duration,
     pub(super) rtt: Duration,
     pub(super) min_rtt: Option<Duration>,
-    /// Nobody but the network limited the rate.
-    pub(super) is_free: bool,
+    /// Throughput, where nobody but the network limited it and there was enough to tell.
+    pub(super) kbps: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -176,7 +172,11 @@ pub struct DeliveryView {
 
 /// The network that a client's figures are kept under.
 pub(super) fn network(client: IpAddr) -> Prefix {
-    let bits = if client.is_ipv4() { IPV4_BITS } else { IPV6_BITS };
+    let bits = if client.is_ipv4() {
+        IPV4_BITS
+    } else {
+        IPV6_BITS
+    };
     Prefix::new(client, bits).unwrap_or_else(|_| Prefix::host(client))
 }
 
@@ -309,7 +309,7 @@ impl Sums {
             let min = u32::try_from(min.as_micros()).unwrap_or(u32::MAX).max(1);
             self.min_rtt_us = least(self.min_rtt_us, min);
         }
-        if let Some(kbps) = sample.kbps() {
+        if let Some(kbps) = sample.kbps {
             self.rates.add(kbps);
         }
     }
@@ -349,17 +349,6 @@ impl Sums {
             p90_kbps: self.rates.percentile(90),
             mtp_p50_kbps: self.measured.percentile(50),
         }
-    }
-}
-
-impl Sample {
-    /// Throughput while there was something to send, if it says anything of the network.
-    fn kbps(&self) -> Option<u64> {
-        if !self.is_free || self.acked < RATE_BYTES_MIN || self.busy < RATE_TIME_MIN {
-            return None;
-        }
-        let bits = u128::from(self.acked) * 8;
-        u64::try_from(bits * 1000 / self.busy.as_micros()).ok()
     }
 }
 

@@ -201,7 +201,7 @@ impl Box {
 }
 
 /// What serving says of two client networks.
-pub fn quality() -> serve::QualityView {
+pub(crate) fn quality() -> serve::QualityView {
     let delivery = serve::DeliveryView {
         responses: 4,
         bytes: 9_000,

@@ -4,6 +4,7 @@
 //! I/O: loopback sockets and temporary directories. Nothing here sleeps for luck.
 
 mod hostile;
+mod pacing;
 mod serving;
 
 use oca::serve::Config;

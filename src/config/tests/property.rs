@@ -88,14 +88,16 @@ fn pacing() -> impl Strategy<Value = serve::Pacing> {
 fn serving() -> impl Strategy<Value = serve::Config> {
     let more = (0_usize..=1_024, option::of(path()), limits(), pacing());
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits, pacing))| serve::Config {
-            listen,
-            plain_listen,
-            workers,
-            access_log,
-            limits,
-            pacing,
-            tls: tls::Config { certificates },
+        |(listen, plain_listen, certificates, (workers, access_log, limits, pacing))| {
+            serve::Config {
+                listen,
+                plain_listen,
+                workers,
+                access_log,
+                limits,
+                pacing,
+                tls: tls::Config { certificates },
+            }
         },
     )
 }

@@ -118,9 +118,32 @@ fn the_last_word_on_a_key_counts_and_fields_come_after_the_query() {
 #[test]
 fn what_cannot_be_understood_is_left_out_and_the_rest_is_kept() {
     for wrong in [
-        "br=-1", "br=", "br", "br=1e3", "br=4294967296", "br=100000001", "br=\"1\"", "br=(1 2)",
-        "bl=86400001", "pr=16.001", "pr=.5", "pr=1.", "pr=x", "ot=x", "ot=vv", "sf=", "st=V",
-        "v=256", "bs=maybe", "BR=1", "cid=\"\"", "cid=\"open", "", ",,,", "=", "=1",
+        "br=-1",
+        "br=",
+        "br",
+        "br=1e3",
+        "br=4294967296",
+        "br=100000001",
+        "br=\"1\"",
+        "br=(1 2)",
+        "bl=86400001",
+        "pr=16.001",
+        "pr=.5",
+        "pr=1.",
+        "pr=x",
+        "ot=x",
+        "ot=vv",
+        "sf=",
+        "st=V",
+        "v=256",
+        "bs=maybe",
+        "BR=1",
+        "cid=\"\"",
+        "cid=\"open",
+        "",
+        ",,,",
+        "=",
+        "=1",
     ] {
         assert_eq!(taken(wrong.as_bytes()), Cmcd::default(), "{wrong}");
         if !wrong.contains("open") {
