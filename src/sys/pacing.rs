@@ -1,5 +1,6 @@
 //! `SO_MAX_PACING_RATE`: the kernel spreads a socket's packets over time. Used where a connection
-//! must not burst beyond a rate that user space can only keep on average.
+//! must not burst beyond a rate that user space can only keep on average. The first ten segments of
+//! a connection go unpaced.
 //!
 //! I/O: one system call that never waits.
 
