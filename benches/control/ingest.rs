@@ -296,6 +296,7 @@ fn report(number: u32, round: u64) -> Report {
         load: Load::default(),
         manifest: None,
         fill: None,
+        quality: None,
     }
 }
 

@@ -179,6 +179,7 @@ impl Network {
                 known: Arc::default(),
                 interfaces: Arc::default(),
                 fill: None,
+                quality: None,
                 routes: routes.clone(),
                 gate: None,
                 load: Load::default(),

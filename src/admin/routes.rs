@@ -46,6 +46,7 @@ const PATHS: [&str; 20] = [
     "/v1/serving",
     "/v1/connections",
     "/v1/tls",
+    "/v1/quality",
     "/v1/fill",
     "/v1/fill/start",
     "/v1/fill/pause",
@@ -124,6 +125,7 @@ fn questions() -> Router<Shared> {
         .route("/v1/serving", get(serving))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
+        .route("/v1/quality", get(quality))
         .route("/v1/fill", get(fill))
         .route("/metrics", get(metrics))
         .fallback(unknown)
@@ -257,6 +259,10 @@ async fn connections(State(shared): State<Shared>) -> Response {
 
 async fn tls(State(shared): State<Shared>) -> Response {
     local::ok((shared.views.tls)())
+}
+
+async fn quality(State(shared): State<Shared>) -> Response {
+    local::ok((shared.views.quality)())
 }
 
 async fn fill(State(shared): State<Shared>) -> Result<Response, Failure> {

@@ -42,6 +42,8 @@ pub struct Views {
     /// An array, one object an open connection; bounded by whoever makes it.
     pub viewers: ValueFn,
     pub tls: ValueFn,
+    /// Delivery by client network; bounded by whoever makes it.
+    pub quality: ValueFn,
     /// The configuration in effect: an object; `settings` in it is an array of
     /// `{key, value, origin, reload}` for people.
     pub config: ValueFn,

@@ -20,6 +20,7 @@ use crate::fill;
 use crate::health;
 use crate::link::dial::Dial;
 use crate::link::message::Position;
+use crate::link::message::QUALITY_NETWORKS_MAX;
 use crate::link::steps::CatalogueChanges;
 use crate::prefix::Prefix;
 use crate::serve;
@@ -40,6 +41,9 @@ use tokio::task::JoinHandle;
 
 /// Open connections that `oca show connections` lists; the counts beside them are complete.
 const VIEWERS_SHOWN_MAX: usize = 1_000;
+
+/// Client networks that `oca show quality` lists, those with most bytes.
+const NETWORKS_SHOWN_MAX: usize = 1_000;
 
 pub(super) fn start(
     main_file: PathBuf,
@@ -190,6 +194,7 @@ fn start_control(
     let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
     let (changed, progress) = (rooms.store.clone(), Arc::clone(progress));
     let (serving, keys) = (rooms.serve.clone(), Arc::clone(rooms.keys));
+    let delivering = rooms.serve.clone();
     let deps = health::Deps {
         id: config.appliance.id.clone(),
         gate: gatekeeper.subscribe(),
@@ -204,6 +209,7 @@ fn start_control(
         viewer_keys: Arc::new(move |told| keys.take(told)),
         bgp: rooms.bgp.map(bgp::Handle::subscribe),
         serve: Arc::new(move || serving.view()),
+        quality: Arc::new(move || delivering.quality(QUALITY_NETWORKS_MAX)),
         interfaces: Arc::new(interfaces),
         dial,
         seed: health::entropy(),
@@ -272,6 +278,7 @@ fn views(
     let (of_store, rows) = (rooms.store.clone(), rooms.store.clone());
     let serve = rooms.serve;
     let (of_serve, of_tls, viewers) = (serve.clone(), serve.clone(), serve.clone());
+    let delivering = serve.clone();
     let bgp = rooms.bgp.cloned();
     let control = rooms.control.map(health::Handle::subscribe);
     let night = rooms.night.cloned();
@@ -291,6 +298,7 @@ fn views(
         serve: Arc::new(move || json!(of_serve.view())),
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),
+        quality: Arc::new(move || json!(delivering.quality(NETWORKS_SHOWN_MAX))),
         config: Arc::new(move || shown_config(&effective)),
         control: Arc::new(move || match &control {
             Some(view) => view.borrow().value(clock::boot()),

@@ -11,8 +11,10 @@ use super::handle::ChangesFn;
 use super::handle::FillFn;
 use super::handle::HeldFn;
 use super::handle::InterfacesFn;
+use super::handle::QualityFn;
 use super::handle::ServeFn;
 use super::handle::SignedManifest;
+use super::quality;
 use super::report;
 use super::report::Moment;
 use super::schedule::Call;
@@ -264,6 +266,7 @@ pub(super) struct ReportJob {
     pub(super) store: Arc<store::View>,
     pub(super) bgp: Option<Arc<bgp::Snapshot>>,
     pub(super) serve: ServeFn,
+    pub(super) quality: QualityFn,
     pub(super) interfaces: InterfacesFn,
     pub(super) shelves: Shelves,
     pub(super) fill: FillFn,
@@ -331,6 +334,7 @@ impl ReportJob {
             load: report::load(&(self.serve)()),
             interfaces: (self.interfaces)(),
             fill: (self.fill)(),
+            quality: quality::quality(&(self.quality)()),
         };
         let report = report::compose(moment, &mut self.outbox, &self.shelves);
         (report, self.outbox)

@@ -50,6 +50,9 @@ pub type FillFn = Arc<dyn Fn() -> Option<FillProgress> + Send + Sync>;
 /// `serve::Handle::view`.
 pub type ServeFn = Arc<dyn Fn() -> serve::View + Send + Sync>;
 
+/// `serve::Handle::quality`.
+pub type QualityFn = Arc<dyn Fn() -> serve::QualityView + Send + Sync>;
+
 /// [`report::interfaces`], or a fixed list.
 pub type InterfacesFn = Arc<dyn Fn() -> Vec<Prefix> + Send + Sync>;
 
@@ -82,6 +85,7 @@ pub struct Deps {
     /// `None` without BGP.
     pub bgp: Option<watch::Receiver<Arc<bgp::Snapshot>>>,
     pub serve: ServeFn,
+    pub quality: QualityFn,
     pub interfaces: InterfacesFn,
     pub dial: Arc<dyn Dial>,
     /// Of boot id and jitter: [`entropy`] in the daemon.

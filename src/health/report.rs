@@ -14,6 +14,7 @@ use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::link::message::Quality;
 use crate::link::message::Report;
 use crate::link::message::VERSION;
 use crate::link::steps::Holdings;
@@ -40,6 +41,7 @@ pub struct Moment<'a> {
     pub load: Load,
     pub interfaces: Vec<Prefix>,
     pub fill: Option<FillProgress>,
+    pub quality: Option<Quality>,
 }
 
 /// The report of a moment. All of `holdings` is asked for only when the control plane does not have
@@ -64,6 +66,7 @@ pub fn compose(moment: Moment<'_>, outbox: &mut Outbox, holdings: &dyn Holdings)
         load: moment.load,
         manifest: manifest(store),
         fill: moment.fill,
+        quality: moment.quality,
     }
 }
 
@@ -279,6 +282,7 @@ mod tests {
             load: Load::default(),
             interfaces: vec!["203.0.113.0/24".parse().unwrap()],
             fill: None,
+            quality: None,
         };
         let items = || vec![Digest::of(b"a"), Digest::of(b"b")];
         let report = compose(moment.clone(), &mut outbox, &Shelf(Some(items())));

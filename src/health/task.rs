@@ -273,6 +273,7 @@ impl Task {
                     store: self.deps.store.borrow().clone(),
                     bgp: self.deps.bgp.as_ref().map(|bgp| bgp.borrow().clone()),
                     serve,
+                    quality: Arc::clone(&self.deps.quality),
                     interfaces: Arc::clone(&self.deps.interfaces),
                     shelves: Shelves {
                         held: Arc::clone(&self.deps.held),

@@ -5,6 +5,7 @@
 
 mod fill;
 mod keys;
+mod quality;
 
 pub use fill::Complaint;
 pub use fill::DeletionOverride;
@@ -19,6 +20,10 @@ pub use fill::ReceivedBytes;
 pub use fill::SourceKind;
 pub use keys::VIEWER_KEYS_MAX;
 pub use keys::ViewerKeys;
+pub use quality::Delivery;
+pub use quality::NetworkDelivery;
+pub use quality::QUALITY_NETWORKS_MAX;
+pub use quality::Quality;
 
 use crate::gate::Reason;
 use crate::object::Digest;
@@ -59,6 +64,9 @@ pub struct Report {
     /// `None`: this box fills nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<FillProgress>,
+    /// `None`: nothing was delivered of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 /// The gate, as decided by the box.

@@ -8,6 +8,7 @@
 use super::access_file;
 use super::card::TlsFacts;
 use super::counters::Counters;
+use super::cmcd::Cmcd;
 use super::request::Head;
 use super::target::Target;
 use super::token;
@@ -81,6 +82,7 @@ pub(super) struct Ending<'a> {
     pub(super) received: Option<u64>,
     /// This line stands for so many.
     pub(super) sample: Option<u64>,
+    pub(super) cmcd: Option<&'a Cmcd>,
     /// The refusal's text, or why the response was cut.
     pub(super) reason: Option<&'a str>,
 }
@@ -113,6 +115,8 @@ struct Line<'a> {
     sample: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cmcd: Option<&'a Cmcd>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -216,6 +220,7 @@ impl Sink {
             received: ending.received,
             sample: ending.sample,
             tls_path: ending.tls_path,
+            cmcd: ending.cmcd,
             reason: ending.reason,
         };
         // Counted first: whoever waits for the writer must not overtake it.
@@ -260,6 +265,7 @@ mod tests {
             bytes: 0,
             received: None,
             sample: None,
+            cmcd: None,
             reason: Some("bad"),
         };
         sink.write(&record, &ending, clock::now());

@@ -12,6 +12,7 @@
 use super::alarm::Alarm;
 use super::card::Card;
 use super::card::TlsFacts;
+use super::delivery::Delivery;
 use super::head_scan::HeadScan;
 use super::head_scan::Scan;
 use super::request::Fault;
@@ -48,6 +49,7 @@ pub(super) struct Connection {
     pub(super) buffer: Vec<u8>,
     pub(super) out: Vec<u8>,
     pub(super) requests: u32,
+    pub(super) delivery: Delivery,
     /// When this connection last told the table of viewers.
     pub(super) recorded: Option<Instant>,
 }
@@ -74,6 +76,7 @@ impl Connection {
             settings: worker.house.settings.load_full(),
             worker,
             transport,
+            delivery: Delivery::new(card.peer.ip()),
             card,
             tls,
             alarm,

@@ -12,6 +12,7 @@ use super::admit;
 use super::answer;
 use super::answer::Answer;
 use super::answer::Refused;
+use super::cmcd::Cmcd;
 use super::connection::Connection;
 use super::counters::Refusal;
 use super::counters::add;
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     keep_alive: bool,
     is_http_1_0: bool,
     record: Option<Record>,
+    /// What the player said of itself.
+    pub(super) cmcd: Option<Box<Cmcd>>,
     /// Why the object could not be opened: for the access log, never for the viewer.
     trouble: Option<String>,
     /// What the viewer's token lets it have; pacing takes the least of all bounds.
@@ -96,6 +99,7 @@ impl Connection {
             keep_alive: head.keep_alive,
             is_http_1_0: head.is_http_1_0,
             record: record.map(|record| record.with_session(session)),
+            cmcd: Cmcd::of(&head),
             trouble: None,
             token_rate: pass.and_then(|pass| pass.rate),
             seat,
@@ -112,6 +116,8 @@ impl Connection {
             keep_alive: false,
             is_http_1_0: false,
             record: record.or_else(unreadable),
+            cmcd: None,
+            token_rate: None,
             trouble: None,
             token_rate: None,
             seat: None,
@@ -164,7 +170,7 @@ impl Connection {
         };
         let cut = match measured {
             Some((file, part)) => self.send_measured(file, part).await,
-            None => self.send(body).await,
+            None => self.deliver(&exchange, body).await,
         };
         if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {
             worker.read_failed(object, error);
@@ -268,6 +274,7 @@ impl Connection {
                 bytes: sent.body,
                 received: exchange.answer.received(),
                 sample: (sample > 1).then_some(sample),
+                cmcd: exchange.cmcd.as_deref(),
                 reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
             };
             sink.write(record, &ending, clock::now());

@@ -27,6 +27,8 @@ use super::places::places;
 use super::sessions::Sessions;
 use super::speedtest::Speedtest;
 use super::token::TokenSettings;
+use super::quality;
+use super::quality::QualityView;
 use super::view;
 use super::view::ConnectionView;
 use super::view::ListenerView;
@@ -231,6 +233,15 @@ impl Handle {
         view::connections(&self.inner.workers, most)
     }
 
+    /// Delivery by client network, over the last minutes: at most `most` networks.
+    pub fn quality(&self, most: usize) -> QualityView {
+        quality::gather(&self.inner.workers, most, clock::now())
+    }
+
+    pub(super) fn workers(&self) -> &[Arc<Worker>] {
+        &self.inner.workers
+    }
+
     /// One scheduler a worker, for the watchdog.
     pub fn heartbeats(&self) -> Vec<Heartbeat> {
         self.inner
@@ -366,5 +377,6 @@ fn settings(
         speedtest: config.speedtest.clone(),
         offload,
         drop_behind: config.drop_behind,
+        pacing: config.pacing,
     })
 }

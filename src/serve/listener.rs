@@ -5,6 +5,8 @@
 
 use super::kernel::Verdict;
 use crate::sys::ktls::TransmitKey;
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -65,6 +67,22 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
         _body: &[u8],
     ) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// No faster than `rate` from here on; `None`: as fast as the network takes it. A stream
+    /// without a network has no rate.
+    fn set_pacing(&self, _rate: Option<BytesPerSecond>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What the kernel knows of the connection, where there is one.
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        None
+    }
+
+    /// `cubic`, `bbr` …, where there is one.
+    fn congestion_control(&self) -> Option<String> {
+        None
     }
 }
 

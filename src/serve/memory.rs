@@ -12,6 +12,8 @@ use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
 use super::scratch;
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -20,6 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
@@ -33,6 +36,9 @@ use tokio::sync::mpsc;
 /// Connections waiting to be accepted, a listener.
 const BACKLOG: usize = 128;
 
+/// Rates that are remembered: more than any test sets.
+const RATES_MAX: usize = 1024;
+
 /// The "socket buffer" of each direction.
 const PIPE_BYTES: usize = 64 * 1024;
 
@@ -43,6 +49,15 @@ type Doors = BTreeMap<SocketAddr, Vec<mpsc::Sender<Arrival>>>;
 #[derive(Clone, Default)]
 pub struct MemoryNet {
     doors: Arc<Mutex<Doors>>,
+    wire: Arc<Mutex<Wire>>,
+}
+
+/// What a kernel would know of the connections.
+#[derive(Debug, Default)]
+struct Wire {
+    /// The rates that were set, oldest first; at most [`RATES_MAX`].
+    rates: Vec<Option<BytesPerSecond>>,
+    info: Option<TcpInfo>,
 }
 
 /// Spawns workers on the runtime that calls it.
@@ -54,7 +69,7 @@ struct MemoryBound {
     queue: mpsc::Receiver<Arrival>,
 }
 
-struct MemoryViewer(DuplexStream);
+struct MemoryViewer(DuplexStream, Arc<Mutex<Wire>>);
 
 impl std::fmt::Debug for MemoryNet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,9 +100,20 @@ impl MemoryNet {
         };
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let door = door.ok_or_else(refused)?;
-        let arrival: Arrival = (Box::new(MemoryViewer(far)), viewer);
+        let far = MemoryViewer(far, Arc::clone(&self.wire));
+        let arrival: Arrival = (Box::new(far), viewer);
         door.send(arrival).await.map_err(|_| refused())?;
         Ok(near)
+    }
+
+    /// The rates set for viewers since the last call, oldest first.
+    pub fn take_rates(&self) -> Vec<Option<BytesPerSecond>> {
+        std::mem::take(&mut lock(&self.wire).rates)
+    }
+
+    /// What every connection's `TCP_INFO` says from here on.
+    pub fn set_tcp_info(&self, info: TcpInfo) {
+        lock(&self.wire).info = Some(info);
     }
 }
 
@@ -137,6 +163,22 @@ impl ViewerStream for MemoryViewer {
             Pin::new(&mut self.0).poll_write(cx, &buffer[..read])
         })
     }
+
+    fn set_pacing(&self, rate: Option<BytesPerSecond>) -> io::Result<()> {
+        let mut wire = lock(&self.1);
+        if wire.rates.len() < RATES_MAX {
+            wire.rates.push(rate);
+        }
+        Ok(())
+    }
+
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        lock(&self.1).info
+    }
+}
+
+fn lock(wire: &Mutex<Wire>) -> MutexGuard<'_, Wire> {
+    wire.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AsyncRead for MemoryViewer {

@@ -5,6 +5,7 @@ use super::kernel::TlsOffloadView;
 use super::speedtest::View;
 use crate::clock::Wall;
 use crate::clock::unix_seconds;
+use super::quality_metrics;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
@@ -83,7 +84,8 @@ impl Collector for Scrape {
             float(left_out),
         )?;
         speedtest(into, &view.speedtest)?;
-        certificates(into, &view.tls.certificates)
+        certificates(into, &view.tls.certificates)?;
+        quality_metrics::collect(self.0.workers(), into)
     }
 }
 
@@ -151,7 +153,7 @@ fn offloaded(into: &mut Exposition<'_>, offload: &TlsOffloadView) -> fmt::Result
 }
 
 /// One counter with one label.
-fn family(
+pub(super) fn family(
     into: &mut Exposition<'_>,
     name: &str,
     help: &str,
@@ -167,6 +169,6 @@ fn family(
 }
 
 /// OpenMetrics values are floating point; counts are exact up to 2^53.
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

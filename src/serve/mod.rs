@@ -2,8 +2,8 @@
 //!
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
 //! over requests → `request` parses the head → `token` admits → `range` and the preconditions
-//! decide → `pages` waits for the disk → `reply` writes the head → `send` moves the file's bytes →
-//! `access` writes the line.
+//! decide → `pages` waits for the disk → `reply` writes the head → `delivery` sets the rate and
+//! notes how it went, around `send`, which moves the file's bytes → `access` writes the line.
 //! At the first large body `kernel` hands a TLS session to the kernel, and `send` goes on as for
 //! plain HTTP.
 //!
@@ -20,20 +20,26 @@ mod admit;
 mod alarm;
 mod answer;
 mod card;
+mod cmcd;
 mod condition;
 mod connection;
 mod counters;
+mod delivery;
 mod exchange;
 mod files;
 mod guest;
 mod handle;
 mod handshake;
 mod head_scan;
+mod histogram;
 mod kernel;
 mod life;
 mod metrics;
+mod pacing;
 mod pages;
 mod places;
+mod quality;
+mod quality_metrics;
 mod range;
 mod reply;
 mod request;
@@ -56,7 +62,11 @@ mod tests_support;
 pub use handle::Handle;
 pub use handle::Prepared;
 pub use handle::start;
+pub use quality::DeliveryView;
+pub use quality::NetworkView;
+pub use quality::QualityView;
 // The parsers, for `tests/fuzz`.
+pub use cmcd::Cmcd;
 pub use head_scan::HeadScan;
 pub use head_scan::Scan;
 pub use kernel::CipherView;
@@ -96,6 +106,7 @@ use crate::store::OpenError;
 use crate::sys::page_cache;
 use crate::task::PhaseRx;
 use crate::tls;
+use crate::units::BytesPerSecond;
 use serde::Serialize;
 use std::future::Future;
 use std::io;
@@ -123,11 +134,21 @@ pub struct Config {
     /// reads the object. Default off.
     pub drop_behind: bool,
     pub limits: Limits,
+    pub pacing: Pacing,
     pub tls: tls::Config,
     pub tokens: TokensConfig,
     pub speedtest: SpeedtestConfig,
     /// `[serve.tls] tls_offload`: who seals large responses.
     pub tls_offload: Offload,
+}
+
+/// `[serve.pacing]`. How fast one response may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pacing {
+    /// The most that one connection gets; no cap when absent, which is the default.
+    pub rate_limit: Option<BytesPerSecond>,
+    /// Players may ask for less (CMCD). Default true.
+    pub cmcd: bool,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.

@@ -119,6 +119,7 @@ pub struct Head<'h, 'b> {
 struct Interest {
     conditional: bool,
     range: bool,
+    cmcd: bool,
 }
 
 /// What framing depends on, gathered in one pass over the fields.
@@ -268,6 +269,11 @@ impl<'h, 'b> Head<'h, 'b> {
     pub fn has_range(&self) -> bool {
         self.interest.range
     }
+
+    /// There is one of the four `CMCD-…` fields.
+    pub fn has_cmcd(&self) -> bool {
+        self.interest.cmcd
+    }
 }
 
 impl<'b> Framing<'b> {
@@ -288,6 +294,8 @@ impl<'b> Framing<'b> {
                 }
                 8 if is("if-match") => framing.interest.conditional = true,
                 10 if is("connection") => framing.connection(field.value),
+                11 if is("cmcd-object") || is("cmcd-status") => framing.interest.cmcd = true,
+                12 if is("cmcd-request") || is("cmcd-session") => framing.interest.cmcd = true,
                 13 if is("if-none-match") => framing.interest.conditional = true,
                 14 if is("content-length") => {
                     framing.lengths += 1;

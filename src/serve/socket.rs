@@ -15,6 +15,10 @@ use super::listener::WorkerFuture;
 use crate::sys::ktls;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::outq;
+use crate::sys::pacing;
+use crate::sys::tcp;
+use crate::sys::tcp::TcpInfo;
+use crate::units::BytesPerSecond;
 use nix::sys::sendfile::sendfile;
 use socket2::Domain;
 use socket2::Protocol;
@@ -201,6 +205,21 @@ impl ViewerStream for TcpViewer {
         body: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_when_writable(cx, |socket| ktls::send_record(socket.as_fd(), kind, body))
+    }
+
+    fn set_pacing(&self, rate: Option<BytesPerSecond>) -> io::Result<()> {
+        match rate {
+            Some(rate) => pacing::set_max_pacing_rate(self.0.as_fd(), rate),
+            None => pacing::lift_max_pacing_rate(self.0.as_fd()),
+        }
+    }
+
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        tcp::info(self.0.as_fd()).ok()
+    }
+
+    fn congestion_control(&self) -> Option<String> {
+        tcp::congestion_control(self.0.as_fd()).ok()
     }
 }
 

@@ -6,6 +6,7 @@ use super::Deps;
 use super::Handle;
 use super::Limits;
 use super::Opening;
+use super::Pacing;
 use super::Seams;
 use super::SpeedtestConfig;
 use super::TokenFeed;
@@ -166,6 +167,10 @@ impl World {
             access_log_sample: 1,
             drop_behind: false,
             limits,
+            pacing: Pacing {
+                rate_limit: None,
+                cmcd: true,
+            },
             tls: tls::Config {
                 certificates: Vec::new(),
             },

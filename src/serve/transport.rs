@@ -93,6 +93,16 @@ impl Transport {
 }
 
 impl Transport {
+    /// What carries the bytes, encrypted or not.
+    pub(super) fn stream(&self) -> Option<&dyn ViewerStream> {
+        match self {
+            Self::Plain(stream)
+            | Self::Tls(TlsTransport { stream, .. })
+            | Self::Kernel(KernelTransport { stream, .. }) => Some(&**stream),
+            Self::Closed => None,
+        }
+    }
+
     /// See [`ViewerStream::give_up`].
     pub(super) fn give_up(&mut self) {
         match self {

@@ -8,6 +8,7 @@
 
 use super::Content;
 use super::Limits;
+use super::Pacing;
 use super::access;
 use super::admit::Admission;
 use super::admit::Door;
@@ -21,6 +22,7 @@ use super::counters::add;
 use super::files::Files;
 use super::kernel;
 use super::listener::Bound;
+use super::quality::Quality;
 use super::reply::DateLine;
 use super::sessions::Sessions;
 use super::speedtest;
@@ -65,6 +67,7 @@ pub(super) struct Settings {
     pub(super) speedtest: speedtest::Config,
     pub(super) offload: kernel::Wanted,
     pub(super) drop_behind: bool,
+    pub(super) pacing: Pacing,
 }
 
 /// What the workers share.
@@ -87,6 +90,7 @@ pub(super) struct Worker {
     pub(super) name: String,
     pub(super) house: Arc<House>,
     pub(super) counters: Counters,
+    pub(super) quality: Quality,
     pub(super) files: Files,
     pub(super) heart: Heartbeat,
     pub(super) alive: AtomicBool,
@@ -144,6 +148,7 @@ impl Worker {
             name,
             house,
             counters: Counters::default(),
+            quality: Quality::new(now),
             files,
             alive: AtomicBool::new(true),
             draining: AtomicBool::new(false),

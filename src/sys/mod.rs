@@ -7,3 +7,4 @@ pub mod ktls;
 pub mod outq;
 pub mod pacing;
 pub mod page_cache;
+pub mod tcp;

@@ -1,5 +1,6 @@
 //! `SO_MAX_PACING_RATE`: the kernel spreads a socket's packets over time. Used where a connection
-//! must not burst beyond a rate that user space can only keep on average.
+//! must not burst beyond a rate that user space can only keep on average. The first ten segments of
+//! a connection go unpaced.
 //!
 //! I/O: one system call that never waits.
 
@@ -8,9 +9,21 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 
+/// The kernel's word for no cap.
+const UNLIMITED: u64 = u64::MAX;
+
 /// No faster than `rate` from here on. Zero would mean never: it is taken as one.
 pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, rate: BytesPerSecond) -> io::Result<()> {
-    let rate: u64 = rate.0.max(1);
+    set(socket, rate.0.max(1))
+}
+
+/// As fast as the network takes it from here on. Once paced, a socket's packets stay spread over
+/// time at the congestion control's own rate, which is above what the network takes.
+pub fn lift_max_pacing_rate(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, UNLIMITED)
+}
+
+fn set(socket: BorrowedFd<'_>, rate: u64) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the length of the borrow, and the kernel reads `length`
     // bytes of a live `u64`, which it takes since Linux 4.20.

@@ -133,6 +133,7 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
         bgp: Arc::new(|| Arc::new(bgp_snapshot())),
         serve: Arc::new(|| json!({"connections": {"open": 3}, "listeners": []})),
         viewers: Arc::new(|| json!([{"peer": "192.0.2.7:4711", "tls": true}])),
+        quality: Arc::new(|| json!({"networks": 1, "rows": [{"prefix": "192.0.2.0/24"}]})),
         tls: Arc::new(|| json!({"certificates": [{"names": ["box.example"]}]})),
         config: Arc::new(|| {
             json!({"config": {"serve": {"workers": 2}}, "settings": [

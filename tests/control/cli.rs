@@ -416,6 +416,9 @@ fn sockets_have_their_modes_people_get_rows_and_orders_are_logged_with_who_gave_
             .contains("not enrolled")
     );
     assert_eq!(plane.json(&["routes"])["routes"], json!([]));
+    assert_eq!(plane.json(&["quality"])["quality"], json!([]));
+    assert_eq!(plane.oca(&["quality", BOX]).status.code(), Some(4));
+    assert_eq!(plane.oca(&["quality", "no box"]).status.code(), Some(2));
     let uid = nix::unistd::getuid().as_raw();
     let log = plane.log();
     let order = log

@@ -393,6 +393,7 @@ pub(crate) fn report(sequence: u64, objects: &[Digest]) -> Report {
         load: Load::default(),
         manifest: None,
         fill: None,
+        quality: None,
     }
 }
 

@@ -267,3 +267,20 @@ async fn keys_of_viewers_tokens_are_handed_on_with_each_reply_that_brings_them()
     let shown = format!("{:?}", own.view());
     assert!(!shown.contains("Secret"), "{shown}");
 }
+
+async fn delivery_by_client_network_is_in_every_report() {
+    let plane = Plane::new();
+    let own = world::start(&plane, |_| {});
+    own.until("contact", |view| view.state == LinkState::Connected)
+        .await;
+    let told = plane.mind().reports.last().unwrap().quality.clone();
+    let (told, said) = (told.unwrap(), world::quality());
+    assert_eq!((told.window_s, told.networks), (300, 2));
+    let prefixes: Vec<_> = told.rows.iter().map(|row| row.prefix).collect();
+    assert_eq!(prefixes, [said.rows[0].prefix, said.rows[1].prefix]);
+    for delivery in [told.total, told.rows[0].delivery, told.rows[1].delivery] {
+        assert_eq!((delivery.responses, delivery.bytes), (4, 9_000));
+        assert_eq!((delivery.starvations, delivery.p50_kbps), (1, Some(25_000)));
+        assert_eq!(delivery.rtt_us, None);
+    }
+}

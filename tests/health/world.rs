@@ -108,6 +108,7 @@ pub(crate) fn start_as(
         viewer_keys: Arc::new(move |told| keys.lock().unwrap().push(told)),
         bgp: Some(bgp.subscribe()),
         serve: Arc::new(serve::View::default),
+        quality: Arc::new(quality),
         interfaces: Arc::new(|| vec!["203.0.113.0/24".parse().unwrap()]),
         dial: Arc::clone(plane) as _,
         seed: 7,
@@ -203,5 +204,27 @@ impl Box {
         } else {
             panic!("waited in vain: {what}; {:?}", self.view());
         }
+    }
+}
+
+/// What serving says of two client networks.
+pub(crate) fn quality() -> serve::QualityView {
+    let delivery = serve::DeliveryView {
+        responses: 4,
+        bytes: 9_000,
+        starvations: 1,
+        p50_kbps: Some(25_000),
+        ..serve::DeliveryView::default()
+    };
+    let row = |prefix: &str| serve::NetworkView {
+        prefix: prefix.parse().unwrap(),
+        delivery,
+    };
+    serve::QualityView {
+        window_s: 300,
+        networks: 2,
+        total: delivery,
+        rows: vec![row("192.0.2.0/24"), row("2001:db8:1::/48")],
+        ..serve::QualityView::default()
     }
 }

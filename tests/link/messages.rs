@@ -8,6 +8,7 @@ use oca::link::message::Catalogue;
 use oca::link::message::Code;
 use oca::link::message::Complaint;
 use oca::link::message::DeletionOverride;
+use oca::link::message::Delivery;
 use oca::link::message::Disk;
 use oca::link::message::Enrol;
 use oca::link::message::Enrolled;
@@ -21,10 +22,12 @@ use oca::link::message::GateState;
 use oca::link::message::Heartbeat;
 use oca::link::message::HeartbeatReply;
 use oca::link::message::Load;
+use oca::link::message::NetworkDelivery;
 use oca::link::message::ObjectSources;
 use oca::link::message::Orders;
 use oca::link::message::Position;
 use oca::link::message::Problem;
+use oca::link::message::Quality;
 use oca::link::message::ReceivedBytes;
 use oca::link::message::Refusal;
 use oca::link::message::Renew;
@@ -43,6 +46,7 @@ const SOURCE: &str = concat!(
     include_str!("../../src/link/message.rs"),
     include_str!("../../src/link/message/fill.rs"),
     include_str!("../../src/link/message/keys.rs"),
+    include_str!("../../src/link/message/quality.rs"),
 );
 
 /// Reads and writes a JSON value as one type; `Err` is the reader's refusal.
@@ -61,6 +65,7 @@ const TYPES: &[(&str, RoundTrip)] = &[
     ("bgp-session", through::<BgpSession>),
     ("catalogue", through::<Catalogue>),
     ("complaint", through::<Complaint>),
+    ("delivery", through::<Delivery>),
     ("deletion-override", through::<DeletionOverride>),
     ("disk", through::<Disk>),
     ("enrol", through::<Enrol>),
@@ -79,11 +84,13 @@ const TYPES: &[(&str, RoundTrip)] = &[
     ("heartbeat-reply", through::<HeartbeatReply>),
     ("heartbeat-reply-filling", through::<HeartbeatReply>),
     ("load", through::<Load>),
+    ("network-delivery", through::<NetworkDelivery>),
     ("object-sources", through::<ObjectSources>),
     ("orders", through::<Orders>),
     ("orders-filling", through::<Orders>),
     ("position", through::<Position>),
     ("problem", through::<Problem>),
+    ("quality", through::<Quality>),
     ("received-bytes", through::<ReceivedBytes>),
     ("refusal-bad-request", through::<Refusal>),
     ("refusal-busy", through::<Refusal>),
@@ -118,11 +125,18 @@ const NULLABLE: &[&str] = &[
     "last_error",
     "manifest",
     "med",
+    "min_rtt_us",
+    "mtp_p50_kbps",
     "not_before_s",
+    "p10_kbps",
+    "p50_kbps",
+    "p90_kbps",
     "problem",
+    "quality",
     "rate_limit_bps",
     "reason",
     "routes",
+    "rtt_us",
     "ticket",
     "tree",
     "urgent",

@@ -10,6 +10,7 @@ mod hostile;
 mod kernel_tls;
 mod limits;
 mod rotation;
+mod pacing;
 mod serving;
 mod slow_disk;
 mod speed;

@@ -15,6 +15,7 @@ use oca::serve::Handle;
 use oca::serve::Limits;
 use oca::serve::Offload;
 use oca::serve::Opening;
+use oca::serve::Pacing;
 use oca::serve::Seams;
 use oca::serve::SpeedtestConfig;
 use oca::serve::View;
@@ -211,6 +212,10 @@ impl Server {
             access_log_sample: 1,
             drop_behind: false,
             limits,
+            pacing: Pacing {
+                rate_limit: None,
+                cmcd: true,
+            },
             tls: tls::Config {
                 certificates: vec![tls::CertificateConfig {
                     chain: path.join("chain.pem"),

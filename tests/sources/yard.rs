@@ -142,6 +142,7 @@ pub(crate) fn seen(known: Arc<Bitmap>) -> BoxView {
             gives: true,
             ..FillProgress::default()
         }),
+        quality: None,
         routes: [].into(),
         gate: None,
         load: Load::default(),

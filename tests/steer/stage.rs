@@ -173,6 +173,7 @@ impl Fleet {
             known: Arc::default(),
             interfaces: Arc::default(),
             fill: None,
+            quality: None,
             routes: routes.into(),
             gate: None,
             load: Load::default(),

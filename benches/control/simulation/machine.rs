@@ -316,6 +316,7 @@ impl Told {
             load,
             manifest: self.manifest,
             fill: None,
+            quality: None,
         }
     }
 }

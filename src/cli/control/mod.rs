@@ -9,6 +9,7 @@ mod ask;
 mod cluster;
 mod import;
 mod partner;
+mod quality;
 mod run;
 mod secret;
 mod show;
@@ -61,6 +62,8 @@ enum Command {
     Boxes(SocketArgs),
     /// Routes that boxes learned.
     Routes(show::RoutesArgs),
+    /// How content reaches the clients of boxes: throughput, empty buffers, losses.
+    Quality(quality::QualityArgs),
     /// Which boxes a client gets for a key.
     Steer(show::SteerArgs),
     /// The same, with every box that was considered and why it lost.
@@ -98,6 +101,7 @@ pub(super) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
         Command::Status(socket) => show::status(&socket),
         Command::Boxes(socket) => show::boxes(&socket),
         Command::Routes(args) => show::routes(&args),
+        Command::Quality(args) => quality::quality(&args),
         Command::Steer(args) => show::steer(&args, false),
         Command::Explain(args) => show::steer(&args, true),
     }

@@ -59,6 +59,7 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         access_log_sample: serve.number("access_log_sample")?,
         drop_behind: serve.boolean("drop_behind")?,
         limits: limits(settings)?,
+        pacing: pacing(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
         tokens: tokens::build(settings)?,
         speedtest: speedtest(settings)?,
@@ -101,6 +102,12 @@ fn speedtest(settings: &Settings) -> Option<serve::SpeedtestConfig> {
         rate_limit: speedtest.number("rate_limit").map(BytesPerSecond)?,
         connections: speedtest.number("connections")?,
         upload_max: speedtest.number("upload_max").map(Bytes)?,
+fn pacing(settings: &Settings) -> Option<serve::Pacing> {
+    let pacing = settings.section("serve.pacing")?;
+    let rate = |fields: &Fields<'_>, key: &str| fields.number(key).map(BytesPerSecond);
+    Some(serve::Pacing {
+        rate_limit: pacing.optional("rate_limit", rate)?,
+        cmcd: pacing.boolean("cmcd")?,
     })
 }
 

@@ -51,6 +51,7 @@ const SECTIONS: &[Section] = &[
     section("serve.limits", Shape::Single, table::LIMITS),
     section("serve.tokens", Shape::Single, tokens::TOKENS),
     section("serve.speedtest", Shape::Single, table::SPEEDTEST),
+    section("serve.pacing", Shape::Single, table::PACING),
     section("serve.peer", Shape::Single, night::PEER),
     section("disk", Shape::Repeated("/store/disks"), table::DISK),
     section("store", Shape::Single, table::STORE),

@@ -253,6 +253,29 @@ pub(super) const LIMITS: &[Key] = &[
     ),
 ];
 
+pub(super) const PACING: &[Key] = &[
+    // Slower than 1 Mbit/s is no video; faster than 100 Gbit/s is no one connection.
+    key(
+        "rate_limit",
+        Kind::Rate {
+            min: 125_000,
+            max: 12_500_000_000,
+        },
+        Absent(r#""100 Mbit/s""#),
+        true,
+        "/serve/pacing/rate_limit",
+        "the most that one connection gets",
+    ),
+    key(
+        "cmcd",
+        Kind::Boolean,
+        Default("true"),
+        true,
+        "/serve/pacing/cmcd",
+        "whether players may ask for less",
+    ),
+];
+
 pub(super) const SPEEDTEST: &[Key] = &[
     key(
         "enabled",

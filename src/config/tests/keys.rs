@@ -40,6 +40,8 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.speedtest.rate_limit", r#""2 Gbit/s""#),
     ("serve.speedtest.connections", "63"),
     ("serve.speedtest.upload_max", r#""32 MiB""#),
+    ("serve.pacing.rate_limit", r#""40 Mbit/s""#),
+    ("serve.pacing.cmcd", "false"),
     ("serve.peer.listen", r#"["192.0.2.1:7443"]"#),
     ("serve.peer.connections", "65"),
     ("serve.peer.rate_limit", r#""400 Mbit/s""#),

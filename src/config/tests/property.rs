@@ -80,6 +80,14 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
     })
 }
 
+fn pacing() -> impl Strategy<Value = serve::Pacing> {
+    let rate_limit = option::of(1_000_000_u64..=100_000_000_000 / 8);
+    (rate_limit, proptest::bool::ANY).prop_map(|(rate_limit, cmcd)| serve::Pacing {
+        rate_limit: rate_limit.map(BytesPerSecond),
+        cmcd,
+    })
+}
+
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
     let offloads = select(vec![Offload::Auto, Offload::Off, Offload::Require]);
@@ -88,7 +96,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
         0_usize..=1_024,
         log,
         proptest::bool::ANY,
-        limits(),
+        (limits(), pacing()),
         speedtest(),
         tokens(),
         offloads,
@@ -98,7 +106,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
             listen,
             plain_listen,
             certificates,
-            (workers, log, drop_behind, limits, speedtest, tokens, tls_offload),
+            (workers, log, drop_behind, (limits, pacing), speedtest, tokens, tls_offload),
         )| {
             serve::Config {
                 listen,
@@ -108,6 +116,7 @@ fn serving() -> impl Strategy<Value = serve::Config> {
                 access_log_sample: log.1,
                 drop_behind,
                 limits,
+                pacing,
                 tls: tls::Config { certificates },
                 speedtest,
                 tokens,

@@ -244,6 +244,7 @@ impl Sim {
             load: Load::default(),
             manifest: None,
             fill: None,
+            quality: None,
         }
     }
 }

@@ -15,6 +15,10 @@ use crate::control::fleet::fixtures::registry;
 use crate::control::orders;
 use crate::control::steer::testing::World;
 use crate::link::manifest::Signer;
+use crate::link::message::Delivery;
+use crate::link::message::NetworkDelivery;
+use crate::link::message::QUALITY_NETWORKS_MAX;
+use crate::link::message::Quality;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -305,6 +309,41 @@ async fn a_closed_gate_is_seen_at_once_and_heartbeats_alone_rebuild_nothing() {
         Arc::ptr_eq(&after.boxes[&id(1)], &before.boxes[&id(1)]),
         "reused"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_busiest_networks_of_the_last_report_are_kept_and_too_many_are_refused() {
+    let mut lab = Lab::new(1);
+    let mut sim = Sim::new(0, BOOT_A);
+    let row = |number: usize| NetworkDelivery {
+        prefix: format!("10.{}.{}.0/24", number / 256, number % 256)
+            .parse()
+            .unwrap(),
+        delivery: Delivery::default(),
+    };
+    let quality = |rows| {
+        Some(Quality {
+            networks: 999,
+            rows: (0..rows).map(row).collect(),
+            ..Quality::default()
+        })
+    };
+    let mut told = |lab: &mut Lab, quality| {
+        let mut report = sim.report();
+        report.quality = quality;
+        sim.sequence += 1;
+        lab.fleet.report(lab.now, lab.wall, &id(0), report)
+    };
+    told(&mut lab, quality(QUALITY_NETWORKS_MAX)).unwrap();
+    let view = lab.fleet.refreshed_view();
+    let kept = view.boxes[&id(0)].quality.clone().unwrap();
+    assert_eq!((kept.networks, kept.rows.len()), (999, 64));
+    assert_eq!(kept.rows[1].prefix.to_string(), "10.0.1.0/24");
+    let refused = told(&mut lab, quality(QUALITY_NETWORKS_MAX + 1)).unwrap_err();
+    assert_eq!(refused.code, Code::TooLarge);
+    told(&mut lab, None).unwrap();
+    let view = lab.fleet.refreshed_view();
+    assert_eq!(view.boxes[&id(0)].quality, None);
 }
 
 #[tokio::test(start_paused = true)]

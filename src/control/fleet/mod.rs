@@ -27,6 +27,7 @@ use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::link::message::Quality;
 use crate::prefix::Prefix;
 use crate::route::Route;
 use std::collections::BTreeMap;
@@ -97,6 +98,8 @@ pub struct BoxView {
     pub interfaces: Arc<[Prefix]>,
     /// As its last report has it; `None`: it fills nothing.
     pub fill: Option<FillProgress>,
+    /// As its last report has it, but for the networks beyond the busiest.
+    pub quality: Option<Arc<Quality>>,
     pub routes: Arc<[Route]>,
     pub gate: Option<GateState>,
     pub load: Load,

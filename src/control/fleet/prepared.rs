@@ -21,6 +21,8 @@ use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::link::message::QUALITY_NETWORKS_MAX;
+use crate::link::message::Quality;
 use crate::link::message::Report;
 use crate::link::message::RouteGroup;
 use crate::link::message::Routes;
@@ -30,6 +32,7 @@ use crate::link::steps::Step;
 use crate::link::steps::StepError;
 use crate::prefix::Prefix;
 use crate::set_hash::SetHash;
+use std::sync::Arc;
 
 /// Objects of one box: the largest tested catalogue is 10 million.
 const OBJECTS_MAX: usize = 16_000_000;
@@ -49,6 +52,9 @@ const TEXT_MAX: usize = 1_024;
 
 /// Networks of the box's own interfaces, neighbours, disks, reasons: what one machine can have.
 const LIST_MAX: usize = 1_024;
+
+/// Client networks of one box whose delivery is remembered: 10 KB, and 200 MB for 18,000 boxes.
+const NETWORKS_KEPT_MAX: usize = 64;
 
 /// A report that may be applied. Made on any thread.
 #[derive(Debug)]
@@ -70,6 +76,7 @@ pub(super) struct Head {
     pub(super) manifest: Option<Position>,
     pub(super) interfaces: Vec<Prefix>,
     pub(super) fill: Option<FillProgress>,
+    pub(super) quality: Option<Arc<Quality>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +113,7 @@ impl Prepared {
             manifest: report.manifest,
             interfaces: report.interfaces,
             fill: report.fill,
+            quality: report.quality.map(kept),
         };
         Ok(Self {
             head,
@@ -187,6 +195,7 @@ fn check(report: &Report) -> Result<(), Refused> {
     few("interfaces", report.interfaces.len())?;
     few("bgp", report.bgp.len())?;
     few("disks", report.disks.len())?;
+    check_quality(report.quality.as_ref())?;
     report.bgp.iter().try_for_each(check_session)?;
     report.disks.iter().try_for_each(check_disk)?;
     let Catalogue {
@@ -258,6 +267,20 @@ fn check_disk(disk: &Disk) -> Result<(), Refused> {
     optional
         .map(String::as_str)
         .try_for_each(|text| short("disks", text))
+}
+
+fn check_quality(quality: Option<&Quality>) -> Result<(), Refused> {
+    match quality.map_or(0, |quality| quality.rows.len()) {
+        0..=QUALITY_NETWORKS_MAX => Ok(()),
+        _ => Err(too_large("quality.rows", QUALITY_NETWORKS_MAX)),
+    }
+}
+
+/// The busiest networks come first.
+fn kept(mut quality: Quality) -> Arc<Quality> {
+    quality.rows.truncate(NETWORKS_KEPT_MAX);
+    quality.rows.shrink_to_fit();
+    Arc::new(quality)
 }
 
 fn check_group(group: &RouteGroup) -> Result<(), Refused> {

@@ -18,6 +18,7 @@ use crate::link::message::FillProgress;
 use crate::link::message::GateState;
 use crate::link::message::Load;
 use crate::link::message::Position;
+use crate::link::message::Quality;
 use crate::prefix::Prefix;
 use crate::telemetry::LogLimit;
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ pub(super) struct Record {
     manifest: Option<Position>,
     interfaces: Arc<[Prefix]>,
     fill: Option<FillProgress>,
+    quality: Option<Arc<Quality>>,
     version: Option<String>,
     last_report: Option<Wall>,
     last_heartbeat: Option<Wall>,
@@ -99,6 +101,7 @@ impl Record {
             manifest: None,
             interfaces: Arc::default(),
             fill: None,
+            quality: None,
             version: None,
             last_report: None,
             last_heartbeat: None,
@@ -184,6 +187,7 @@ impl Record {
         // Amounts change with every report, and nobody is steered by them.
         self.is_changed |= work(self.fill.as_ref()) != work(report.fill.as_ref());
         self.fill = report.fill;
+        self.quality = report.quality;
         self.version = Some(report.version);
         self.is_changed |= self.last_report.is_none();
         self.last_report = Some(wall);
@@ -244,6 +248,7 @@ impl Record {
                 .map_or_else(Arc::default, |held| Arc::clone(&held.content.known)),
             interfaces: Arc::clone(&self.interfaces),
             fill: self.fill.clone(),
+            quality: self.quality.clone(),
             routes: match &self.routes {
                 Some(set) => Arc::clone(&set.routes),
                 None => Arc::from([]),

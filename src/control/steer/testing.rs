@@ -157,6 +157,7 @@ impl World {
             known: Arc::default(),
             interfaces: Arc::default(),
             fill: None,
+            quality: None,
             routes: routes.into(),
             gate: None,
             load: Load::default(),

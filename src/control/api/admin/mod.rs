@@ -11,6 +11,7 @@ mod clusters;
 mod gauges;
 mod import;
 mod partners;
+mod quality;
 mod routes;
 mod server;
 mod sites;

@@ -9,6 +9,7 @@ use super::clusters;
 use super::import;
 use super::import::Import;
 use super::partners;
+use super::quality;
 use super::sites;
 use super::titles;
 use super::views;
@@ -39,10 +40,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 30] = [
+const PATHS: [&str; 31] = [
     "/v1/status",
     "/v1/boxes",
     "/v1/routes",
+    "/v1/quality",
     "/v1/steer",
     "/v1/partners",
     "/v1/partners/approve",
@@ -160,6 +162,7 @@ fn questions() -> Router<Shared> {
     Router::new()
         .route("/v1/status", get(views::status))
         .route("/v1/boxes", get(views::boxes))
+        .route("/v1/quality", get(quality::quality))
         .route("/v1/routes", get(views::routes))
         .route("/v1/steer", get(views::steer))
         .route("/metrics", get(views::metrics))
