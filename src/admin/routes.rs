@@ -36,7 +36,7 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 21] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",

@@ -50,7 +50,7 @@ enum Topic {
     Fill,
 }
 
-const TOPICS: [(&str, Topic); 11] = [
+const TOPICS: [(&str, Topic); 12] = [
     ("status", Topic::Status),
     ("bgp", Topic::Bgp),
     ("routes", Topic::Routes),

@@ -7,8 +7,8 @@
 
 use super::access_file;
 use super::card::TlsFacts;
-use super::counters::Counters;
 use super::cmcd::Cmcd;
+use super::counters::Counters;
 use super::request::Head;
 use super::target::Target;
 use super::token;

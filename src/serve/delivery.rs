@@ -86,11 +86,7 @@ impl Delivery {
 
 impl Connection {
     /// Sends what `out` holds and the body, at the rate that this response has.
-    pub(super) async fn deliver(
-        &mut self,
-        exchange: &Exchange,
-        body: Option<Body<'_>>,
-    ) -> Sent {
+    pub(super) async fn deliver(&mut self, exchange: &Exchange, body: Option<Body<'_>>) -> Sent {
         if body.is_some() {
             self.pace(exchange);
         }

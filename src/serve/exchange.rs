@@ -117,7 +117,6 @@ impl Connection {
             is_http_1_0: false,
             record: record.or_else(unreadable),
             cmcd: None,
-            token_rate: None,
             trouble: None,
             token_rate: None,
             seat: None,

@@ -2,10 +2,10 @@
 
 use super::handle::Handle;
 use super::kernel::TlsOffloadView;
+use super::quality_metrics;
 use super::speedtest::View;
 use crate::clock::Wall;
 use crate::clock::unix_seconds;
-use super::quality_metrics;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;

@@ -102,6 +102,9 @@ fn speedtest(settings: &Settings) -> Option<serve::SpeedtestConfig> {
         rate_limit: speedtest.number("rate_limit").map(BytesPerSecond)?,
         connections: speedtest.number("connections")?,
         upload_max: speedtest.number("upload_max").map(Bytes)?,
+    })
+}
+
 fn pacing(settings: &Settings) -> Option<serve::Pacing> {
     let pacing = settings.section("serve.pacing")?;
     let rate = |fields: &Fields<'_>, key: &str| fields.number(key).map(BytesPerSecond);
