@@ -24,9 +24,11 @@ use super::reply::DateLine;
 use super::sessions::Sessions;
 use super::token::Guard;
 use super::token::TokenFeed;
+use super::token::TokenMode;
 use super::token::TokenSettings;
 use crate::clock;
 use crate::clock::Instant;
+use crate::clock::Wall;
 use crate::store::Entry;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
@@ -162,6 +164,11 @@ impl Worker {
             Admission::Open => None,
             Admission::Lingering | Admission::Closed(_) => lock(&self.door).closed(now),
         };
+        let wall = match settings.tokens.mode {
+            // Nobody asks; a clock call a request is not free.
+            TokenMode::Off => Wall::UNIX_EPOCH,
+            TokenMode::Optional | TokenMode::Required => clock::wall(),
+        };
         Guard {
             settings: &settings.tokens,
             feed: &self.house.tokens,
@@ -169,7 +176,7 @@ impl Worker {
             limits: &settings.limits,
             client,
             now,
-            wall: clock::wall(),
+            wall,
             closed,
             pass: None,
         }
