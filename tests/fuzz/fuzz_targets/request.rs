@@ -13,6 +13,7 @@ use oca::serve::Route;
 use oca::serve::Scan;
 use oca::serve::Target;
 use oca::serve::parse_range;
+use oca::tls::token::Presented;
 use std::mem::MaybeUninit;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -26,9 +27,12 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(head.values("transfer-encoding").count(), 0);
     assert!(head.values("content-length").all(|value| value == b"0"));
     assert!(head.values("host").count() <= 1);
-    if let Target::Path(path) = head.target {
-        let _ = Route::parse(path);
+    if let Target::Path(path) = head.target
+        && let Ok(Route::Content(_, Some(token))) = Route::parse(path)
+    {
+        let _ = Presented::from_path(token);
     }
+    let _ = Presented::from_query(head.query);
     for value in head.values("range") {
         let _ = parse_range(value, 1000);
     }
