@@ -274,8 +274,9 @@ fn trusting(root: CertificateDer<'static>) -> Arc<ClientConfig> {
 fn secure(client: &Arc<ClientConfig>, to: SocketAddr) -> std::io::Result<Secure> {
     let stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let name = ServerName::try_from("localhost").unwrap();
-    let session = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    let session = ClientConnection::new(Arc::clone(client), name);
+    let session = session.map_err(std::io::Error::other)?;
     let mut tls = StreamOwned::new(session, stream);
     while tls.conn.is_handshaking() {
         tls.conn.complete_io(&mut tls.sock)?;

@@ -212,7 +212,7 @@ async fn a_body_that_stalls_or_ends_early_frees_its_place() {
     let begun = clock::now();
     while world.refused("progress") == 1 {
         steady.stream.write_all(&[0; 2000]).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        clock::sleep(Duration::from_secs(1)).await;
     }
     let time = (clock::now() - begun).as_secs();
     assert!((58..=62).contains(&time), "{time} s");
@@ -221,7 +221,7 @@ async fn a_body_that_stalls_or_ends_early_frees_its_place() {
     lost.say("POST /speedtest HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
         .await;
     drop(lost);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    clock::sleep(Duration::from_secs(3)).await;
     assert_eq!(world.handle.view().speedtest.running, 0);
 }
 
@@ -262,7 +262,7 @@ async fn transfers_are_few_in_all_and_fewer_from_one_address() {
     assert_eq!((refused.status, refused.closes()), (503, true));
     assert_eq!(world.refused("speedtest"), 3);
     drop((running, other));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    clock::sleep(Duration::from_secs(1)).await;
     let mut again = world.viewer("192.0.2.1").await;
     assert_eq!(again.get("/speedtest", "").await.unwrap().status, 200);
 }
