@@ -2,5 +2,5 @@
 #![allow(unsafe_code)]
 
 pub mod clock_sync;
-pub mod page_cache;
 pub mod pacing;
+pub mod page_cache;

@@ -6,6 +6,7 @@ use super::serving::Server;
 use super::serving::Viewer;
 use super::serving::limits;
 use super::serving::noise;
+use super::slow_disk::DEADLINE;
 use super::slow_disk::SlowDisk;
 use super::slow_disk::forget_in;
 use super::slow_disk::object_file;
@@ -53,7 +54,7 @@ fn absent_pages_come_with_the_right_bytes_plain_and_encrypted() {
     let objects: Vec<_> = [1, 4096, 100_000, (1 << 20) + 1, 3 << 20]
         .map(|size| (format!("title/{size}"), noise(size)))
         .into();
-    let store = store_in(&disk, dir.path(), true, &objects);
+    let store = store_in(&disk, dir.path(), &objects);
     let server = serve(&store, 2, false);
     for (mut viewer, least) in [
         (server.plain(), 1),
@@ -67,10 +68,16 @@ fn absent_pages_come_with_the_right_bytes_plain_and_encrypted() {
             forget_in(&disk, bytes, 0);
             let middle = bytes.len() / 2;
             let got = viewer.get(&format!("/{key}/range/{middle}-{}", bytes.len()), "");
-            assert!((got.status, &got.body[..]) == (206, &bytes[middle..]), "{key} differs");
+            assert!(
+                (got.status, &got.body[..]) == (206, &bytes[middle..]),
+                "{key} differs"
+            );
         }
         let view = cold(&store);
-        assert!(view.fills >= least && view.misses > 0 && view.errors == 0, "{view:?}");
+        assert!(
+            view.fills >= least && view.misses > 0 && view.errors == 0,
+            "{view:?}"
+        );
     }
     assert!(cold(&store).prefetches > 0);
 }
@@ -80,8 +87,11 @@ fn what_one_viewer_streams_is_dropped_behind_it_where_that_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
-    let objects = vec![("streamed".to_owned(), noise(2 << 20)), ("kept".to_owned(), noise(99_999))];
-    let store = store_in(&disk, dir.path(), true, &objects);
+    let objects = vec![
+        ("streamed".to_owned(), noise(2 << 20)),
+        ("kept".to_owned(), noise(99_999)),
+    ];
+    let store = store_in(&disk, dir.path(), &objects);
     let server = serve(&store, 1, true);
     let cached = |object: &[u8]| {
         let file = object_file(&disk, object);
@@ -97,7 +107,11 @@ fn what_one_viewer_streams_is_dropped_behind_it_where_that_is_configured() {
     }
     let begun = clock::now();
     while cached(&objects[0].1) > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", cold(&store));
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            cold(&store)
+        );
         clock::block_for(Duration::from_millis(20));
     }
     assert_eq!(cold(&store).dropped, (2 << 20) / CHUNK_BYTES);
@@ -107,9 +121,11 @@ fn what_one_viewer_streams_is_dropped_behind_it_where_that_is_configured() {
 #[test]
 fn a_hot_object_is_served_while_cold_reads_saturate_a_disk() {
     let mut disk = SlowDisk::new(64);
-    let mut objects: Vec<_> = (0..32).map(|n| (format!("cold/{n}"), noise((1 << 20) - n))).collect();
+    let mut objects: Vec<_> = (0..32)
+        .map(|n| (format!("cold/{n}"), noise((1 << 20) - n)))
+        .collect();
     objects.push(("hot".to_owned(), noise(16 * 1024)));
-    let store = disk.store(&objects);
+    let store = disk.store(DEADLINE, &objects);
     let (hot, cold_objects) = objects.split_last().unwrap();
     disk.throttle(THROTTLE);
     // One worker for all of them.
@@ -132,7 +148,10 @@ fn a_hot_object_is_served_while_cold_reads_saturate_a_disk() {
                 .collect();
             let beside = median(&mut viewer, &hot.1);
             done.store(true, Relaxed);
-            let bytes: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+            let bytes: usize = readers
+                .into_iter()
+                .map(|reader| reader.join().unwrap())
+                .sum();
             (beside, bytes)
         });
         let rate = bytes as f64 / begun.elapsed().as_secs_f64() / 1e6;
@@ -140,12 +159,18 @@ fn a_hot_object_is_served_while_cold_reads_saturate_a_disk() {
         println!("hot alone {alone:?}, beside cold reads {beside:?}, cold {rate:.0} MB/s");
         assert!(after.fills > before.fills, "nothing was cold: {after:?}");
         // The throttle allows a little more at its start.
-        assert!(rate < 2.0 * THROTTLE as f64 / 1e6, "the disk is not throttled: {rate:.0} MB/s");
+        assert!(
+            rate < 2.0 * THROTTLE as f64 / 1e6,
+            "the disk is not throttled: {rate:.0} MB/s"
+        );
         ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
     }
     ratios.sort_by(f64::total_cmp);
     println!("ratios {ratios:.2?}; {:?}", cold(&store));
-    assert!(ratios[1] <= 2.0, "hot requests wait for a cold disk: {ratios:.2?}");
+    assert!(
+        ratios[1] <= 2.0,
+        "hot requests wait for a cold disk: {ratios:.2?}"
+    );
 }
 
 /// Asks for the hot object for a while; the median time it took.
@@ -186,19 +211,25 @@ fn read_cold<'a>(
 #[test]
 fn an_io_error_ends_one_response_and_the_disk_is_told() {
     let disk = SlowDisk::new(64);
-    let objects: Vec<_> = (0..5).map(|n| (format!("object/{n}"), noise((4 << 20) + n))).collect();
-    let store = disk.store(&objects);
+    let objects: Vec<_> = (0..5)
+        .map(|n| (format!("object/{n}"), noise((4 << 20) + n)))
+        .collect();
+    let store = disk.store(DEADLINE, &objects);
     let server = serve(&store, 1, false);
     let mut neighbour = server.plain();
     let (last, lost) = objects.split_last().unwrap();
     assert!(neighbour.get(&format!("/{}", last.0), "").body == last.1);
     // The first chunks of one are in memory still, nothing of the others is.
     disk.forget(&lost[0].1, 2 * CHUNK_BYTES);
-    lost[1..].iter().for_each(|(_, bytes)| disk.forget(bytes, 0));
+    lost[1..]
+        .iter()
+        .for_each(|(_, bytes)| disk.forget(bytes, 0));
     disk.tear_off(1);
     // A response that has begun is cut.
     let mut stream = TcpStream::connect(server.plain_address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let ask = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", lost[0].0);
     stream.write_all(ask.as_bytes()).unwrap();
     let mut got = Vec::new();
@@ -208,10 +239,17 @@ fn an_io_error_ends_one_response_and_the_disk_is_told() {
     let head = got.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
     let body = &got[head..];
     assert!(body.len() < lost[0].1.len(), "it was cut");
-    assert!(!body.is_empty() && lost[0].1.starts_with(body), "what came is right");
+    assert!(
+        !body.is_empty() && lost[0].1.starts_with(body),
+        "what came is right"
+    );
     assert_eq!(server.handle.view().refusals["read"], 1);
     assert_eq!(neighbour.get(&format!("/{}", lost[0].0), "").status, 503);
-    assert_eq!(store.view().disks[0].state, "online", "one object is not a disk");
+    assert_eq!(
+        store.view().disks[0].state,
+        "online",
+        "one object is not a disk"
+    );
     // Those that have not begun are refused, over the same connection.
     for (key, _) in &lost[1..] {
         assert_eq!(neighbour.get(&format!("/{key}"), "").status, 503, "{key}");
@@ -219,4 +257,57 @@ fn an_io_error_ends_one_response_and_the_disk_is_told() {
     server.until(|_| store.view().disks[0].state == "suspect");
     assert!(cold(&store).errors >= 3, "{:?}", cold(&store));
     assert_eq!(server.handle.view().panics, 0);
+}
+
+#[test]
+fn a_hung_disk_is_isolated_who_waits_for_it_is_released_and_nobody_else_notices() {
+    let mut disk = SlowDisk::new(32);
+    let objects: Vec<_> = (0..3)
+        .map(|n| (format!("object/{n}"), noise((1 << 20) + n)))
+        .collect();
+    let store = disk.store(Duration::from_secs(1), &objects);
+    let server = serve(&store, 1, false);
+    objects.iter().for_each(|(_, bytes)| disk.forget(bytes, 0));
+    // A read takes days.
+    disk.throttle(1);
+    let begun = clock::now();
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = objects
+            .iter()
+            .map(|(key, _)| {
+                let mut viewer = server.plain();
+                scope.spawn(move || viewer.get(&format!("/{key}"), "").status)
+            })
+            .collect();
+        while cold(&store).reading == 0 {
+            clock::block_for(Duration::from_millis(1));
+        }
+        // The same worker.
+        let asked = clock::now();
+        assert_eq!(server.plain().get("/absent", "").status, 404);
+        assert!(
+            asked.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            asked.elapsed()
+        );
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 503);
+        }
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(store.view().disks[0].state, "isolated");
+    assert!(cold(&store).reading > 0, "its threads hang still");
+    disk.release();
+    server.until(|_| store.view().disks[0].state == "online");
+    let mut viewer = server.plain();
+    for (key, bytes) in &objects {
+        assert!(
+            viewer.get(&format!("/{key}"), "").body == *bytes,
+            "{key} differs"
+        );
+    }
 }

@@ -28,6 +28,9 @@ const THROTTLE: &str = "blkio.throttle.read_bps_device";
 /// Nothing in these tests takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The configuration's default.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
 /// A mounted loop device. Dropping it unmounts and detaches it.
 pub(crate) struct SlowDisk {
     dir: TempDir,
@@ -52,7 +55,10 @@ impl SlowDisk {
     pub(crate) fn new(megabytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
-        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        File::create(&image)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
         let image = image.to_str().unwrap();
         // No journal: nothing writes by itself.
         run("mkfs.ext4", &["-q", "-F", "-O", "^has_journal", image]);
@@ -64,7 +70,10 @@ impl SlowDisk {
             throttle: None,
         };
         let mount = disk.mount_point();
-        run("mount", &[disk.device.to_str().unwrap(), mount.to_str().unwrap()]);
+        run(
+            "mount",
+            &[disk.device.to_str().unwrap(), mount.to_str().unwrap()],
+        );
         disk
     }
 
@@ -77,11 +86,16 @@ impl SlowDisk {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let group = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers.split(',').any(|name| name == "blkio").then_some(path)
+            controllers
+                .split(',')
+                .any(|name| name == "blkio")
+                .then_some(path)
         });
         let group = group.unwrap_or_else(|| {
-            panic!("the blkio controller of cgroup v1 is not mounted; boot with it, or: \
-                    mount -t cgroup -o blkio none /sys/fs/cgroup/blkio")
+            panic!(
+                "the blkio controller of cgroup v1 is not mounted; boot with it, or: \
+                    mount -t cgroup -o blkio none /sys/fs/cgroup/blkio"
+            )
         });
         let root = Path::new("/sys/fs/cgroup/blkio");
         let file = [group.trim_start_matches('/'), ""]
@@ -96,15 +110,29 @@ impl SlowDisk {
         self.throttle = Some((file, number));
     }
 
+    /// As fast as it can again.
+    pub(crate) fn release(&mut self) {
+        if let Some((file, number)) = self.throttle.take() {
+            let _ = std::fs::write(file, format!("{number} 0"));
+        }
+    }
+
     /// The far part of the disk is not there any more: reading it is an I/O error.
     pub(crate) fn tear_off(&self, megabytes: u64) {
-        let image = File::options().write(true).open(self.dir.path().join("image"));
+        let image = File::options()
+            .write(true)
+            .open(self.dir.path().join("image"));
         image.unwrap().set_len(megabytes << 20).unwrap();
     }
 
     /// A store with this disk alone, holding `objects`.
-    pub(crate) fn store(&self, objects: &[(String, Vec<u8>)]) -> store::Handle {
-        store_in(&self.mount_point(), self.dir.path(), false, objects)
+    pub(crate) fn store(&self, deadline: Duration, objects: &[(String, Vec<u8>)]) -> store::Handle {
+        let disk = DiskConfig {
+            path: self.mount_point(),
+            class: DiskClass::Ssd,
+            plain_directory: false,
+        };
+        store_on(disk, self.dir.path(), deadline, objects)
     }
 
     /// Forgets what is in memory of an object, from a byte on.
@@ -113,21 +141,26 @@ impl SlowDisk {
     }
 }
 
-/// A store on one disk.
-pub(crate) fn store_in(
-    path: &Path,
+/// A store on a directory.
+pub(crate) fn store_in(path: &Path, dir: &Path, objects: &[(String, Vec<u8>)]) -> store::Handle {
+    let disk = DiskConfig {
+        path: path.to_owned(),
+        class: DiskClass::Ssd,
+        plain_directory: true,
+    };
+    store_on(disk, dir, DEADLINE, objects)
+}
+
+fn store_on(
+    disk: DiskConfig,
     dir: &Path,
-    plain_directory: bool,
+    deadline: Duration,
     objects: &[(String, Vec<u8>)],
 ) -> store::Handle {
     let store = store::start(&store::Config {
-        disks: vec![DiskConfig {
-            path: path.to_owned(),
-            class: DiskClass::Ssd,
-            plain_directory,
-        }],
+        disks: vec![disk],
         state_dir: dir.join("state"),
-        deadline: Duration::from_secs(10),
+        deadline,
     })
     .unwrap();
     let begun = clock::now();
@@ -138,7 +171,9 @@ pub(crate) fn store_in(
     let mut rows = BTreeMap::new();
     for (key, bytes) in objects {
         let length = bytes.len() as u64;
-        let mut publication = store.stage(key.as_bytes(), length, &BTreeSet::new()).unwrap();
+        let mut publication = store
+            .stage(key.as_bytes(), length, &BTreeSet::new())
+            .unwrap();
         publication.write(bytes.clone()).unwrap();
         let published = publication.commit(None).unwrap();
         let binding = Binding {
@@ -167,9 +202,7 @@ pub(crate) fn forget_in(disk: &Path, object: &[u8], from: u64) {
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        if let Some((file, number)) = &self.throttle {
-            let _ = std::fs::write(file, format!("{number} 0"));
-        }
+        self.release();
         let quietly = |program: &str, arguments: &[&std::ffi::OsStr]| {
             let _ = Command::new(program).args(arguments).output();
         };

@@ -84,14 +84,16 @@ fn serving() -> impl Strategy<Value = serve::Config> {
         limits(),
     );
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, drop_behind, limits))| serve::Config {
-            listen,
-            plain_listen,
-            workers,
-            access_log,
-            drop_behind,
-            limits,
-            tls: tls::Config { certificates },
+        |(listen, plain_listen, certificates, (workers, access_log, drop_behind, limits))| {
+            serve::Config {
+                listen,
+                plain_listen,
+                workers,
+                access_log,
+                drop_behind,
+                limits,
+                tls: tls::Config { certificates },
+            }
         },
     )
 }

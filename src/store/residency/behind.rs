@@ -5,9 +5,9 @@
 //! object. Only what came from the disk for this reader is told: a chunk that was in memory
 //! before has served more than one.
 
+use super::super::ObjectFile;
 use super::Fills;
 use super::pool::Pool;
-use super::super::ObjectFile;
 use crate::object::Digest;
 use crate::sys::page_cache;
 use std::collections::BTreeMap;
@@ -58,7 +58,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Fills {
     /// A response begins to read `object`: others' passed chunks of it stay.
     pub fn reader(&self, object: &Arc<ObjectFile>) -> Reader {
-        *lock(&self.0.behind.readers).entry(object.digest).or_default() += 1;
+        *lock(&self.0.behind.readers)
+            .entry(object.digest)
+            .or_default() += 1;
         Reader {
             pool: Arc::clone(&self.0),
             object: Arc::clone(object),

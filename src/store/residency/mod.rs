@@ -94,7 +94,13 @@ impl Fills {
         deadline: Duration,
         ticks: Ticks,
     ) -> io::Result<Self> {
-        Self::with(disk, threads(class), deadline, ticks, Box::new(bring::bring))
+        Self::with(
+            disk,
+            threads(class),
+            deadline,
+            ticks,
+            Box::new(bring::bring),
+        )
     }
 
     fn with(

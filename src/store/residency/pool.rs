@@ -6,6 +6,10 @@
 //!
 //! I/O: spawns threads, which do what `bring` and `behind` do.
 
+use super::super::ObjectFile;
+use super::super::lane::Pulse;
+use super::super::lane::Ticks;
+use super::CHUNK_BYTES;
 use super::FillError;
 use super::Urgency;
 use super::behind::Behind;
@@ -16,10 +20,6 @@ use super::queue::Copy;
 use super::queue::Flight;
 use super::queue::Job;
 use super::queue::Queue;
-use super::super::ObjectFile;
-use super::super::lane::Pulse;
-use super::super::lane::Ticks;
-use super::CHUNK_BYTES;
 use crate::object::Digest;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -204,7 +204,8 @@ impl Pool {
             self.give_up(&mut queue, &FillError::NoAnswer);
         }
         drop(queue);
-        self.answering.send_if_modified(|now| std::mem::replace(now, answering) != answering);
+        self.answering
+            .send_if_modified(|now| std::mem::replace(now, answering) != answering);
     }
 
     /// Ends everything that no thread has taken, and forgets what hangs with one.
@@ -241,7 +242,11 @@ impl Pool {
     fn land(&self, queue: &mut Queue, flight: &Arc<Flight>, outcome: Result<(), FillError>) {
         let key = (flight.object.digest, flight.chunk);
         // After an isolation another flight may have taken its place.
-        if queue.flights.get(&key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+        if queue
+            .flights
+            .get(&key)
+            .is_some_and(|known| Arc::ptr_eq(known, flight))
+        {
             queue.flights.remove(&key);
             self.flying.store(queue.flights.len(), Ordering::Release);
         }

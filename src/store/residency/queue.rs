@@ -2,12 +2,12 @@
 //!
 //! Plain data under the lock of [`super::pool`]; nothing here waits.
 
-use super::FillError;
-use super::Urgency;
-use super::behind::Passed;
 use super::super::ObjectFile;
 use super::super::lane::Pulse;
 use super::super::lane::Ticks;
+use super::FillError;
+use super::Urgency;
+use super::behind::Passed;
 use crate::object::Digest;
 use std::collections::HashMap;
 use std::collections::VecDeque;

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,9 +48,9 @@ fn fills(threads: usize, bring: Bring) -> (Fills, Ticks) {
 }
 
 /// A disk that tells which chunk it is asked for, and then waits for a word.
-fn slow(threads: usize) -> (Fills, Ticks, Receiver<u64>, Sender<()>) {
-    let (asked, told) = mpsc::channel();
-    let (go, may_go) = mpsc::channel::<()>();
+fn slow(threads: usize) -> (Fills, Ticks, Receiver<u64>, SyncSender<()>) {
+    let (asked, told) = mpsc::sync_channel(64);
+    let (go, may_go) = mpsc::sync_channel::<()>(64);
     let may_go = Mutex::new(may_go);
     let work = move |object: &ObjectFile, at: u64, length: u64| {
         let _ = asked.send(at / CHUNK_BYTES);
@@ -98,12 +98,17 @@ async fn an_absent_chunk_is_brought_and_the_next_one_asked_for_ahead() {
     let supply = fills.supply(&object, 0, CHUNK_BYTES, Urgency::Begins).await;
     assert!(matches!(supply, Ok(Supply::Cached)), "{supply:?}");
     assert!(fills.is_ready(&object, 0, CHUNK_BYTES));
-    assert!(!fills.is_ready(&object, CHUNK_BYTES, 1), "no more than asked for");
+    assert!(
+        !fills.is_ready(&object, CHUNK_BYTES, 1),
+        "no more than asked for"
+    );
     assert!(fills.prefetch(&object, CHUNK_BYTES));
     until(|| fills.is_ready(&object, CHUNK_BYTES, CHUNK_BYTES)).await;
     assert!(!fills.prefetch(&object, CHUNK_BYTES), "it is there");
     assert!(!fills.prefetch(&object, 3 * CHUNK_BYTES), "beyond the end");
-    let tail = fills.supply(&object, 2 * CHUNK_BYTES, 1000, Urgency::Runs).await;
+    let tail = fills
+        .supply(&object, 2 * CHUNK_BYTES, 1000, Urgency::Runs)
+        .await;
     assert!(matches!(tail, Ok(Supply::Cached)), "{tail:?}");
     let view = fills.view();
     assert_eq!((view.fills, view.prefetches, view.waits), (3, 1, 2));
@@ -124,7 +129,11 @@ async fn twenty_responses_share_one_read_and_one_that_leaves_takes_nobody_along(
     for other in others {
         assert!(matches!(end(other).await, Ok(Supply::Cached)));
     }
-    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [1], "one read of the chunk");
+    assert_eq!(
+        asked.try_iter().collect::<Vec<_>>(),
+        [1],
+        "one read of the chunk"
+    );
     assert_eq!(fills.view().fills, 1);
 }
 
@@ -162,7 +171,8 @@ async fn queues_are_bounded_and_responses_that_run_have_more_room() {
     let fit = |from: u64, urgency| {
         let chunks = from..from + 10_000;
         let mut fits = chunks.map(|chunk| fills.0.join(&object, chunk, urgency));
-        fits.position(|fit| matches!(fit, Err(FillError::Busy))).unwrap()
+        fits.position(|fit| matches!(fit, Err(FillError::Busy)))
+            .unwrap()
     };
     assert_eq!(fit(100_000, Urgency::Ahead), AHEAD_MAX);
     assert_eq!(fit(200_000, Urgency::Begins), BEGINS_MAX);
@@ -205,7 +215,10 @@ async fn an_io_error_reaches_everybody_who_waited_and_the_next_asks_again() {
         let failed = end(want(&fills, &object, 0)).await.unwrap_err();
         let error = failed.into_io().unwrap();
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
-        assert_eq!((*calls.lock().unwrap(), fills.view().errors), (round, round));
+        assert_eq!(
+            (*calls.lock().unwrap(), fills.view().errors),
+            (round, round)
+        );
     }
     assert!(FillError::Busy.into_io().is_none(), "no word of the disk's");
 }
@@ -216,9 +229,15 @@ async fn a_file_that_ends_early_is_an_error_and_not_a_wait() {
     object.file.set_len(CHUNK_BYTES + 10).unwrap();
     let (fills, _) = fills(1, Box::new(bring));
     let failed = end(want(&fills, &object, 1)).await.unwrap_err();
-    assert_eq!(failed.into_io().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        failed.into_io().unwrap().kind(),
+        io::ErrorKind::UnexpectedEof
+    );
     let failed = fills.copy(&object, 2 * CHUNK_BYTES, 10).await.unwrap_err();
-    assert_eq!(failed.into_io().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        failed.into_io().unwrap().kind(),
+        io::ErrorKind::UnexpectedEof
+    );
 }
 
 #[tokio::test]
@@ -251,7 +270,10 @@ async fn a_hung_disk_holds_its_threads_only_and_its_waiters_are_released_when_it
     until(|| hung.is_idle()).await;
     hung.set_answering(true);
     go.send(()).unwrap();
-    assert!(matches!(end(want(&hung, &object, 2)).await, Ok(Supply::Cached)));
+    assert!(matches!(
+        end(want(&hung, &object, 2)).await,
+        Ok(Supply::Cached)
+    ));
     let mut asked: Vec<_> = asked.try_iter().collect();
     asked.sort_unstable();
     assert_eq!(asked, [0, 1, 2], "what was queued is not read for nobody");
@@ -292,7 +314,7 @@ async fn pages_that_do_not_stay_are_read_on_the_disks_thread_after_three_looks()
 
 #[tokio::test]
 async fn a_panic_costs_one_chunk_and_stopping_releases_everybody() {
-    let (asked, told) = mpsc::channel();
+    let (asked, told) = mpsc::sync_channel(64);
     let panics = move |_: &ObjectFile, _: u64, _: u64| {
         asked.send(()).unwrap();
         panic!("on purpose");
