@@ -2,6 +2,9 @@
 //!
 //! I/O: loopback sockets, temporary directories, loop devices; measures time.
 
+// Support code of tests is a test, which clippy cannot see.
+#![allow(clippy::unwrap_used)]
+
 use super::serving::Server;
 use super::serving::Viewer;
 use super::serving::limits;
