@@ -115,8 +115,70 @@ impl Gauges {
             "disk_quarantined",
             "Objects put aside as corrupt.",
             |disk| count(disk.quarantined),
-        )
+        )?;
+        each("disk_cold_queued", "Chunks wanted of a disk.", |disk| {
+            count(disk.cold.queued)
+        })?;
+        each("disk_cold_reading", "Threads reading a disk.", |disk| {
+            count(disk.cold.reading)
+        })?;
+        cold_counters(into, &paths, &store.disks)
     }
+}
+
+/// How each disk's reads of absent pages went.
+fn cold_counters(
+    into: &mut Exposition<'_>,
+    paths: &[String],
+    disks: &[crate::store::DiskView],
+) -> fmt::Result {
+    type Count = fn(&crate::store::ColdView) -> f64;
+    let counters: [(&str, &str, Count); 9] = [
+        ("misses", "Responses that came upon absent pages", |cold| {
+            count(cold.misses)
+        }),
+        ("fills", "Chunks brought into memory", |cold| {
+            count(cold.fills)
+        }),
+        (
+            "prefetches",
+            "Chunks asked for ahead of their reader",
+            |cold| count(cold.prefetches),
+        ),
+        ("waits", "Waits of responses for a chunk", |cold| {
+            count(cold.waits)
+        }),
+        ("wait_seconds", "Time of these waits together", |cold| {
+            count(cold.wait_ms) / 1000.0
+        }),
+        (
+            "retries",
+            "Chunks gone again when their reader looked",
+            |cold| count(cold.retries),
+        ),
+        ("errors", "Chunks that could not be read", |cold| {
+            count(cold.errors)
+        }),
+        (
+            "refused",
+            "Chunks refused because too many were wanted",
+            |cold| count(cold.refused),
+        ),
+        (
+            "dropped",
+            "Chunks dropped behind their only reader",
+            |cold| count(cold.dropped),
+        ),
+    ];
+    for (name, help, value) in counters {
+        let samples: Vec<_> = paths
+            .iter()
+            .zip(disks)
+            .map(|(path, disk)| (vec![("disk", path.as_str())], value(&disk.cold)))
+            .collect();
+        into.counters(&format!("disk_cold_{name}"), help, &samples)?;
+    }
+    Ok(())
 }
 
 fn flag(holds: bool) -> f64 {

@@ -202,7 +202,8 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
         Topic::Disks => Some((
             "disks",
             &[
-                "path", "class", "state", "objects", "bytes", "free", "since", "uuid", "reason",
+                "path", "class", "state", "objects", "bytes", "free", "cold", "since", "uuid",
+                "reason",
             ],
         )),
         Topic::Connections => Some((
@@ -419,6 +420,12 @@ fn column(name: &str, value: &Value, medium: Medium) -> String {
             (Some(file), Some(line)) => format!("{file}:{line}"),
             _ => "default".to_owned(),
         },
+        // A disk's reads of what was not in memory.
+        _ if name == "cold" => {
+            let count = |name: &str| value[name].as_u64().unwrap_or(0);
+            let mean = count("wait_ms") / count("waits").max(1);
+            format!("{} x {mean} ms, {} queued", count("waits"), count("queued"))
+        }
         _ => table::cell(value),
     }
 }

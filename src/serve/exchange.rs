@@ -302,7 +302,8 @@ impl Exchange {
                 return None;
             }
         };
-        let mut pages = Pages::new(&*worker.house.content, object, part, drop_behind);
+        let content = &*worker.house.content;
+        let mut pages = Pages::new(content, object, part, drop_behind, clock::now());
         if let Err(error) = pages.begin().await {
             self.fail(&error);
             if let Some(error) = error.into_io() {

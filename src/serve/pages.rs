@@ -33,7 +33,7 @@ const TRUST_TIME: Duration = Duration::from_secs(1);
 
 /// Objects of up to one chunk that were seen whole lately, a worker: what makes the check free for
 /// small hot objects. By digest, each in its one place.
-const LATELY_MAX: usize = 4096;
+const LATELY_MAX: usize = 16_384;
 
 /// Reads that found nothing at one place although it was said to be there, before the bytes are
 /// read on the disk's thread.
@@ -75,6 +75,7 @@ impl<'a> Pages<'a> {
         object: &'a Arc<ObjectFile>,
         part: Part,
         drop_behind: bool,
+        now: Instant,
     ) -> Self {
         let fills = content.fills(object);
         let reader = fills.filter(|_| drop_behind);
@@ -95,7 +96,7 @@ impl<'a> Pages<'a> {
             object,
             part,
             until: part.first,
-            seen: clock::now(),
+            seen: now,
             asked_from: None,
             ahead: None,
             disappointments: (part.first, 0),
@@ -105,31 +106,37 @@ impl<'a> Pages<'a> {
 
     /// Waits for the first chunk. What fails here can still be answered with a 503.
     pub(super) async fn begin(&mut self) -> Result<(), FillError> {
-        let now = clock::now();
+        let now = self.seen;
         let is_small = self.object.length <= CHUNK_BYTES;
         if is_small && was_seen_lately(self.object, now) {
             (self.until, self.seen) = (self.part.last + 1, now);
             return Ok(());
         }
         if !self.is_ready(self.part.first, now) {
-            let bytes = self.bring(self.part.first, Urgency::Begins).await?;
-            drop(bytes);
+            // Bytes of our own are as good a sign; they are read again when it is their turn.
+            self.bring(self.part.first, Urgency::Begins).await?;
         }
         if is_small && self.part.first == 0 && self.until == self.object.length {
-            note_seen(self.object, clock::now());
+            note_seen(self.object, self.seen);
         }
         Ok(())
     }
 
-    /// Where to read, without waiting, from `at`: how many bytes. `None`: await
-    /// [`Pages::supply`].
-    pub(super) fn look(&mut self, at: u64, now: Instant) -> Option<u64> {
-        self.is_ready(at, now).then(|| self.until - at)
+    /// How many bytes from `at` were seen in memory: to be sent while [`Pages::is_fresh`]. `None`:
+    /// await [`Pages::supply`].
+    pub(super) fn look(&mut self, at: u64) -> Option<u64> {
+        let seen = at < self.until || self.is_ready(at, clock::now());
+        seen.then(|| self.until - at)
     }
 
-    /// What was found by the last [`Pages::look`] may be relied on still.
+    /// What was seen may be relied on still; asked whenever the viewer can take more.
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         self.fills.is_none() || now.saturating_duration_since(self.seen) < TRUST_TIME
+    }
+
+    /// It may not: the next [`Pages::look`] from `at` asks again.
+    pub(super) fn doubt(&mut self, at: u64) {
+        self.until = at;
     }
 
     /// Waits for the bytes at `at`.
@@ -154,12 +161,14 @@ impl<'a> Pages<'a> {
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // What was seen is not there.
-                self.until = at;
+                self.doubt(at);
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                let Some(there) = self.look(at, clock::now()) else {
+                if !self.is_fresh(clock::now()) {
+                    self.doubt(at);
+                }
+                let Some(there) = self.look(at) else {
                     return Ok(None);
                 };
                 let there = usize::try_from(there).unwrap_or(usize::MAX);
@@ -176,9 +185,6 @@ impl<'a> Pages<'a> {
             self.until = self.part.last + 1;
             return true;
         };
-        if at < self.until && self.is_fresh(now) {
-            return true;
-        }
         let end = self.chunk_end(at);
         let known = self.ahead.take_if(|(until, _)| *until == end);
         let is_known =

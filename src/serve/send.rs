@@ -141,8 +141,14 @@ async fn plain(
     };
     let mut at = body.part.first;
     while at <= body.part.last {
-        let count = match body.pages.look(at, clock::now()) {
-            Some(there) => send_some(stream, progress, &body, at, there).await?,
+        let count = match body.pages.look(at) {
+            Some(there) => match send_some(stream, progress, &body, at, there).await? {
+                0 => {
+                    body.pages.doubt(at);
+                    0
+                }
+                count => count,
+            },
             None => match progress.for_disk(body.pages.supply(at)).await? {
                 Supply::Cached => 0,
                 Supply::Bytes(bytes) => write_some(stream, progress, &bytes, false).await?,
@@ -422,9 +428,10 @@ fn failed(error: io::Error) -> Cut {
 
 /// A read on the disk's thread failed.
 fn unread(error: io::Error) -> Cut {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Cut::Read(error),
-        _ => failed(error),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        Cut::Read(error)
+    } else {
+        failed(error)
     }
 }
 

@@ -2,10 +2,14 @@
 //!
 //! I/O: loopback sockets, temporary directories, loop devices; measures time.
 
+// Support code of tests is a test, which clippy cannot see.
+#![allow(clippy::unwrap_used)]
+
 use super::serving::Server;
 use super::serving::Viewer;
 use super::serving::limits;
 use super::serving::noise;
+use super::slow_disk::DEADLINE;
 use super::slow_disk::SlowDisk;
 use super::slow_disk::forget_in;
 use super::slow_disk::object_file;
@@ -53,7 +57,7 @@ fn absent_pages_come_with_the_right_bytes_plain_and_encrypted() {
     let objects: Vec<_> = [1, 4096, 100_000, (1 << 20) + 1, 3 << 20]
         .map(|size| (format!("title/{size}"), noise(size)))
         .into();
-    let store = store_in(&disk, dir.path(), true, &objects);
+    let store = store_in(&disk, dir.path(), &objects);
     let server = serve(&store, 2, false);
     for (mut viewer, least) in [
         (server.plain(), 1),
@@ -90,7 +94,7 @@ fn what_one_viewer_streams_is_dropped_behind_it_where_that_is_configured() {
         ("streamed".to_owned(), noise(2 << 20)),
         ("kept".to_owned(), noise(99_999)),
     ];
-    let store = store_in(&disk, dir.path(), true, &objects);
+    let store = store_in(&disk, dir.path(), &objects);
     let server = serve(&store, 1, true);
     let cached = |object: &[u8]| {
         let file = object_file(&disk, object);
@@ -124,7 +128,7 @@ fn a_hot_object_is_served_while_cold_reads_saturate_a_disk() {
         .map(|n| (format!("cold/{n}"), noise((1 << 20) - n)))
         .collect();
     objects.push(("hot".to_owned(), noise(16 * 1024)));
-    let store = disk.store(&objects);
+    let store = disk.store(DEADLINE, &objects);
     let (hot, cold_objects) = objects.split_last().unwrap();
     disk.throttle(THROTTLE);
     // One worker for all of them.
@@ -213,7 +217,7 @@ fn an_io_error_ends_one_response_and_the_disk_is_told() {
     let objects: Vec<_> = (0..5)
         .map(|n| (format!("object/{n}"), noise((4 << 20) + n)))
         .collect();
-    let store = disk.store(&objects);
+    let store = disk.store(DEADLINE, &objects);
     let server = serve(&store, 1, false);
     let mut neighbour = server.plain();
     let (last, lost) = objects.split_last().unwrap();
@@ -256,4 +260,57 @@ fn an_io_error_ends_one_response_and_the_disk_is_told() {
     server.until(|_| store.view().disks[0].state == "suspect");
     assert!(cold(&store).errors >= 3, "{:?}", cold(&store));
     assert_eq!(server.handle.view().panics, 0);
+}
+
+#[test]
+fn a_hung_disk_is_isolated_who_waits_for_it_is_released_and_nobody_else_notices() {
+    let mut disk = SlowDisk::new(32);
+    let objects: Vec<_> = (0..3)
+        .map(|n| (format!("object/{n}"), noise((1 << 20) + n)))
+        .collect();
+    let store = disk.store(Duration::from_secs(1), &objects);
+    let server = serve(&store, 1, false);
+    objects.iter().for_each(|(_, bytes)| disk.forget(bytes, 0));
+    // A read takes days.
+    disk.throttle(1);
+    let begun = clock::now();
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = objects
+            .iter()
+            .map(|(key, _)| {
+                let mut viewer = server.plain();
+                scope.spawn(move || viewer.get(&format!("/{key}"), "").status)
+            })
+            .collect();
+        while cold(&store).reading == 0 {
+            clock::block_for(Duration::from_millis(1));
+        }
+        // The same worker.
+        let asked = clock::now();
+        assert_eq!(server.plain().get("/absent", "").status, 404);
+        assert!(
+            asked.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            asked.elapsed()
+        );
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 503);
+        }
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(store.view().disks[0].state, "isolated");
+    assert!(cold(&store).reading > 0, "its threads hang still");
+    disk.release();
+    server.until(|_| store.view().disks[0].state == "online");
+    let mut viewer = server.plain();
+    for (key, bytes) in &objects {
+        assert!(
+            viewer.get(&format!("/{key}"), "").body == *bytes,
+            "{key} differs"
+        );
+    }
 }

@@ -28,6 +28,9 @@ const THROTTLE: &str = "blkio.throttle.read_bps_device";
 /// Nothing in these tests takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The configuration's default.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
 /// A mounted loop device. Dropping it unmounts and detaches it.
 pub(crate) struct SlowDisk {
     dir: TempDir,
@@ -107,6 +110,13 @@ impl SlowDisk {
         self.throttle = Some((file, number));
     }
 
+    /// As fast as it can again.
+    pub(crate) fn release(&mut self) {
+        if let Some((file, number)) = self.throttle.take() {
+            let _ = std::fs::write(file, format!("{number} 0"));
+        }
+    }
+
     /// The far part of the disk is not there any more: reading it is an I/O error.
     pub(crate) fn tear_off(&self, megabytes: u64) {
         let image = File::options()
@@ -116,8 +126,13 @@ impl SlowDisk {
     }
 
     /// A store with this disk alone, holding `objects`.
-    pub(crate) fn store(&self, objects: &[(String, Vec<u8>)]) -> store::Handle {
-        store_in(&self.mount_point(), self.dir.path(), false, objects)
+    pub(crate) fn store(&self, deadline: Duration, objects: &[(String, Vec<u8>)]) -> store::Handle {
+        let disk = DiskConfig {
+            path: self.mount_point(),
+            class: DiskClass::Ssd,
+            plain_directory: false,
+        };
+        store_on(disk, self.dir.path(), deadline, objects)
     }
 
     /// Forgets what is in memory of an object, from a byte on.
@@ -126,21 +141,26 @@ impl SlowDisk {
     }
 }
 
-/// A store on one disk.
-pub(crate) fn store_in(
-    path: &Path,
+/// A store on a directory.
+pub(crate) fn store_in(path: &Path, dir: &Path, objects: &[(String, Vec<u8>)]) -> store::Handle {
+    let disk = DiskConfig {
+        path: path.to_owned(),
+        class: DiskClass::Ssd,
+        plain_directory: true,
+    };
+    store_on(disk, dir, DEADLINE, objects)
+}
+
+fn store_on(
+    disk: DiskConfig,
     dir: &Path,
-    plain_directory: bool,
+    deadline: Duration,
     objects: &[(String, Vec<u8>)],
 ) -> store::Handle {
     let store = store::start(&store::Config {
-        disks: vec![DiskConfig {
-            path: path.to_owned(),
-            class: DiskClass::Ssd,
-            plain_directory,
-        }],
+        disks: vec![disk],
         state_dir: dir.join("state"),
-        deadline: Duration::from_secs(10),
+        deadline,
     })
     .unwrap();
     let begun = clock::now();
@@ -182,9 +202,7 @@ pub(crate) fn forget_in(disk: &Path, object: &[u8], from: u64) {
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        if let Some((file, number)) = &self.throttle {
-            let _ = std::fs::write(file, format!("{number} 0"));
-        }
+        self.release();
         let quietly = |program: &str, arguments: &[&std::ffi::OsStr]| {
             let _ = Command::new(program).args(arguments).output();
         };

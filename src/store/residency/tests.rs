@@ -13,7 +13,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,9 +48,9 @@ fn fills(threads: usize, bring: Bring) -> (Fills, Ticks) {
 }
 
 /// A disk that tells which chunk it is asked for, and then waits for a word.
-fn slow(threads: usize) -> (Fills, Ticks, Receiver<u64>, Sender<()>) {
-    let (asked, told) = mpsc::channel();
-    let (go, may_go) = mpsc::channel::<()>();
+fn slow(threads: usize) -> (Fills, Ticks, Receiver<u64>, SyncSender<()>) {
+    let (asked, told) = mpsc::sync_channel(64);
+    let (go, may_go) = mpsc::sync_channel::<()>(64);
     let may_go = Mutex::new(may_go);
     let work = move |object: &ObjectFile, at: u64, length: u64| {
         let _ = asked.send(at / CHUNK_BYTES);
@@ -314,7 +314,7 @@ async fn pages_that_do_not_stay_are_read_on_the_disks_thread_after_three_looks()
 
 #[tokio::test]
 async fn a_panic_costs_one_chunk_and_stopping_releases_everybody() {
-    let (asked, told) = mpsc::channel();
+    let (asked, told) = mpsc::sync_channel(64);
     let panics = move |_: &ObjectFile, _: u64, _: u64| {
         asked.send(()).unwrap();
         panic!("on purpose");
