@@ -56,7 +56,7 @@ pub struct PaceView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Budget {
     pub open: bool,
-    /// Granted since the start.
+    /// Granted since the start, less what was given back.
     pub granted_bytes: u64,
     /// Granted or reserved within 24 h.
     pub counted_bytes: u64,

@@ -176,6 +176,8 @@ impl Queue {
         self.split_turn(at);
         self.bucket.give_back(at.now, bytes);
         self.meter.give_back(at.now, bytes);
+        let lane = self.lane_mut(class);
+        lane.granted = lane.granted.saturating_sub(bytes);
         self.ledger.give_back(class, bytes);
         if !self.lane(class).is_open {
             self.ledger.settle(class);

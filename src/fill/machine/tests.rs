@@ -1,10 +1,10 @@
 //! The machine against values, and against any order of faults.
 
+mod waits;
+
 use super::*;
 use crate::clock;
-use crate::fill::Class;
 use crate::fill::Fault;
-use crate::fill::Outcome;
 use crate::fill::Want;
 use crate::fill::plan::Plan;
 use crate::link::message::FillSource;
