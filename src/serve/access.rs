@@ -65,6 +65,8 @@ pub(super) struct Record {
 pub(super) struct Ending<'a> {
     pub(super) peer: SocketAddr,
     pub(super) tls: Option<&'a TlsFacts>,
+    /// Who sealed it: `kernel` or `user-space`.
+    pub(super) tls_path: Option<&'static str>,
     pub(super) status: u16,
     pub(super) bytes: u64,
     /// The refusal's text, or why the response was cut.
@@ -88,6 +90,8 @@ struct Line<'a> {
     tls: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cipher: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -159,6 +163,7 @@ impl Sink {
             agent: record.agent.as_deref(),
             tls: ending.tls.map(|tls| tls.version),
             cipher: ending.tls.map(|tls| tls.cipher),
+            tls_path: ending.tls_path,
             reason: ending.reason,
         };
         let sent = serde_json::to_string(&line).map(|text| self.lines.try_send(text));
@@ -220,6 +225,7 @@ mod tests {
         let ending = Ending {
             peer: "192.0.2.1:9".parse().unwrap(),
             tls: None,
+            tls_path: None,
             status: 400,
             bytes: 0,
             reason: Some("bad"),

@@ -3,13 +3,17 @@
 //! The worker keeps a card for each open connection; `oca show connections` reads them, and a
 //! drain rings them.
 
+use super::kernel::Path;
+use super::kernel::Why;
 use crate::clock::Instant;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::Release;
 use std::task::Context;
 use std::task::Poll;
@@ -31,6 +35,8 @@ pub(super) struct Card {
     pub(super) bytes: AtomicU64,
     /// A request is being answered.
     pub(super) busy: AtomicBool,
+    /// [`Path::code`].
+    path: AtomicU8,
     rung: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -44,9 +50,22 @@ impl Card {
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            path: AtomicU8::new(match tls {
+                true => Path::UserSpace(Why::Small).code(),
+                false => 0,
+            }),
             rung: AtomicBool::new(false),
             waker: Mutex::new(None),
         }
+    }
+
+    /// Who seals its records; nobody does without TLS.
+    pub(super) fn path(&self) -> Option<Path> {
+        Path::of_code(self.path.load(Relaxed))
+    }
+
+    pub(super) fn set_path(&self, path: Path) {
+        self.path.store(path.code(), Relaxed);
     }
 
     /// Makes the connection look up: the phase has changed.

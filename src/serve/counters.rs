@@ -1,5 +1,6 @@
 //! What one worker counts. Each worker has its own, so that counting never waits for another core.
 
+use super::kernel;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -36,10 +37,12 @@ pub(super) enum Refusal {
     Read,
     /// An object's disk could not be asked.
     Unavailable,
+    /// The kernel did not take a session, and `tls_offload` requires it; or lost it on the way.
+    TlsOffload,
 }
 
 /// Every refusal, in the order of the array that counts them.
-pub(super) const REFUSALS: [Refusal; 11] = [
+pub(super) const REFUSALS: [Refusal; 12] = [
     Refusal::Connections,
     Refusal::ConnectionsPerAddress,
     Refusal::Accept,
@@ -51,6 +54,7 @@ pub(super) const REFUSALS: [Refusal; 11] = [
     Refusal::BadRequest,
     Refusal::Read,
     Refusal::Unavailable,
+    Refusal::TlsOffload,
 ];
 
 #[derive(Debug, Default)]
@@ -65,6 +69,7 @@ pub(super) struct Counters {
     pub(super) handshakes_ok: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) panics: AtomicU64,
+    pub(super) offload: kernel::Counts,
     /// Completed handshakes by (version, cipher).
     suites: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -83,6 +88,7 @@ impl Refusal {
             Self::BadRequest => "bad-request",
             Self::Read => "read",
             Self::Unavailable => "unavailable",
+            Self::TlsOffload => "tls-offload",
         }
     }
 }

@@ -14,6 +14,7 @@ use super::answer::Refused;
 use super::connection::Connection;
 use super::counters::Refusal;
 use super::counters::add;
+use super::kernel::Path;
 use super::range::Part;
 use super::reply;
 use super::reply::Persistence;
@@ -23,6 +24,7 @@ use super::request::Method;
 use super::send;
 use super::send::Body;
 use super::send::Cut;
+use super::session::SessionError;
 use crate::clock;
 use crate::store::ObjectFile;
 use std::mem::MaybeUninit;
@@ -120,6 +122,7 @@ impl Connection {
         let keep = exchange.keep_alive
             && !refused.is_some_and(|refused| refused.close)
             && self.requests < self.settings.limits.requests
+            && !self.transport.is_used_up()
             && !self.worker.is_draining();
         let persistence = match (keep, exchange.is_http_1_0) {
             (false, _) => Persistence::Closes,
@@ -145,6 +148,14 @@ impl Connection {
     }
 
     async fn send(&mut self, body: Option<(Arc<ObjectFile>, Part)>) -> send::Sent {
+        if let Some((_, part)) = &body
+            && !self.hand_over(part.last - part.first + 1).await
+        {
+            return send::Sent {
+                body: 0,
+                outcome: Err(Cut::Tls(SessionError::NoOffload)),
+            };
+        }
         let body_parts = body.as_ref().map(|(object, part)| Body {
             object,
             part: *part,
@@ -197,6 +208,7 @@ impl Connection {
             let ending = Ending {
                 peer: self.card.peer,
                 tls: self.tls.as_ref(),
+                tls_path: self.card.path().map(Path::word),
                 status,
                 bytes: sent.body,
                 reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),

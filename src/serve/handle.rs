@@ -8,13 +8,16 @@
 use super::Config;
 use super::Deps;
 use super::Limits;
+use super::Offload;
 use super::Seams;
 use super::ServeError;
+use super::Verdict;
 use super::access;
 use super::admit::Door;
 use super::admit::Population;
 use super::admit::Recent;
 use super::files;
+use super::kernel;
 use super::life;
 use super::listener::Bind;
 use super::places::Opened;
@@ -108,7 +111,8 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
     let count = workers(config);
     let tickets = Tickets::new()?;
     let counts = Arc::new(access::Counts::default());
-    let settings = settings(config, &tickets, &counts, Outside::Logged)?;
+    let offload = offload(config, &*seams.bind, &kernel::Wanted::default())?;
+    let settings = settings(config, &tickets, &counts, Outside::Logged, offload)?;
     let opened = open_all(&places(config)?, &BTreeMap::new(), &*seams.bind, count)?;
     let house = Arc::new(House {
         content: deps.content,
@@ -160,7 +164,10 @@ impl Handle {
     /// The number of workers is fixed at start.
     pub fn prepare(&self, new: &Config) -> Result<Prepared, ServeError> {
         let inner = &self.inner;
-        let settings = settings(new, &inner.tickets, &inner.counts, Outside::Refused)?;
+        let before = inner.house.settings.load();
+        let offload = offload(new, &*inner.bind, &before.offload)?;
+        let (tickets, counts) = (&inner.tickets, &inner.counts);
+        let settings = settings(new, tickets, counts, Outside::Refused, offload)?;
         let places = places(new)?;
         let present = lock(&inner.listeners).clone();
         let opened = open_all(&places, &present, &*inner.bind, inner.workers.len())?;
@@ -267,11 +274,36 @@ fn workers(config: &Config) -> usize {
     }
 }
 
+/// Asks the kernel what TLS it takes, unless it has said that it takes all of it.
+fn offload(
+    config: &Config,
+    bind: &dyn Bind,
+    before: &kernel::Wanted,
+) -> Result<kernel::Wanted, ServeError> {
+    let word = config.tls_offload;
+    let verdict = match word {
+        Offload::Off => Verdict::none("it is switched off"),
+        Offload::Auto | Offload::Require if config.listen.is_empty() => Verdict::default(),
+        Offload::Auto | Offload::Require if before.verdict.is_complete() => before.verdict.clone(),
+        Offload::Auto | Offload::Require => bind.tls_offload(),
+    };
+    if verdict != before.verdict {
+        let (rekey, zero_copy) = (verdict.rekey, verdict.zero_copy);
+        tracing::info!(rekey, zero_copy, "kernel TLS: {}", verdict.summary());
+    }
+    let needed = word == Offload::Require && !config.listen.is_empty();
+    if needed && !verdict.is_complete() {
+        return Err(ServeError::TlsOffload(verdict.summary()));
+    }
+    Ok(kernel::Wanted { word, verdict })
+}
+
 fn settings(
     config: &Config,
     tickets: &Tickets,
     counts: &Arc<access::Counts>,
     outside: Outside,
+    offload: kernel::Wanted,
 ) -> Result<Settings, ServeError> {
     let material = if config.listen.is_empty() {
         None
@@ -298,5 +330,6 @@ fn settings(
         limits,
         tls: material,
         access,
+        offload,
     })
 }

@@ -50,7 +50,12 @@ pub(super) async fn run(
     alarm: &mut Alarm,
 ) -> Result<TlsTransport, HandshakeError> {
     let session = Box::new(Session::new(config)?);
-    let mut tls = TlsTransport { session, stream };
+    let stays = false;
+    let mut tls = TlsTransport {
+        session,
+        stream,
+        stays,
+    };
     loop {
         timed(alarm, |cx| tls.poll_flush(cx)).await?;
         if !tls.session.is_handshaking() {

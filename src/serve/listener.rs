@@ -3,6 +3,8 @@
 //! The wiring passes a [`Bind`] and a [`SpawnWorker`] in; nothing below knows which kind it has.
 //! The real ones are in [`super::socket`], the in-memory ones in [`super::memory`].
 
+use super::kernel::Verdict;
+use crate::sys::ktls::TransmitKey;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +36,28 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     ) -> Poll<io::Result<usize>> {
         self.poll_write(cx, bytes)
     }
+
+    /// Attaches the kernel's TLS (`TCP_ULP`), which changes nothing until a key is set.
+    /// `Unsupported`: this is no socket.
+    fn attach_tls(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Has the kernel seal everything that is sent from here on. Called once before the first
+    /// byte under this key; a second time only where [`Verdict::rekey`] says so.
+    fn set_transmit_key(&mut self, _key: &TransmitKey) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends one whole TLS record of another type than application data, sealed by the kernel.
+    fn poll_send_record(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _kind: u8,
+        _body: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 }
 
 /// One worker's accept queue.
@@ -60,6 +84,11 @@ pub trait Bind: Send + Sync {
     /// address also share it with another process of the same user, and with it the viewers.
     fn check_free(&self, _address: SocketAddr) -> io::Result<()> {
         Ok(())
+    }
+
+    /// What the kernel behind these streams does for TLS. May wait for its own loopback.
+    fn tls_offload(&self) -> Verdict {
+        Verdict::none("these are no sockets")
     }
 }
 

@@ -3,8 +3,8 @@
 //! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
 //! over requests → `request` parses the head → `range` and the preconditions decide → `reply`
 //! writes the head → `send` moves the file's bytes → `access` writes the line.
-//! (Signed URLs will add `token` before `range`; kernel TLS will take over in `send`, at the first
-//! large body.)
+//! At the first large body `kernel` hands a TLS session to the kernel, and `send` goes on as for
+//! plain HTTP. (Signed URLs will add `token` before `range`.)
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.
@@ -27,6 +27,7 @@ mod guest;
 mod handle;
 mod handshake;
 mod head_scan;
+mod kernel;
 mod life;
 mod metrics;
 mod places;
@@ -52,6 +53,10 @@ pub use handle::start;
 // The parsers, for `tests/fuzz`.
 pub use head_scan::HeadScan;
 pub use head_scan::Scan;
+pub use kernel::CipherView;
+pub use kernel::Offload;
+pub use kernel::TlsOffloadView;
+pub use kernel::Verdict;
 pub use range::header as parse_range;
 pub use request::FIELDS_MAX;
 pub use request::Head;
@@ -99,6 +104,8 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     pub limits: Limits,
     pub tls: tls::Config,
+    /// `[serve.tls] tls_offload`: who seals large responses.
+    pub tls_offload: Offload,
 }
 
 /// `[serve.limits]`. Every one of them ends in a counted, visible refusal.
@@ -177,6 +184,11 @@ pub enum ServeError {
         "cannot open the access log {path}: {source}; create its directory and make it writable"
     )]
     AccessLog { path: PathBuf, source: io::Error },
+    #[error(
+        "`tls_offload` is `require`, but {0}; load the module `tls` and those of the ciphers, or \
+         write `tls_offload = \"auto\"`"
+    )]
+    TlsOffload(String),
     #[error("cannot start a worker: {0}; is a limit on threads or descriptors too low?")]
     Worker(io::Error),
 }

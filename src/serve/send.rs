@@ -1,14 +1,15 @@
 //! Moves a response to the viewer: the head from memory, the object's bytes from its file.
 //!
 //! Plain HTTP: the head with `MSG_MORE`, then `sendfile(2)`. TLS in user space: `pread` into the
-//! worker's scratch area, encrypt a large piece at once, write. Kernel TLS will take the plain path
-//! on a socket that encrypts. Reads of cold pages block the worker here; the asynchronous fill of
+//! worker's scratch area, encrypt a large piece at once, write. Kernel TLS takes the plain path, on
+//! a socket that seals. Reads of cold pages block the worker here; the asynchronous fill of
 //! the page cache (per-disk queues) will run ahead of both paths.
 //!
 //! I/O: writes the stream, reads files.
 
 use super::Limits;
 use super::alarm::Alarm;
+use super::kernel::KernelTransport;
 use super::listener::ViewerStream;
 use super::range::Part;
 use super::scratch;
@@ -74,6 +75,8 @@ struct Progress<'a> {
     since: Instant,
     moved: u64,
     turn: u64,
+    /// Steps that moved something.
+    steps: u64,
 }
 
 /// Sends `head` and then the body.
@@ -90,11 +93,14 @@ pub(super) async fn send(
         limits,
         moved: 0,
         turn: 0,
+        steps: 0,
     };
     let mut moved = 0;
     let outcome = match transport {
         Transport::Plain(stream) => plain(stream, &mut progress, head, body, &mut moved).await,
         Transport::Tls(tls) => encrypted(tls, &mut progress, head, body, &mut moved).await,
+        Transport::Kernel(kernel) => sealed(kernel, &mut progress, head, body, &mut moved).await,
+        Transport::Closed => Err(Cut::Peer),
     };
     Sent {
         body: moved,
@@ -150,6 +156,29 @@ async fn plain(
         *moved += count;
     }
     Ok(())
+}
+
+/// The plain path on a socket whose kernel seals.
+async fn sealed(
+    kernel: &mut KernelTransport,
+    progress: &mut Progress<'_>,
+    head: &[u8],
+    body: Option<Body<'_>>,
+    moved: &mut u64,
+) -> Result<(), Cut> {
+    let flush = |cx: &mut Context<'_>| {
+        let flushed = ready!(kernel.poll_flush(cx));
+        Poll::Ready(flushed.map(|()| 0).map_err(|_| Cut::Peer))
+    };
+    progress.poll(flush).await?;
+    if !kernel.opened.may_send() {
+        return Err(Cut::Tls(SessionError::CannotSend));
+    }
+    let steps = progress.steps;
+    let outcome = plain(&mut kernel.stream, progress, head, body, moved).await;
+    let bytes = head.len() as u64 + *moved;
+    kernel.opened.sealed(bytes, progress.steps - steps);
+    outcome
 }
 
 async fn encrypted(
@@ -238,6 +267,7 @@ impl Progress<'_> {
         .await?;
         self.moved += count as u64;
         self.turn += count as u64;
+        self.steps += 1;
         Ok(count)
     }
 }

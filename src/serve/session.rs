@@ -2,12 +2,16 @@
 //!
 //! [`super::transport`] moves the bytes. rustls' unbuffered API is used so that a session owns no
 //! buffers of its own while it is idle, and so that its keys can be handed to the kernel
-//! (`UnbufferedServerConnection::dangerous_into_kernel_connection`). The place for that is `send`,
-//! before the first large body: [`Session::is_handshaking`] is false there, [`Session::outgoing`]
-//! has been written, and what lies in `incoming` must be carried over.
+//! (`UnbufferedServerConnection::dangerous_into_kernel_connection`): [`super::kernel`] takes a
+//! session apart before the first large body.
 
 use super::scratch;
+use crate::sys::ktls::Cipher;
+use crate::sys::ktls::Version;
+use rustls::CipherSuite;
+use rustls::ExtractedSecrets;
 use rustls::ServerConfig;
+use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData as Side;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
@@ -44,6 +48,8 @@ pub(super) enum SessionError {
     TooMuch,
     #[error("the session's keys are used up or it is closing")]
     CannotSend,
+    #[error("the kernel does not take this session, and `tls_offload` requires it")]
+    NoOffload,
 }
 
 /// The bytes of a session that wait to be written.
@@ -68,9 +74,20 @@ pub(super) struct Session {
     close_queued: bool,
 }
 
+/// A session taken apart: what [`super::kernel`] goes on with.
+pub(super) struct Parts {
+    pub(super) secrets: ExtractedSecrets,
+    pub(super) connection: KernelConnection<Side>,
+    /// Ciphertext that came and was not opened.
+    pub(super) incoming: Vec<u8>,
+    /// What was opened and nobody took.
+    pub(super) plain: Vec<u8>,
+}
+
 /// What a turn of the machine may do when it reaches the state in which data can be sent.
 enum Send<'a> {
     Nothing,
+    Settle,
     Plain(&'a [u8]),
     CloseNotify,
 }
@@ -121,6 +138,15 @@ impl Outgoing {
         let written = to.queue_close_notify(self.room(MESSAGE_BYTES));
         self.end += written.map_err(|_| SessionError::CannotSend)?;
         Ok(())
+    }
+
+    /// The library keeps the answer to a key update back until data is to be sealed. Asking it to
+    /// seal a byte into no room is refused, and brings the answer out at the next turn.
+    fn settle(to: &mut WriteTraffic<'_, Side>) -> Result<(), SessionError> {
+        match to.encrypt(&[0], &mut []) {
+            Err(EncryptError::InsufficientSize(_)) => Ok(()),
+            Ok(_) | Err(_) => Err(SessionError::CannotSend),
+        }
     }
 
     fn release(&mut self) {
@@ -184,6 +210,16 @@ impl Session {
         (version, cipher.unwrap_or("unknown"))
     }
 
+    /// Version and cipher as the kernel knows them; `None` before the end of the handshake.
+    pub(super) fn kind(&self) -> Option<(Version, Cipher)> {
+        let version = match self.tls.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_3 => Version::Tls13,
+            rustls::ProtocolVersion::TLSv1_2 => Version::Tls12,
+            _ => return None,
+        };
+        Some((version, cipher(self.tls.negotiated_cipher_suite()?.suite())?))
+    }
+
     /// Ciphertext arrived.
     pub(super) fn receive(&mut self, ciphertext: &[u8]) -> Result<(), SessionError> {
         if !std::mem::replace(&mut self.begun, true)
@@ -235,12 +271,31 @@ impl Session {
         self.send(Send::CloseNotify)
     }
 
+    /// Brings out whatever the library still has to send; it waits in [`Session::outgoing`].
+    pub(super) fn settle(&mut self) -> Result<(), SessionError> {
+        self.send(Send::Settle)
+    }
+
+    /// Ends the session. Its last record must have been written.
+    pub(super) fn into_parts(self) -> Result<Parts, SessionError> {
+        if self.failed || self.close_queued || !self.outgoing().is_empty() {
+            return Err(SessionError::CannotSend);
+        }
+        let (secrets, connection) = self.tls.dangerous_into_kernel_connection()?;
+        Ok(Parts {
+            secrets,
+            connection,
+            incoming: self.incoming,
+            plain: self.plain,
+        })
+    }
+
     fn send(&mut self, what: Send<'_>) -> Result<(), SessionError> {
         let mut what = what;
         self.turn(&mut what)?;
         match what {
             Send::Nothing => Ok(()),
-            Send::Plain(_) | Send::CloseNotify => Err(SessionError::CannotSend),
+            Send::Settle | Send::Plain(_) | Send::CloseNotify => Err(SessionError::CannotSend),
         }
     }
 
@@ -316,13 +371,15 @@ impl Session {
                 self.peer_closed = true;
                 Ok(true)
             }
-            Ok(ConnectionState::WriteTraffic(traffic)) => {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let goes_on = matches!(send, Send::Settle);
                 match std::mem::replace(send, Send::Nothing) {
                     Send::Nothing => {}
+                    Send::Settle => Outgoing::settle(&mut traffic)?,
                     Send::Plain(plain) => self.outgoing.encrypt(traffic, plain)?,
                     Send::CloseNotify => self.outgoing.close(traffic)?,
                 }
-                Ok(false)
+                Ok(goes_on)
             }
             // Early data is off (`max_early_data_size` is 0), so it and whatever a later rustls
             // may add are as good as closed.
@@ -336,6 +393,22 @@ impl Session {
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
         goes_on
+    }
+}
+
+fn cipher(suite: CipherSuite) -> Option<Cipher> {
+    use CipherSuite as Suite;
+    match suite {
+        Suite::TLS13_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Some(Cipher::Aes128Gcm),
+        Suite::TLS13_AES_256_GCM_SHA384
+        | Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Some(Cipher::Aes256Gcm),
+        Suite::TLS13_CHACHA20_POLY1305_SHA256
+        | Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Some(Cipher::ChaCha20Poly1305),
+        _ => None,
     }
 }
 

@@ -4,12 +4,16 @@
 //!
 //! I/O: sockets, threads.
 
+use super::kernel;
+use super::kernel::Verdict;
 use super::listener::Bind;
 use super::listener::Bound;
 use super::listener::Listener;
 use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
+use crate::sys::ktls;
+use crate::sys::ktls::TransmitKey;
 use nix::sys::sendfile::sendfile;
 use socket2::Domain;
 use socket2::Protocol;
@@ -19,6 +23,7 @@ use socket2::Type;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -67,6 +72,10 @@ impl Bind for TcpBind {
     fn check_free(&self, address: SocketAddr) -> io::Result<()> {
         // Without SO_REUSEPORT the kernel refuses what another socket listens on.
         unbound(address)?.bind(&address.into())
+    }
+
+    fn tls_offload(&self) -> Verdict {
+        kernel::probe()
     }
 }
 
@@ -153,6 +162,26 @@ impl ViewerStream for TcpViewer {
         self.poll_when_writable(cx, |socket| {
             SockRef::from(socket).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
         })
+    }
+
+    fn attach_tls(&mut self) -> io::Result<()> {
+        ktls::attach(self.0.as_fd())
+    }
+
+    fn set_transmit_key(&mut self, key: &TransmitKey) -> io::Result<()> {
+        ktls::set_transmit_key(self.0.as_fd(), key)?;
+        // Objects never change. A kernel that is too old for it copies, which is as right.
+        let _ = ktls::set_zero_copy(self.0.as_fd());
+        Ok(())
+    }
+
+    fn poll_send_record(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        kind: u8,
+        body: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_when_writable(cx, |socket| ktls::send_record(socket.as_fd(), kind, body))
     }
 }
 

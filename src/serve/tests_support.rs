@@ -150,6 +150,7 @@ impl World {
             tls: tls::Config {
                 certificates: Vec::new(),
             },
+            tls_offload: super::Offload::Auto,
         };
         let deps = Deps {
             content: Arc::clone(&files) as Arc<dyn Content>,

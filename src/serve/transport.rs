@@ -3,6 +3,7 @@
 //! I/O: reads and writes the stream. Only [`Transport::close`] waits.
 
 use super::alarm::Alarm;
+use super::kernel::KernelTransport;
 use super::listener::ViewerStream;
 use super::scratch;
 use super::session::Session;
@@ -28,12 +29,18 @@ const GOODBYE_BYTES: usize = 256 * 1024;
 pub(super) enum Transport {
     Plain(Box<dyn ViewerStream>),
     Tls(TlsTransport),
+    /// The kernel seals what is sent.
+    Kernel(KernelTransport),
+    /// Lost between the two: nothing can be sent or received.
+    Closed,
 }
 
 /// A session and the stream that carries it.
 pub(super) struct TlsTransport {
     pub(super) session: Box<Session>,
     pub(super) stream: Box<dyn ViewerStream>,
+    /// Never goes to the kernel.
+    pub(super) stays: bool,
 }
 
 impl Transport {
@@ -46,6 +53,8 @@ impl Transport {
         match self {
             Self::Plain(stream) => poll_read(stream, cx, |bytes| into.extend_from_slice(bytes)),
             Self::Tls(tls) => tls.poll_fill(cx, into),
+            Self::Kernel(kernel) => kernel.poll_fill(cx, into),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -59,15 +68,26 @@ impl Transport {
                 ready!(tls.poll_flush(cx))?;
                 Pin::new(&mut *tls.stream).poll_shutdown(cx)
             }
+            Self::Kernel(kernel) => kernel.poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
     /// Reads and forgets; 0 is the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) | Self::Tls(TlsTransport { stream, .. }) => {
-                poll_read(stream, cx, |_| {})
-            }
+            Self::Plain(stream)
+            | Self::Tls(TlsTransport { stream, .. })
+            | Self::Kernel(KernelTransport { stream, .. }) => poll_read(stream, cx, |_| {}),
+            Self::Closed => Poll::Ready(Ok(0)),
+        }
+    }
+
+    /// The session's keys are used up: the response that runs is the last one.
+    pub(super) fn is_used_up(&self) -> bool {
+        match self {
+            Self::Kernel(kernel) => kernel.opened.is_used_up(),
+            Self::Plain(_) | Self::Tls(_) | Self::Closed => false,
         }
     }
 }
@@ -122,7 +142,9 @@ impl TlsTransport {
 
     /// Feeds the session once from the stream; 0 is the end.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Self { session, stream } = self;
+        let Self {
+            session, stream, ..
+        } = self;
         let mut outcome: Result<(), SessionError> = Ok(());
         let count = ready!(poll_read(stream, cx, |bytes| outcome = session.receive(bytes)))?;
         Poll::Ready(outcome.map(|()| count).map_err(io::Error::other))
@@ -156,7 +178,7 @@ pub(super) fn poll_write(
     }
 }
 
-fn poll_read(
+pub(super) fn poll_read(
     stream: &mut Box<dyn ViewerStream>,
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]),

@@ -2,6 +2,8 @@
 
 use super::access::Counts;
 use super::counters::Counters;
+use super::kernel;
+use super::kernel::TlsOffloadView;
 use super::worker::Settings;
 use super::worker::Worker;
 use crate::clock;
@@ -64,8 +66,10 @@ pub struct Handshakes {
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TlsView {
-    /// Where records are encrypted: `user-space`, or `off` without a TLS address.
+    /// Where records of large responses are sealed: `kernel`, `kernel and user-space` where it
+    /// takes some ciphers only, `user-space`, or `off` without a TLS address.
     pub path: &'static str,
+    pub offload: TlsOffloadView,
     pub versions: BTreeMap<String, u64>,
     pub ciphers: BTreeMap<String, u64>,
     pub certificates: Vec<CertificateView>,
@@ -85,6 +89,8 @@ pub struct ConnectionView {
     pub peer: SocketAddr,
     pub worker: String,
     pub tls: bool,
+    /// Who seals its records and why; empty without TLS.
+    pub tls_path: String,
     pub busy: bool,
     pub age_s: u64,
     pub requests: u64,
@@ -108,7 +114,9 @@ pub(super) fn gather(
     };
     view.tls.path = "off";
     if let Some(material) = &settings.tls {
-        view.tls.path = "user-space";
+        view.tls.path = settings.offload.path();
+        let counters = workers.iter().map(|worker| &worker.counters);
+        view.tls.offload = kernel::gather(&settings.offload, counters);
         view.tls.certificates.clone_from(&material.certificates);
     }
     for worker in workers {
@@ -164,6 +172,7 @@ pub(super) fn connections(workers: &[Arc<Worker>], most: usize) -> Vec<Connectio
                 peer: card.peer,
                 worker: worker.name.clone(),
                 tls: card.tls,
+                tls_path: card.path().map(kernel::Path::told).unwrap_or_default(),
                 busy: card.busy.load(Relaxed),
                 age_s: now.saturating_duration_since(card.since).as_secs(),
                 requests: card.requests.load(Relaxed),

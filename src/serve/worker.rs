@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::counters::Refusal;
 use super::counters::add;
 use super::files::Files;
+use super::kernel;
 use super::listener::Bound;
 use super::reply::DateLine;
 use crate::clock;
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<tls::Material>>,
     pub(super) access: Option<access::Sink>,
+    pub(super) offload: kernel::Wanted,
 }
 
 /// What the workers share.

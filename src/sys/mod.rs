@@ -2,4 +2,5 @@
 #![allow(unsafe_code)]
 
 pub mod clock_sync;
+pub mod ktls;
 pub mod pacing;

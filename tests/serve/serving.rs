@@ -13,6 +13,7 @@ use oca::serve::Content;
 use oca::serve::Deps;
 use oca::serve::Handle;
 use oca::serve::Limits;
+use oca::serve::Offload;
 use oca::serve::Opening;
 use oca::serve::Seams;
 use oca::serve::View;
@@ -124,6 +125,15 @@ impl Server {
     }
 
     pub(crate) fn start_with(limits: Limits, titles: &[(String, Vec<u8>)], workers: usize) -> Self {
+        Self::start_sealed(limits, titles, workers, Offload::Auto)
+    }
+
+    pub(crate) fn start_sealed(
+        limits: Limits,
+        titles: &[(String, Vec<u8>)],
+        workers: usize,
+        tls_offload: Offload,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let mut entries = BTreeMap::new();
@@ -158,6 +168,7 @@ impl Server {
                     key: path.join("key.pem"),
                 }],
             },
+            tls_offload,
         };
         let (gate, gate_seen) = watch::channel(Gate::Serving);
         let (phase, phase_seen) = phase::channel();
@@ -280,6 +291,7 @@ enum Wire {
 pub(crate) struct Viewer {
     wire: Wire,
     rest: Vec<u8>,
+    heard: String,
 }
 
 /// A response, read to its end.
@@ -298,6 +310,7 @@ impl Viewer {
         Self {
             wire,
             rest: Vec::new(),
+            heard: String::new(),
         }
     }
 
@@ -325,11 +338,51 @@ impl Viewer {
             Wire::Plain(stream) => stream.read_to_end(&mut rest),
             Wire::Tls(stream) => stream.read_to_end(&mut rest),
         };
+        if let Err(error) = &outcome {
+            self.heard = error.to_string();
+        }
         outcome.map(|_| rest).map_err(|error| error.kind())
+    }
+
+    /// What the last failure of [`Viewer::read_to_end`] said.
+    pub(crate) fn heard(&self) -> &str {
+        &self.heard
+    }
+
+    /// Bytes beneath TLS.
+    pub(crate) fn write_raw(&mut self, bytes: &[u8]) {
+        match &mut self.wire {
+            Wire::Plain(stream) => stream.write_all(bytes).unwrap(),
+            Wire::Tls(stream) => stream.sock.write_all(bytes).unwrap(),
+        }
+    }
+
+    /// Sends a request and half the record of the same one again, and the rest of it after the
+    /// first response; reads both.
+    pub(crate) fn hold_half_back(&mut self, request: &[u8]) {
+        let Wire::Tls(stream) = &mut self.wire else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            stream.conn.writer().write_all(request).unwrap();
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut bytes).unwrap();
+            }
+        }
+        let sent = bytes.len() * 3 / 4;
+        stream.sock.write_all(&bytes[..sent]).unwrap();
+        self.hear();
+        self.write_raw(&bytes[sent..]);
+        self.hear();
     }
 
     pub(crate) fn get(&mut self, path: &str, fields: &str) -> Response {
         self.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Response {
         let end = loop {
             if let Some(at) = self.rest.windows(4).position(|part| part == b"\r\n\r\n") {
                 break at + 4;

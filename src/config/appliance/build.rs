@@ -57,7 +57,17 @@ fn serve(settings: &Settings) -> Option<serve::Config> {
         access_log: serve.optional("access_log", Fields::path)?,
         limits: limits(settings)?,
         tls: common::build_certificates(settings, "serve.tls.certificate")?,
+        tls_offload: offload(settings.section("serve.tls")?.word("tls_offload")?)?,
     })
+}
+
+fn offload(word: &str) -> Option<serve::Offload> {
+    match word {
+        "auto" => Some(serve::Offload::Auto),
+        "off" => Some(serve::Offload::Off),
+        "require" => Some(serve::Offload::Require),
+        _ => None,
+    }
 }
 
 fn limits(settings: &Settings) -> Option<serve::Limits> {

@@ -42,7 +42,7 @@ impl Described for Config {
 const SECTIONS: &[Section] = &[
     section("appliance", Shape::Single, table::APPLIANCE),
     section("serve", Shape::Single, table::SERVE),
-    section("serve.tls", Shape::Single, &[]),
+    section("serve.tls", Shape::Single, table::TLS),
     section(
         "serve.tls.certificate",
         Shape::Repeated("/serve/tls/certificates"),

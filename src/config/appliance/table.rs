@@ -112,6 +112,15 @@ pub(super) const SERVE: &[Key] = &[
     ),
 ];
 
+pub(super) const TLS: &[Key] = &[key(
+    "tls_offload",
+    Kind::Word(&["auto", "off", "require"]),
+    Default(r#""auto""#),
+    true,
+    "/serve/tls_offload",
+    "whether the kernel seals large responses",
+)];
+
 /// Times start at a tenth of a second: a shorter one cuts off honest viewers.
 pub(super) const LIMITS: &[Key] = &[
     key(

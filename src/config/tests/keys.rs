@@ -16,6 +16,7 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("serve.plain_listen", r#"["192.0.2.1:80"]"#),
     ("serve.workers", "3"),
     ("serve.access_log", r#""/log""#),
+    ("serve.tls.tls_offload", r#""require""#),
     ("serve.tls.certificate.chain", r#""/c \"1\" \\ é.pem""#),
     ("serve.tls.certificate.key", r#""/k.pem""#),
     ("serve.limits.connections", "1_234"),

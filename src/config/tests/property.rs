@@ -10,6 +10,7 @@ use crate::health::Requirement;
 use crate::ids::BoxId;
 use crate::ids::Profile;
 use crate::ids::SiteName;
+use crate::serve::Offload;
 use crate::store::DiskClass;
 use crate::tls;
 use proptest::collection::vec;
@@ -77,15 +78,17 @@ fn limits() -> impl Strategy<Value = serve::Limits> {
 
 /// HTTPS on distinct ports from 1, plain on distinct ports from 1,001.
 fn serving() -> impl Strategy<Value = serve::Config> {
-    let more = (0_usize..=1_024, option::of(path()), limits());
+    let offloads = select(vec![Offload::Auto, Offload::Off, Offload::Require]);
+    let more = (0_usize..=1_024, option::of(path()), limits(), offloads);
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits))| serve::Config {
+        |(listen, plain_listen, certificates, (workers, access_log, limits, tls_offload))| serve::Config {
             listen,
             plain_listen,
             workers,
             access_log,
             limits,
             tls: tls::Config { certificates },
+            tls_offload,
         },
     )
 }

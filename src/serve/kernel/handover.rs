@@ -1,0 +1,193 @@
+//! The moment at which rustls ends: its keys go to the kernel (transmit) and to `records`
+//! (receive), and the ciphertext that nobody has read goes along.
+//!
+//! `exchange` asks for it before each large body, until it has happened or cannot.
+
+use super::BODY_BYTES_MIN;
+use super::Offload;
+use super::Path;
+use super::Why;
+use super::opened::Opened;
+use super::records::Key;
+use super::records::Records;
+use super::transport::KernelTransport;
+use crate::serve::connection::Connection;
+use crate::serve::counters::Refusal;
+use crate::serve::session::Session;
+use crate::serve::session::SessionError;
+use crate::serve::transport::TlsTransport;
+use crate::serve::transport::Transport;
+use crate::sys::ktls::Cipher;
+use crate::sys::ktls::TransmitKey;
+use crate::sys::ktls::Version;
+use rustls::ConnectionTrafficSecrets as Secrets;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+/// What a session becomes.
+pub(in crate::serve) struct Given {
+    pub(in crate::serve) key: TransmitKey,
+    pub(in crate::serve) opened: Opened,
+}
+
+/// What is to be done before a large body.
+enum Step {
+    /// The path is settled, or the next large body will ask again.
+    Keep,
+    Stay(Why),
+    Go,
+}
+
+impl Given {
+    /// Ends the session. All it had to send has been written.
+    pub(in crate::serve) fn take(session: Session, can_rekey: bool) -> Result<Self, SessionError> {
+        let (version, _) = session.kind().ok_or(SessionError::CannotSend)?;
+        let parts = session.into_parts()?;
+        let (sealed, transmit) = &parts.secrets.tx;
+        let (read, receive) = &parts.secrets.rx;
+        let key = transmit_key(version, transmit, *sealed).ok_or(SessionError::CannotSend)?;
+        let opening = opening_key(version, receive, *read).ok_or(SessionError::CannotSend)?;
+        let records = Records::new(opening);
+        let mut opened = Opened::new(parts.connection, records, parts.plain, *sealed, can_rekey);
+        // A fault in here is met again, with its alert, at the next read.
+        let _ = opened.receive(&parts.incoming);
+        Ok(Self { key, opened })
+    }
+}
+
+/// The library's secret as the kernel wants it.
+pub(super) fn transmit_key(
+    version: Version,
+    secret: &Secrets,
+    sequence: u64,
+) -> Option<TransmitKey> {
+    let (cipher, key, iv) = plain_parts(secret)?;
+    TransmitKey::new(version, cipher, key, iv, sequence)
+}
+
+/// The library's secret as `records` wants it.
+pub(super) fn opening_key(version: Version, secret: &Secrets, sequence: u64) -> Option<Key> {
+    let (cipher, key, iv) = plain_parts(secret)?;
+    Key::new(version, cipher, key, iv, sequence)
+}
+
+fn plain_parts(secret: &Secrets) -> Option<(Cipher, &[u8], &[u8])> {
+    let (cipher, key, iv) = match secret {
+        Secrets::Aes128Gcm { key, iv } => (Cipher::Aes128Gcm, key, iv),
+        Secrets::Aes256Gcm { key, iv } => (Cipher::Aes256Gcm, key, iv),
+        Secrets::Chacha20Poly1305 { key, iv } => (Cipher::ChaCha20Poly1305, key, iv),
+        // A cipher that a later library may add.
+        _ => return None,
+    };
+    Some((cipher, key.as_ref(), iv.as_ref()))
+}
+
+impl Connection {
+    /// Before a body of `bytes`: hands the session to the kernel if that is to be and can be. False
+    /// if the connection cannot send, or may not (`tls_offload = "require"`).
+    pub(in crate::serve) async fn hand_over(&mut self, bytes: u64) -> bool {
+        if bytes < BODY_BYTES_MIN {
+            return true;
+        }
+        let why = match self.next_step().await {
+            Step::Keep => return true,
+            Step::Go => return self.go(),
+            Step::Stay(why) => why,
+        };
+        self.worker.counters.offload.stays(why);
+        self.card.set_path(Path::UserSpace(why));
+        if let Transport::Tls(tls) = &mut self.transport {
+            tls.stays = true;
+        }
+        if self.settings.offload.word != Offload::Require {
+            return true;
+        }
+        self.worker.counters.refused(Refusal::TlsOffload);
+        self.transport = Transport::Closed;
+        false
+    }
+
+    async fn next_step(&mut self) -> Step {
+        let Transport::Tls(tls) = &mut self.transport else {
+            return Step::Keep;
+        };
+        if tls.stays {
+            return Step::Keep;
+        }
+        let offload = &self.settings.offload;
+        if offload.word == Offload::Off {
+            return Step::Stay(Why::Off);
+        }
+        let takes = |(version, cipher)| offload.verdict.takes(version, cipher);
+        if !tls.session.kind().is_some_and(takes) {
+            return Step::Stay(Why::Kernel);
+        }
+        if tls.session.is_peer_closed() {
+            return Step::Stay(Why::HalfClosed);
+        }
+        match settle(tls).await {
+            Ok(true) => {}
+            // Whatever it is, the response will meet it.
+            Ok(false) | Err(_) => return Step::Keep,
+        }
+        match tls.stream.attach_tls() {
+            Ok(()) => Step::Go,
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+                Step::Stay(Why::HalfClosed)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Step::Stay(Why::NoSocket),
+            Err(error) => {
+                tracing::debug!(peer = %self.card.peer, %error, "the kernel takes no TLS");
+                Step::Stay(Why::Refused)
+            }
+        }
+    }
+
+    /// From here on there is no way back: the session is consumed.
+    fn go(&mut self) -> bool {
+        let can_rekey = self.settings.offload.verdict.rekey;
+        let Transport::Tls(TlsTransport {
+            session,
+            mut stream,
+            ..
+        }) = std::mem::replace(&mut self.transport, Transport::Closed)
+        else {
+            return false;
+        };
+        let given = Given::take(*session, can_rekey).map_err(io::Error::other);
+        let opened = given.and_then(|given| {
+            stream.set_transmit_key(&given.key)?;
+            Ok(given.opened)
+        });
+        match opened {
+            Ok(opened) => {
+                self.worker.counters.offload.handed_over();
+                self.card.set_path(Path::Kernel);
+                let opened = Box::new(opened);
+                self.transport = Transport::Kernel(KernelTransport { opened, stream });
+                true
+            }
+            Err(error) => {
+                let peer = self.card.peer;
+                tracing::debug!(%peer, %error, "a session was lost on its way to the kernel");
+                self.worker.counters.offload.lost();
+                self.worker.counters.refused(Refusal::TlsOffload);
+                false
+            }
+        }
+    }
+}
+
+/// Sees to it that all is written that the library has to send. False if the viewer does not take
+/// it at once.
+async fn settle(tls: &mut TlsTransport) -> io::Result<bool> {
+    tls.session.settle().map_err(io::Error::other)?;
+    poll_fn(|cx| {
+        Poll::Ready(match tls.poll_flush(cx) {
+            Poll::Ready(outcome) => outcome.map(|()| true),
+            Poll::Pending => Ok(false),
+        })
+    })
+    .await
+}
