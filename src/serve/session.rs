@@ -217,7 +217,10 @@ impl Session {
             rustls::ProtocolVersion::TLSv1_2 => Version::Tls12,
             _ => return None,
         };
-        Some((version, cipher(self.tls.negotiated_cipher_suite()?.suite())?))
+        Some((
+            version,
+            cipher(self.tls.negotiated_cipher_suite()?.suite())?,
+        ))
     }
 
     /// Ciphertext arrived.

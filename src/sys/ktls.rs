@@ -312,7 +312,11 @@ mod tests {
 
     #[test]
     fn a_key_of_another_length_is_refused() {
-        for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+        for cipher in [
+            Cipher::Aes128Gcm,
+            Cipher::Aes256Gcm,
+            Cipher::ChaCha20Poly1305,
+        ] {
             let make = |key: usize, iv: usize| {
                 TransmitKey::new(Version::Tls13, cipher, &vec![1; key], &vec![2; iv], 0)
             };
@@ -334,7 +338,14 @@ mod tests {
 
     #[test]
     fn explicit_nonces_of_tls_1_2_never_meet_those_of_the_library() {
-        for start in [0, 1, u64::MAX, 1 << 63, 0x8000_0000_0000_0001, 0x0123_4567_89ab_cdef] {
+        for start in [
+            0,
+            1,
+            u64::MAX,
+            1 << 63,
+            0x8000_0000_0000_0001,
+            0x0123_4567_89ab_cdef,
+        ] {
             let mut iv = [0; 12];
             iv[4..].copy_from_slice(&u64::to_be_bytes(start));
             let TlsCryptoInfo::Aes128Gcm(info) = crypto_info(&key(Version::Tls12, iv, 5)) else {

@@ -131,7 +131,11 @@ fn damaged_records_get_an_alert_and_close_the_connection() {
         viewer.write_raw(&record);
         let error = viewer.read_to_end().unwrap_err();
         assert_eq!(error, std::io::ErrorKind::InvalidData);
-        assert!(viewer.heard().contains("BadRecordMac"), "{}", viewer.heard());
+        assert!(
+            viewer.heard().contains("BadRecordMac"),
+            "{}",
+            viewer.heard()
+        );
     }
     server.until(|view| view.connections.open == 0);
 }
@@ -171,7 +175,10 @@ fn off_stays_in_user_space_and_require_refuses_a_kernel_that_cannot() {
     let server = Server::start_sealed(limits(), &titles, 1, Offload::Off);
     play(&mut server.secure(&rustls::version::TLS13), &titles);
     let view = server.handle.view().tls;
-    assert_eq!((view.path, view.offload.user_space["off"]), ("user-space", 1));
+    assert_eq!(
+        (view.path, view.offload.user_space["off"]),
+        ("user-space", 1)
+    );
     let require = Config {
         tls_offload: Offload::Require,
         ..server.config.clone()
@@ -187,7 +194,10 @@ fn off_stays_in_user_space_and_require_refuses_a_kernel_that_cannot() {
         Err(error) => {
             assert!(matches!(error, ServeError::TlsOffload(_)));
             let text = error.to_string();
-            assert!(text.contains("modprobe tls") && text.contains("tls_offload"), "{text}");
+            assert!(
+                text.contains("modprobe tls") && text.contains("tls_offload"),
+                "{text}"
+            );
             play(&mut server.secure(&rustls::version::TLS13), &titles);
         }
     }

@@ -11,11 +11,13 @@ use crate::viewer::request;
 use oca::clock;
 use rustls::AlertDescription;
 use rustls::Error;
+use serde_json::Value;
 use socket2::Domain;
 use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 use std::io::Write as _;
+use std::net::Shutdown;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -130,4 +132,38 @@ pub(crate) fn close(stage: &mut Stage) -> String {
     drop(viewer);
     is_tidy(stage);
     "answered with close_notify".to_owned()
+}
+
+/// A viewer who says all he has to say at once, closes his half and waits for the answer. The kernel
+/// takes no such connection; user space serves it.
+pub(crate) fn half_closed(stage: &mut Stage) -> String {
+    stage.serve(Offload::Auto);
+    let before = (TlsStat::read(), stage.ask("/v1/tls"));
+    let mut viewer = Viewer::open(stage, &viewer::usual(stage));
+    viewer
+        .tls
+        .writer()
+        .write_all(&request("GET", OTHER, ""))
+        .unwrap();
+    viewer.tls.send_close_notify();
+    let mut packet = Vec::new();
+    while viewer.tls.wants_write() {
+        viewer.tls.write_tls(&mut packet).unwrap();
+    }
+    viewer.tcp.write_all(&packet).unwrap();
+    viewer.tcp.shutdown(Shutdown::Write).unwrap();
+    let body = viewer.answer().body;
+    assert_eq!(sha256(&body), sha256(&stage.media[OTHER]));
+    assert_eq!(viewer.end(), viewer::End::CloseNotify);
+    drop(viewer);
+    is_tidy(stage);
+    let told = stage.ask("/v1/tls");
+    let count = |view: &Value| view["offload"]["user_space"]["half-closed"].as_u64();
+    assert_eq!(
+        count(&told),
+        count(&before.1).map(|count| count + 1),
+        "{told}"
+    );
+    assert_eq!(TlsStat::read().since(&before.0), TlsStat::handed_over(0));
+    "served from user space".to_owned()
 }

@@ -9,22 +9,30 @@ use crate::suites;
 use crate::viewer;
 use crate::viewer::Viewer;
 
-const LARGE: &str = "film/large.mp4";
+const OTHER: &str = "film/other.mp4";
 const MIDDLE: &str = "film/middle-0.m4s";
 
 /// Every suite, both clients, right to the byte, and nothing of it in the kernel.
 pub(crate) fn serves(stage: &mut Stage) -> String {
     assert!(!TlsStat::is_there(), "the module is loaded already");
     stage.serve(Offload::Auto);
-    let [large, middle] = [LARGE, MIDDLE].map(|key| sha256(&stage.media[key]));
+    let [other, middle] = [OTHER, MIDDLE].map(|key| sha256(&stage.media[key]));
     for choice in suites::ALL {
         let body = curl::fetch(stage, choice, MIDDLE);
         assert_eq!(sha256(&body), middle, "{:?}", choice.curl);
         let client = viewer::client(stage, viewer::suite(choice.rustls));
-        let body = Viewer::open(stage, &client).get(LARGE, "").body;
-        assert_eq!(sha256(&body), large, "{}", choice.rustls);
+        let body = Viewer::open(stage, &client).get(OTHER, "").body;
+        assert_eq!(sha256(&body), other, "{}", choice.rustls);
     }
     assert!(!TlsStat::is_there(), "something loaded the module");
+    let told = stage.ask("/v1/tls");
+    assert_eq!(told["path"], "user-space", "{told}");
+    let offload = &told["offload"];
+    let missing = offload["verdict"]["missing"].as_str().unwrap();
+    assert!(missing.contains("modprobe tls"), "{told}");
+    let fetches = 2 * suites::ALL.len();
+    assert_eq!(offload["user_space"]["kernel-cannot"], fetches, "{told}");
+    assert_eq!(offload["kernel"], 0, "{told}");
     format!("{} suites", suites::ALL.len())
 }
 

@@ -36,6 +36,8 @@ const TAIL_BYTES: usize = 6000;
 /// Programs that the guest uses from the host's root.
 const PEERS: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("dmsetup", "dmsetup"),
+    ("filefrag", "e2fsprogs"),
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),
     ("openssl", "openssl"),

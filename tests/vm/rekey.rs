@@ -22,7 +22,7 @@ use std::io::Write as _;
 use std::process::Child;
 use std::process::Stdio;
 
-const LARGE: &str = "film/large.mp4";
+const MIDDLE: &str = "film/middle-0.m4s";
 const OTHER: &str = "film/other.mp4";
 const SMALL: &str = "film/small-3.m4s";
 
@@ -112,7 +112,7 @@ pub(crate) fn unasked(stage: &mut Stage) -> String {
     // Before the handover, then after it.
     client.updates_keys("k");
     get(&mut client, SMALL);
-    get(&mut client, LARGE);
+    get(&mut client, MIDDLE);
     for key in [SMALL, OTHER, SMALL] {
         client.updates_keys("k");
         get(&mut client, key);
@@ -127,7 +127,7 @@ pub(crate) fn asked_before(stage: &mut Stage) -> String {
     stage.serve(Offload::Require);
     let before = TlsStat::read();
     let mut viewer = Viewer::open(stage, &viewer::usual(stage));
-    for key in [SMALL, LARGE, OTHER] {
+    for key in [SMALL, MIDDLE, OTHER] {
         if key != OTHER {
             viewer.tls.refresh_traffic_keys().unwrap();
         }
@@ -142,8 +142,8 @@ pub(crate) fn asked_before(stage: &mut Stage) -> String {
 pub(crate) fn asked_after(stage: &mut Stage) -> String {
     stage.serve(Offload::Require);
     let mut viewer = Viewer::open(stage, &viewer::usual(stage));
-    let body = viewer.get(LARGE, "").body;
-    assert_eq!(sha256(&body), sha256(&stage.media[LARGE]));
+    let body = viewer.get(MIDDLE, "").body;
+    assert_eq!(sha256(&body), sha256(&stage.media[MIDDLE]));
     viewer.tls.refresh_traffic_keys().unwrap();
     let answer = viewer.get(OTHER, "");
     assert_eq!(sha256(&answer.body), sha256(&stage.media[OTHER]));
@@ -155,13 +155,15 @@ pub(crate) fn asked_after(stage: &mut Stage) -> String {
 pub(crate) fn asked_within(stage: &mut Stage) -> String {
     stage.serve(Offload::Require);
     let mut viewer = Viewer::open(stage, &viewer::usual(stage));
-    viewer.send(&request("GET", LARGE, ""));
+    viewer.send(&request("GET", OTHER, ""));
     viewer.more();
     viewer.tls.refresh_traffic_keys().unwrap();
     // On its way before the rest is read.
     viewer.tls.write_tls(&mut viewer.tcp).unwrap();
     let answer = viewer.answer();
-    assert_eq!(sha256(&answer.body), sha256(&stage.media[LARGE]));
+    assert_eq!(sha256(&answer.body), sha256(&stage.media[OTHER]));
+    let answer = viewer.get(SMALL, "");
+    assert_eq!(sha256(&answer.body), sha256(&stage.media[SMALL]));
     assert_eq!(viewer.end(), End::CloseNotify);
-    "the body was whole, then closed in order".to_owned()
+    "the body was whole; one more answer, then closed in order".to_owned()
 }

@@ -4,6 +4,7 @@ use crate::stage::Offload;
 use crate::stage::Stage;
 use crate::stage::TlsStat;
 use crate::stage::sha256;
+use crate::suites;
 use crate::viewer;
 use crate::viewer::Answer;
 use crate::viewer::End;
@@ -14,6 +15,7 @@ use std::io::Write as _;
 
 const LARGE: &str = "film/large.mp4";
 const OTHER: &str = "film/other.mp4";
+const MIDDLE: &str = "film/middle-1.m4s";
 
 /// A keep-alive connection of an evening.
 const REQUESTS: usize = 200;
@@ -105,13 +107,15 @@ pub(crate) fn pipelined(stage: &mut Stage) -> String {
 /// Heads cut over records, and records cut over packets, before and after the handover.
 pub(crate) fn split(stage: &mut Stage) -> String {
     stage.serve(Offload::Require);
-    let mut viewer = Viewer::open(stage, &viewer::usual(stage));
-    let whole = request("GET", OTHER, "");
-    for round in 0..2 {
+    let before = TlsStat::read();
+    let whole = request("GET", MIDDLE, "");
+    for choice in suites::ALL {
+        let client = viewer::client(stage, viewer::suite(choice.rustls));
+        let mut viewer = Viewer::open(stage, &client);
         for byte in &whole {
             viewer.send(&[*byte]);
         }
-        is_whole(stage, OTHER, &viewer.answer());
+        is_whole(stage, MIDDLE, &viewer.answer());
         // One record, in packets of seven bytes; two requests in it.
         let twice = [whole.as_slice(), &request("HEAD", OTHER, "")].concat();
         viewer.tls.writer().write_all(&twice).unwrap();
@@ -120,11 +124,19 @@ pub(crate) fn split(stage: &mut Stage) -> String {
         for piece in record.chunks(7) {
             viewer.tcp.write_all(piece).unwrap();
         }
-        is_whole(stage, OTHER, &viewer.answer());
+        is_whole(stage, MIDDLE, &viewer.answer());
         let head = viewer.answer_to(true);
-        assert_eq!(head.status, 200, "round {round}: {}", head.head);
+        assert_eq!(head.status, 200, "{}: {}", choice.rustls, head.head);
     }
-    format!("{} records of a byte a request", whole.len())
+    let connections = suites::ALL.len() as u64;
+    assert_eq!(
+        TlsStat::read().since(&before),
+        TlsStat::handed_over(connections)
+    );
+    format!(
+        "{} records of a byte a request, {connections} suites",
+        whole.len()
+    )
 }
 
 /// The first request in one packet with the end of the handshake, whole or cut in its record, on a
@@ -146,7 +158,7 @@ pub(crate) fn early(stage: &mut Stage) -> String {
         viewer
             .tls
             .writer()
-            .write_all(&request("GET", LARGE, ""))
+            .write_all(&request("GET", MIDDLE, ""))
             .unwrap();
         let mut packet = Vec::new();
         while viewer.tls.wants_write() {
@@ -156,7 +168,7 @@ pub(crate) fn early(stage: &mut Stage) -> String {
         viewer.tcp.write_all(first).unwrap();
         oca::clock::block_for(std::time::Duration::from_millis(20));
         viewer.tcp.write_all(rest).unwrap();
-        is_whole(stage, LARGE, &viewer.answer());
+        is_whole(stage, MIDDLE, &viewer.answer());
         is_whole(stage, OTHER, &viewer.get(OTHER, "Connection: close\r\n"));
         assert_eq!(viewer.end(), End::CloseNotify);
         kinds.push(viewer.tls.handshake_kind().unwrap());

@@ -6,6 +6,7 @@
 //!
 //! I/O: makes and mounts a file system in memory, loads modules, runs the box.
 
+use crate::disks;
 use crate::machine::MODULES_VARIABLE;
 use crate::support::OCA;
 use crate::support::finished;
@@ -83,15 +84,16 @@ impl Stage {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        let disk = dir.join("box");
-        ram_disk(&disk);
+        let home = dir.join("box");
+        fs::create_dir(&home).unwrap();
         let settings = Settings {
             workers: 1,
             disks: 1,
             access_log: false,
             role: Role::Alone,
         };
-        let appliance = Appliance::new(Path::new(OCA), &disk, settings).unwrap();
+        let appliance = Appliance::new(Path::new(OCA), &home, settings).unwrap();
+        disks::mount(&home.join("disk1"));
         let mut roots = RootCertStore::empty();
         roots.add(appliance.authority().root.clone()).unwrap();
         let rsa = rsa_certificate(&dir);
@@ -213,14 +215,14 @@ pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
-/// Loads kernel TLS with the ciphers it needs.
+/// Loads kernel TLS with the ciphers it needs, once.
 pub(crate) fn load_tls() {
-    for module in TLS_MODULES {
-        load(&[module]);
+    if !TlsStat::is_there() {
+        load(&[&["-a"], TLS_MODULES].concat());
     }
 }
 
-/// `modprobe` of one module and its parameters.
+/// `modprobe` of one module with its parameters, or with `-a` of several modules.
 pub(crate) fn load(module: &[&str]) {
     let root = std::env::var_os(MODULES_VARIABLE).unwrap();
     finished(peer("modprobe", "kmod").arg("-d").arg(root).args(module));
@@ -283,14 +285,6 @@ fn count(name: &str) -> u64 {
         (first == name).then(|| value.trim().parse().ok())?
     });
     value.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-/// A real file system on a disk of memory, mounted on a directory that it makes.
-fn ram_disk(at: &Path) {
-    load(&["brd", "rd_nr=1", "rd_size=262144"]);
-    finished(peer("mkfs.ext4", "e2fsprogs").args(["-q", "/dev/ram0"]));
-    fs::create_dir(at).unwrap();
-    finished(Command::new("mount").arg("/dev/ram0").arg(at));
 }
 
 fn rsa_certificate(dir: &Path) -> rcgen::Certificate {

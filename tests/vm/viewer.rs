@@ -35,6 +35,15 @@ pub(crate) enum End {
     Broken(String),
 }
 
+impl End {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub status: u16,
@@ -167,6 +176,22 @@ impl Viewer {
         }
     }
 
+    /// An answer that ends before its time: status, what came of the body, how it ended.
+    pub(crate) fn cut_answer(&mut self) -> (u16, Vec<u8>, End) {
+        let end = loop {
+            let mut piece = vec![0; READ_BYTES];
+            match self.read(&mut piece) {
+                Ok(0) => break End::CloseNotify,
+                Ok(count) => self.rest.extend_from_slice(&piece[..count]),
+                Err(error) => break End::of(&error),
+            }
+        };
+        let at = self.rest.windows(4).position(|part| part == b"\r\n\r\n");
+        let body = self.rest.split_off(at.unwrap() + 4);
+        let head = String::from_utf8(std::mem::take(&mut self.rest)).unwrap();
+        (head[9..12].parse().unwrap(), body, end)
+    }
+
     pub(crate) fn answer(&mut self) -> Answer {
         self.answer_to(false)
     }
@@ -187,8 +212,7 @@ impl Viewer {
         match self.read(&mut [0]) {
             Ok(0) => End::CloseNotify,
             Ok(_) => panic!("bytes after the last answer"),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => End::Truncated,
-            Err(error) => End::Broken(error.to_string()),
+            Err(error) => End::of(&error),
         }
     }
 }

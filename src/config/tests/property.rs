@@ -81,14 +81,16 @@ fn serving() -> impl Strategy<Value = serve::Config> {
     let offloads = select(vec![Offload::Auto, Offload::Off, Offload::Require]);
     let more = (0_usize..=1_024, option::of(path()), limits(), offloads);
     (numbered(1), numbered(1_001), vec(certificate(), 1..4), more).prop_map(
-        |(listen, plain_listen, certificates, (workers, access_log, limits, tls_offload))| serve::Config {
-            listen,
-            plain_listen,
-            workers,
-            access_log,
-            limits,
-            tls: tls::Config { certificates },
-            tls_offload,
+        |(listen, plain_listen, certificates, (workers, access_log, limits, tls_offload))| {
+            serve::Config {
+                listen,
+                plain_listen,
+                workers,
+                access_log,
+                limits,
+                tls: tls::Config { certificates },
+                tls_offload,
+            }
         },
     )
 }

@@ -24,8 +24,8 @@ mod records;
 mod stat;
 mod transport;
 
-pub(super) use offload::Counts;
 pub use offload::CipherView;
+pub(super) use offload::Counts;
 pub use offload::Offload;
 pub(super) use offload::Path;
 pub use offload::TlsOffloadView;

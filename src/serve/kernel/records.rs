@@ -223,7 +223,6 @@ impl Records {
         self.key.version
     }
 
-
     /// The next record's content; `None` until more arrives.
     pub(super) fn next(&mut self) -> Result<Option<Content<'_>>, RecordFault> {
         let Some(bytes) = self.record()? else {
