@@ -106,7 +106,7 @@ fn sector_of(file: &Path, byte: u64) -> u64 {
 /// An unreadable piece in the middle of one object: that response is cut, everything before the
 /// piece was right, other objects of the same disk are served, and the store knows.
 pub(crate) fn unreadable(stage: &mut Stage) -> String {
-    stage.serve(Offload::Auto);
+    stage.serve(Offload::Require);
     let middle = stage.media[LARGE].len() as u64 / 2;
     let lost = sector_of(&file_of(stage, LARGE), middle);
     let rest = lost + LOST_SECTORS;
@@ -152,7 +152,7 @@ pub(crate) fn unreadable(stage: &mut Stage) -> String {
     assert!(stage.log().contains("lost"), "{}", stage.log());
     // The next start finds it whole again.
     stage.stop();
-    stage.serve(Offload::Auto);
+    stage.serve(Offload::Require);
     let body = Viewer::open(stage, &viewer::usual(stage))
         .get(LARGE, "")
         .body;

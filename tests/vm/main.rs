@@ -53,6 +53,7 @@ checks! {
     without_the_module_a_box_that_requires_it_refuses_to_start: fallback::required;
     without_the_module_every_suite_is_served_from_user_space: fallback::serves;
     with_the_module_the_box_says_what_it_does_with_it: health::shown;
+    a_viewer_who_has_closed_his_half_is_served_all_the_same: endings::half_closed;
     tls13_aes_128_gcm_is_sent_by_the_kernel: suites::tls13_aes_128;
     tls13_aes_256_gcm_is_sent_by_the_kernel: suites::tls13_aes_256;
     tls13_chacha20_poly1305_is_sent_by_the_kernel: suites::tls13_chacha20;
@@ -74,9 +75,8 @@ checks! {
     bytes_that_no_key_opens_are_answered_with_an_alert: endings::alert;
     a_viewer_who_closes_is_told_the_same: endings::close;
     no_byte_of_a_file_comes_to_user_space: zero_copy::no_byte;
-    with_the_offload_off_every_byte_does: zero_copy::control;
-    a_viewer_who_has_closed_his_half_is_served_all_the_same: endings::half_closed;
     an_unreadable_piece_cuts_its_response_and_no_other: disks::unreadable;
+    with_the_offload_off_every_byte_does: zero_copy::control;
     nothing_is_left_when_all_is_over: health::nothing_left;
 }
 
