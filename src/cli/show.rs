@@ -205,6 +205,7 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
                 "peer",
                 "worker",
                 "tls",
+                "tls_path",
                 "busy",
                 "age_s",
                 "requests",

@@ -1,6 +1,7 @@
 //! The serving side in OpenMetrics. Read from the counters when somebody scrapes, never pushed.
 
 use super::handle::Handle;
+use super::kernel::TlsOffloadView;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
 use crate::telemetry::Registry;
@@ -49,6 +50,7 @@ impl Collector for Scrape {
             "result",
             handshakes,
         )?;
+        offloaded(into, &view.tls.offload)?;
         let (sent, panics) = (float(view.bytes_sent), float(view.panics));
         into.counter(
             "http_response_bytes",
@@ -66,6 +68,29 @@ impl Collector for Scrape {
         let dropped = float(view.access_log.dropped);
         into.counter("access_log_dropped", "Access log lines lost", dropped)
     }
+}
+
+/// TLS connections with a large body by where it was sealed, and the kernel's own counts.
+fn offloaded(into: &mut Exposition<'_>, offload: &TlsOffloadView) -> fmt::Result {
+    let kernel = ("kernel", "", float(offload.kernel));
+    // Those that had no large body yet are not settled, and their number falls again.
+    let stayed = offload
+        .user_space
+        .iter()
+        .filter(|(why, _)| **why != "small");
+    let stayed = stayed.map(|(why, count)| ("user-space", *why, float(*count)));
+    let samples: Vec<_> = std::iter::once(kernel)
+        .chain(stayed)
+        .map(|(path, reason, count)| (vec![("path", path), ("reason", reason)], count))
+        .collect();
+    let help = "TLS connections with a large response, by where it was sealed and why";
+    into.counters("tls_offload_connections", help, &samples)?;
+    let samples: Vec<_> = offload
+        .tls_stat
+        .iter()
+        .map(|(name, value)| (vec![("name", name.as_str())], float(*value)))
+        .collect();
+    into.gauges("tls_stat", "The host's /proc/net/tls_stat", &samples)
 }
 
 /// One counter with one label.

@@ -349,6 +349,8 @@ fn metrics_are_told_under_their_names() {
         "oca_tls_handshakes_total{result=\"failed\"} 0",
         "oca_refusals_total{reason=\"gate\"} 0",
         "oca_connection_panics_total 0",
+        "oca_tls_offload_connections_total{path=\"kernel\",reason=\"\"} 0",
+        "oca_tls_offload_connections_total{path=\"user-space\",reason=\"refused\"} 0",
         "oca_connections_open ",
     ] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");

@@ -41,3 +41,8 @@ pub(super) use transport::KernelTransport;
 /// elsewhere, kernel TLS loses 5 to 20 % on them. At 64 KiB the saved copy pays for it at once, and
 /// every video segment is larger.
 pub(super) const BODY_BYTES_MIN: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_support;

@@ -24,10 +24,9 @@ pub enum Offload {
 }
 
 /// What the probe found. One for the process until a reload looks again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Why the kernel takes nothing at all; absent where it takes something.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
     pub ciphers: Vec<CipherView>,
     /// A session's key can be changed (Linux 6.14).
@@ -37,13 +36,12 @@ pub struct Verdict {
 }
 
 /// One cipher of one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CipherView {
     pub version: &'static str,
     pub cipher: &'static str,
     pub works: bool,
     /// What the kernel said to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
@@ -124,7 +122,13 @@ pub(in crate::serve) struct Counts {
 pub struct TlsOffloadView {
     /// `tls_offload`.
     pub wanted: Offload,
-    pub verdict: Verdict,
+    /// What the kernel can, in a sentence.
+    pub verdict: String,
+    /// `kernel`, or why not, by version and cipher; empty if the kernel has no TLS.
+    pub ciphers: BTreeMap<String, String>,
+    /// See [`Verdict::rekey`] and [`Verdict::zero_copy`].
+    pub rekey: bool,
+    pub zero_copy: bool,
     /// Connections whose records the kernel seals, since the start.
     pub kernel: u64,
     /// Connections that had a large body and stayed in user space, by reason; `small` has not had
@@ -261,6 +265,14 @@ impl Counts {
     }
 }
 
+fn told(row: &CipherView) -> (String, String) {
+    let can = match &row.error {
+        None => "kernel".to_owned(),
+        Some(error) => format!("user-space ({error})"),
+    };
+    (format!("{} {}", row.version, row.cipher), can)
+}
+
 /// What all workers count, and what the host says.
 pub(in crate::serve) fn gather<'a>(
     wanted: &Wanted,
@@ -268,7 +280,10 @@ pub(in crate::serve) fn gather<'a>(
 ) -> TlsOffloadView {
     let mut view = TlsOffloadView {
         wanted: wanted.word,
-        verdict: wanted.verdict.clone(),
+        verdict: wanted.verdict.summary(),
+        ciphers: wanted.verdict.ciphers.iter().map(told).collect(),
+        rekey: wanted.verdict.rekey,
+        zero_copy: wanted.verdict.zero_copy,
         tls_stat: stat::read(),
         ..TlsOffloadView::default()
     };
