@@ -3,7 +3,7 @@
 //! The box's disk is a `linear` target from the start; a check reloads its table while the file
 //! system is mounted and puts the whole disk back at the end.
 //!
-//! I/O: runs dmsetup and filefrag, drops the page cache.
+//! I/O: runs dmsetup, filefrag and dd.
 
 use crate::stage;
 use crate::stage::Offload;
@@ -16,7 +16,6 @@ use crate::viewer;
 use crate::viewer::End;
 use crate::viewer::Viewer;
 use crate::viewer::request;
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -65,10 +64,11 @@ fn becomes(table: &str) {
     dmsetup(&["resume", NAME]);
 }
 
-/// Nothing of any file is in memory any more.
-fn forget() {
-    finished(&mut Command::new("sync"));
-    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+/// Nothing of this file is in memory any more.
+fn forget(file: &Path) {
+    let mut command = peer("dd", "coreutils");
+    command.arg(format!("if={}", file.display()));
+    finished(command.args(["iflag=nocache", "count=0"]));
 }
 
 /// The file of an object, known by its length.
@@ -108,11 +108,12 @@ fn sector_of(file: &Path, byte: u64) -> u64 {
 pub(crate) fn unreadable(stage: &mut Stage) -> String {
     stage.serve(Offload::Require);
     let middle = stage.media[LARGE].len() as u64 / 2;
-    let lost = sector_of(&file_of(stage, LARGE), middle);
+    let file = file_of(stage, LARGE);
+    let lost = sector_of(&file, middle);
     let rest = lost + LOST_SECTORS;
     let error = format!("{lost} {LOST_SECTORS} error");
     becomes(&[linear(0, lost), error, linear(rest, SECTORS)].join("\n"));
-    forget();
+    forget(&file);
 
     let mut viewer = Viewer::open(stage, &viewer::usual(stage));
     viewer.send(&request("GET", LARGE, ""));

@@ -134,8 +134,8 @@ pub(crate) fn close(stage: &mut Stage) -> String {
     "answered with close_notify".to_owned()
 }
 
-/// A viewer who says all he has to say at once, closes his half and waits for the answer. The kernel
-/// takes no such connection; user space serves it.
+/// A viewer who says all he has to say at once, closes his half and waits for the answer. The
+/// kernel takes no such connection; user space serves it.
 pub(crate) fn half_closed(stage: &mut Stage) -> String {
     stage.serve(Offload::Auto);
     let before = (TlsStat::read(), stage.ask("/v1/tls"));

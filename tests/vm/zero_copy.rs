@@ -47,6 +47,8 @@ fn watched(stage: &Stage, choices: &[&Choice]) -> (Account, u64) {
             sha256(&stage.media[LARGE][300_000..2_300_000])
         );
         bytes += part.len();
+        // The box's one worker is past the call that sent the last byte.
+        assert_eq!(viewer.head(MIDDLE).status, 200);
     }
     let account = trace.stop(&objects);
     let maps = std::fs::read_to_string(mapped).unwrap();
