@@ -212,11 +212,12 @@ impl Session {
 
     /// Version and cipher as the kernel knows them; `None` before the end of the handshake.
     pub(super) fn kind(&self) -> Option<(Version, Cipher)> {
-        let version = match self.tls.protocol_version()? {
-            rustls::ProtocolVersion::TLSv1_3 => Version::Tls13,
-            rustls::ProtocolVersion::TLSv1_2 => Version::Tls12,
-            _ => return None,
-        };
+        let versions = [
+            (rustls::ProtocolVersion::TLSv1_3, Version::Tls13),
+            (rustls::ProtocolVersion::TLSv1_2, Version::Tls12),
+        ];
+        let known = self.tls.protocol_version()?;
+        let (_, version) = versions.into_iter().find(|(ours, _)| *ours == known)?;
         Some((
             version,
             cipher(self.tls.negotiated_cipher_suite()?.suite())?,
@@ -399,20 +400,34 @@ impl Session {
     }
 }
 
-fn cipher(suite: CipherSuite) -> Option<Cipher> {
+/// What each suite of the library seals with.
+const SUITES: [(CipherSuite, Cipher); 9] = {
+    use Cipher::Aes128Gcm;
+    use Cipher::Aes256Gcm;
+    use Cipher::ChaCha20Poly1305;
     use CipherSuite as Suite;
-    match suite {
-        Suite::TLS13_AES_128_GCM_SHA256
-        | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-        | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Some(Cipher::Aes128Gcm),
-        Suite::TLS13_AES_256_GCM_SHA384
-        | Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-        | Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Some(Cipher::Aes256Gcm),
-        Suite::TLS13_CHACHA20_POLY1305_SHA256
-        | Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-        | Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Some(Cipher::ChaCha20Poly1305),
-        _ => None,
-    }
+    [
+        (Suite::TLS13_AES_128_GCM_SHA256, Aes128Gcm),
+        (Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
+        (Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Aes128Gcm),
+        (Suite::TLS13_AES_256_GCM_SHA384, Aes256Gcm),
+        (Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
+        (Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, Aes256Gcm),
+        (Suite::TLS13_CHACHA20_POLY1305_SHA256, ChaCha20Poly1305),
+        (
+            Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            ChaCha20Poly1305,
+        ),
+        (
+            Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+            ChaCha20Poly1305,
+        ),
+    ]
+};
+
+fn cipher(suite: CipherSuite) -> Option<Cipher> {
+    let known = SUITES.into_iter().find(|(ours, _)| *ours == suite);
+    known.map(|(_, cipher)| cipher)
 }
 
 #[cfg(test)]

@@ -59,7 +59,24 @@ impl Drop for TransmitKey {
     }
 }
 
+impl Version {
+    fn number(self) -> u16 {
+        match self {
+            Self::Tls12 => libc::TLS_1_2_VERSION,
+            Self::Tls13 => libc::TLS_1_3_VERSION,
+        }
+    }
+}
+
 impl Cipher {
+    fn number(self) -> u16 {
+        match self {
+            Self::Aes128Gcm => libc::TLS_CIPHER_AES_GCM_128,
+            Self::Aes256Gcm => libc::TLS_CIPHER_AES_GCM_256,
+            Self::ChaCha20Poly1305 => libc::TLS_CIPHER_CHACHA20_POLY1305,
+        }
+    }
+
     pub fn key_bytes(self) -> usize {
         match self {
             Self::Aes128Gcm => 16,
@@ -105,12 +122,9 @@ impl TransmitKey {
 
 /// The kernel's form of a key. The receiver wipes it with [`wipe_info`].
 pub fn crypto_info(key: &TransmitKey) -> TlsCryptoInfo {
-    let info = |cipher_type| libc::tls_crypto_info {
-        version: match key.version {
-            Version::Tls12 => libc::TLS_1_2_VERSION,
-            Version::Tls13 => libc::TLS_1_3_VERSION,
-        },
-        cipher_type,
+    let info = libc::tls_crypto_info {
+        version: key.version.number(),
+        cipher_type: key.cipher.number(),
     };
     let rec_seq = key.sequence.to_be_bytes();
     let (salt, _) = split(&key.iv);
@@ -118,7 +132,7 @@ pub fn crypto_info(key: &TransmitKey) -> TlsCryptoInfo {
     match key.cipher {
         Cipher::Aes128Gcm => {
             let mut made = libc::tls12_crypto_info_aes_gcm_128 {
-                info: info(libc::TLS_CIPHER_AES_GCM_128),
+                info,
                 iv,
                 key: [0; 16],
                 salt,
@@ -128,7 +142,7 @@ pub fn crypto_info(key: &TransmitKey) -> TlsCryptoInfo {
             TlsCryptoInfo::Aes128Gcm(made)
         }
         Cipher::Aes256Gcm => TlsCryptoInfo::Aes256Gcm(libc::tls12_crypto_info_aes_gcm_256 {
-            info: info(libc::TLS_CIPHER_AES_GCM_256),
+            info,
             iv,
             key: key.key,
             salt,
@@ -136,7 +150,7 @@ pub fn crypto_info(key: &TransmitKey) -> TlsCryptoInfo {
         }),
         Cipher::ChaCha20Poly1305 => {
             TlsCryptoInfo::Chacha20Poly1305(libc::tls12_crypto_info_chacha20_poly1305 {
-                info: info(libc::TLS_CIPHER_CHACHA20_POLY1305),
+                info,
                 iv: key.iv,
                 key: key.key,
                 salt: [],
@@ -202,8 +216,17 @@ pub fn set_zero_copy(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Version and cipher by which the kernel seals, as it reports them.
-pub fn transmit_info(socket: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+/// Whether the kernel says that it seals with this version and cipher.
+pub fn is_sealed_with(
+    socket: BorrowedFd<'_>,
+    version: Version,
+    cipher: Cipher,
+) -> io::Result<bool> {
+    let known = (version.number(), cipher.number());
+    Ok(transmit_info(socket)? == known)
+}
+
+fn transmit_info(socket: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
     // The short form, which has no key in it.
     let mut info = libc::tls_crypto_info {
         version: 0,
@@ -338,14 +361,8 @@ mod tests {
 
     #[test]
     fn explicit_nonces_of_tls_1_2_never_meet_those_of_the_library() {
-        for start in [
-            0,
-            1,
-            u64::MAX,
-            1 << 63,
-            0x8000_0000_0000_0001,
-            0x0123_4567_89ab_cdef,
-        ] {
+        let odd = 0x8000_0000_0000_0001;
+        for start in [0, 1, u64::MAX, 1 << 63, odd, 0x0123_4567_89ab_cdef] {
             let mut iv = [0; 12];
             iv[4..].copy_from_slice(&u64::to_be_bytes(start));
             let TlsCryptoInfo::Aes128Gcm(info) = crypto_info(&key(Version::Tls12, iv, 5)) else {
@@ -370,8 +387,8 @@ mod tests {
         match attach(near.as_fd()) {
             Ok(()) => {
                 set_transmit_key(near.as_fd(), &key(Version::Tls13, [1; 12], 0)).unwrap();
-                let known = (libc::TLS_1_3_VERSION, libc::TLS_CIPHER_AES_GCM_128);
-                assert_eq!(transmit_info(near.as_fd()).unwrap(), known);
+                let is = |cipher| is_sealed_with(near.as_fd(), Version::Tls13, cipher).unwrap();
+                assert!(is(Cipher::Aes128Gcm) && !is(Cipher::Aes256Gcm));
                 assert_eq!(send_record(near.as_fd(), 21, &[1, 0]).unwrap(), 2);
                 near.shutdown(std::net::Shutdown::Write).unwrap();
                 let mut end = [0; 1];

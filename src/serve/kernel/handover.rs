@@ -128,6 +128,7 @@ impl Connection {
         }
         match settle(tls).await {
             Ok(true) => {}
+            Ok(false) if offload.word == Offload::Require => return Step::Stay(Why::Refused),
             // Whatever it is, the response will meet it.
             Ok(false) | Err(_) => return Step::Keep,
         }

@@ -92,6 +92,11 @@ fn transmit(version: Version, cipher: Cipher, sequence: u64) -> io::Result<Trans
 fn sealed(version: Version, cipher: Cipher) -> io::Result<()> {
     let (mut near, mut far) = attached()?;
     ktls::set_transmit_key(near.as_fd(), &transmit(version, cipher, SEQUENCE)?)?;
+    if !ktls::is_sealed_with(near.as_fd(), version, cipher)? {
+        return Err(io::Error::other(
+            "it says that it seals with another cipher",
+        ));
+    }
     near.write_all(TEXT)?;
     ktls::send_record(near.as_fd(), ALERT, &CLOSE_NOTIFY)?;
     drop(near);

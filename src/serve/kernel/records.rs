@@ -1,8 +1,8 @@
 //! The receiving side of the record layer, TLS 1.2 and 1.3: ciphertext in, contents out. Sans-IO.
 //!
-//! [`super::opened`] feeds it after the handover. It is strict: whatever a viewer's library does not
-//! send ends the connection with the alert that RFC 8446 or RFC 5246 names. It holds one record at
-//! most beyond what it was given at once.
+//! [`super::opened`] feeds it after the handover. It is strict: whatever a viewer's library does
+//! not send ends the connection with the alert that RFC 8446 or RFC 5246 names. It holds one record
+//! at most beyond what it was given at once.
 
 use crate::sys::ktls::Cipher;
 use crate::sys::ktls::IV_BYTES;

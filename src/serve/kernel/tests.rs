@@ -224,6 +224,31 @@ fn the_kernel_begins_at_the_record_after_the_librarys_last_one() {
 }
 
 #[test]
+fn explicit_nonces_of_tls_1_2_are_all_different_across_the_handover() {
+    let explicit = |suite: &SupportedCipherSuite| {
+        suite.tls13().is_none() && format!("{:?}", suite.suite()).contains("GCM")
+    };
+    for suite in suites().into_iter().filter(explicit) {
+        let mut pair = Pair::new(suite);
+        let mut bytes = Vec::new();
+        for _ in 0..3000 {
+            pair.session.seal(b"x").unwrap();
+            bytes.extend_from_slice(pair.session.outgoing());
+            pair.session.sent(usize::MAX);
+        }
+        let mut handed = pair.hand_over(false);
+        (0..3000).for_each(|_| bytes.extend(handed.seal.seal(23, b"x")));
+        let mut nonces = std::collections::BTreeSet::new();
+        let mut rest = &bytes[..];
+        while let [_, _, _, high, low, record @ ..] = rest {
+            nonces.insert(record[..8].to_vec());
+            rest = &record[usize::from(u16::from_be_bytes([*high, *low]))..];
+        }
+        assert_eq!(nonces.len(), 6000);
+    }
+}
+
+#[test]
 fn ciphertext_that_was_read_and_not_opened_is_opened_after_the_handover() {
     for suite in suites() {
         let mut pair = Pair::new(suite);

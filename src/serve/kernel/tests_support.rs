@@ -1,5 +1,5 @@
-//! A kernel for tests: it seals as Linux documents it, from the very structure that Linux would get,
-//! behind streams in memory.
+//! A kernel for tests: it seals as Linux documents it, from the very structure that Linux would
+//! get, behind streams in memory.
 
 use crate::serve::kernel::Verdict;
 use crate::serve::kernel::offload::ALL;

@@ -200,15 +200,13 @@ fn requests_arrive_whole_wherever_the_network_cuts_them() {
             got.extend(handed.take());
         }
         assert_eq!(got, b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
-        for cut in 0..=bytes.len() {
-            let mut handed = match suite.suite() {
-                // A handshake for each cut would take long for all; one of each shape will do.
-                rustls::CipherSuite::TLS13_AES_128_GCM_SHA256
-                | rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => {
-                    Handed::new(suite, false)
-                }
-                _ => break,
-            };
+        // A handshake for each cut would take long for all; one suite of each version will do.
+        let cuts = match suite.suite() {
+            known if format!("{known:?}").contains("AES_128_GCM") => bytes.len(),
+            _ => 0,
+        };
+        for cut in 0..cuts {
+            let mut handed = Handed::new(suite, false);
             let mut bytes = said(&mut handed.client, b"one");
             bytes.extend(said(&mut handed.client, b"two"));
             let cut = cut.min(bytes.len());
