@@ -6,7 +6,7 @@
 //!
 //! I/O: what its parts do.
 
-use crate::disk::SlowDisk;
+use crate::disk::Disk;
 use crate::figure::Figure;
 use crate::figure::Pair;
 use crate::figure::short;
@@ -25,8 +25,8 @@ use std::time::Duration;
 /// What the disk gives, all readers together.
 const RATE: u64 = 100_000_000;
 
-/// Twice the cold files.
-const DISK_BYTES: u64 = 1_400_000_000;
+/// The files, their copies in the store, and what a store leaves free.
+const DISK_BYTES: u64 = 3_000_000_000;
 
 /// Connections that ask for hot files, and as many for cold ones.
 const CONNECTIONS: usize = 8;
@@ -93,13 +93,13 @@ struct Stretch {
 pub(crate) struct Outcome(Vec<[Stretch; WAYS.len()]>);
 
 pub(crate) async fn measure(effort: Effort) -> anyhow::Result<Outcome> {
-    let disk = SlowDisk::make(DISK_BYTES, RATE)?;
+    let disk = Disk::make(DISK_BYTES, Some(RATE))?;
     let group = disk.group();
     let servers = Servers::start(Plan {
         dir: disk.path(),
         kinds: &[Kind::Small, Kind::Cold],
         threads: true,
-        group: Some(&group),
+        group: group.as_deref(),
     })
     .await?;
     let mut rounds = Vec::new();

@@ -1,4 +1,5 @@
-//! A slow disk: ext4 on a loop device, and a control group that may read from it at a fixed rate.
+//! A disk of the bench's own: ext4 on a loop device over memory, so that the flushes of a prefill
+//! cost nothing; slow, where it is to be, by a control group that may read from it at a fixed rate.
 //!
 //! Needs root. The mount and the loop device go with their owner; in the mount namespace that
 //! `benches/run` makes they go with the process, whatever ends it.
@@ -19,13 +20,19 @@ use std::time::Duration;
 /// A process that was just killed may still be in the group or on the disk.
 const REMOVE_TRIES: u32 = 40;
 
+/// The image's file system in memory, where there is one with the room.
+const MEMORY: &str = "/dev/shm";
+
 /// Field order is drop order: the mount before the directory it is on.
 #[derive(Debug)]
-pub(crate) struct SlowDisk {
+pub(crate) struct Disk {
     mount: Mount,
-    group: Group,
+    group: Option<Group>,
     _scratch: Scratch,
 }
+
+#[derive(Debug)]
+struct Image(PathBuf);
 
 #[derive(Debug)]
 struct Mount(PathBuf);
@@ -33,26 +40,30 @@ struct Mount(PathBuf);
 #[derive(Debug)]
 struct Group(PathBuf);
 
-impl SlowDisk {
+impl Disk {
     /// `bytes` large; members of its group read `rate` bytes a second.
-    pub(crate) fn make(bytes: u64, rate: u64) -> anyhow::Result<Self> {
+    pub(crate) fn make(bytes: u64, rate: Option<u64>) -> anyhow::Result<Self> {
         let scratch = Scratch::new("oca-bench")?;
-        let image = scratch.path().join("image");
-        File::create(&image)?.set_len(bytes)?;
-        run(Command::new("mkfs.ext4").arg("-q").arg(&image))?;
         let place = scratch.path().join("d");
         fs::create_dir(&place)?;
-        let mount = ["mount", "-o", "loop,noatime"];
-        run(Command::new(mount[0])
-            .args(&mount[1..])
-            .arg(&image)
-            .arg(&place))?;
+        let image = match has_room(Path::new(MEMORY), bytes) {
+            true => Path::new(MEMORY).join(format!("oca-bench-{}", std::process::id())),
+            false => scratch.path().join("image"),
+        };
+        let image = Image(image);
+        File::create(&image.0)?.set_len(bytes)?;
+        run(Command::new("mkfs.ext4").arg("-q").arg(&image.0))?;
+        let mount = ["-o", "loop,noatime"];
+        run(Command::new("mount").args(mount).arg(&image.0).arg(&place))?;
         let mount = Mount(place);
+        // The loop device holds it; without a name it goes with the device.
+        drop(image);
         let device = nix::sys::stat::stat(&mount.0)?.st_dev;
         let major = nix::sys::stat::major(device);
         let minor = nix::sys::stat::minor(device);
+        let group = rate.map(|rate| Group::make(&format!("{major}:{minor}"), rate));
         Ok(Self {
-            group: Group::make(&format!("{major}:{minor}"), rate)?,
+            group: group.transpose()?,
             mount,
             _scratch: scratch,
         })
@@ -63,9 +74,17 @@ impl SlowDisk {
     }
 
     /// What a process writes its number to.
-    pub(crate) fn group(&self) -> PathBuf {
-        self.group.0.join("cgroup.procs")
+    pub(crate) fn group(&self) -> Option<PathBuf> {
+        self.group
+            .as_ref()
+            .map(|group| group.0.join("cgroup.procs"))
     }
+}
+
+/// Room for all of it and as much again.
+fn has_room(place: &Path, bytes: u64) -> bool {
+    nix::sys::statvfs::statvfs(place)
+        .is_ok_and(|found| found.blocks_available() * found.fragment_size() / 2 > bytes)
 }
 
 impl Group {
@@ -90,6 +109,13 @@ impl Group {
         fs::write(group.0.join(file), rule)
             .with_context(|| format!("cannot throttle {device} by {file}"))?;
         Ok(group)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // An error means that it was never made.
+        let _ = fs::remove_file(&self.0);
     }
 }
 

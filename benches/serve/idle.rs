@@ -7,6 +7,7 @@ use crate::figure::Pair;
 use crate::files::Kind;
 use crate::load::Target;
 use crate::load::Transport;
+use crate::servers::Place;
 use crate::servers::Plan;
 use crate::servers::Servers;
 use crate::servers::Who;
@@ -16,7 +17,6 @@ use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
 use oca::clock;
-use oca::demo::Scratch;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -38,9 +38,9 @@ struct Memory {
 
 pub(crate) async fn figures(connections: usize) -> anyhow::Result<Vec<Figure>> {
     raise_limit(connections)?;
-    let scratch = Scratch::new("oca-bench")?;
+    let place = Place::make()?;
     let servers = Servers::start(Plan {
-        dir: scratch.path(),
+        dir: place.path(),
         kinds: &[Kind::Small],
         threads: false,
         group: None,

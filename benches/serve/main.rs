@@ -25,7 +25,7 @@ use comfy_table::Table;
 use figure::Figure;
 use files::Kind;
 use oca::clock;
-use oca::demo::Scratch;
+use servers::Place;
 use servers::Plan;
 use servers::Servers;
 use std::io::Write as _;
@@ -40,6 +40,8 @@ struct Wanted {
     quick: bool,
     /// `None`: all three.
     part: Option<String>,
+    /// Only cases of the matrix whose name contains this: for profiling.
+    case: String,
 }
 
 fn main() -> ExitCode {
@@ -58,12 +60,15 @@ fn wanted() -> anyhow::Result<Wanted> {
         json: false,
         quick: false,
         part: None,
+        case: String::new(),
     };
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => wanted.json = true,
             "--quick" => wanted.quick = true,
             "matrix" | "idle" | "cold" => wanted.part = Some(argument),
+            "--case" => wanted.case = arguments.next().context("--case takes a text")?,
             // Cargo's own.
             "--bench" => {}
             other => anyhow::bail!("`{other}` is not known"),
@@ -115,9 +120,9 @@ async fn matrix_part(wanted: &Wanted) -> anyhow::Result<bool> {
         false => &[Kind::Small, Kind::Large, Kind::Huge],
     };
     let begun = clock::now();
-    let scratch = Scratch::new("oca-bench")?;
+    let place = Place::make()?;
     let servers = Servers::start(Plan {
-        dir: scratch.path(),
+        dir: place.path(),
         kinds,
         threads: false,
         group: None,
@@ -127,7 +132,8 @@ async fn matrix_part(wanted: &Wanted) -> anyhow::Result<bool> {
     eprintln!("{}; prepared in {prepared} s", servers.conditions()?);
     let mut rows = Vec::new();
     let mut all_hold = true;
-    for case in matrix::cases(wanted.quick) {
+    let cases = matrix::cases(wanted.quick).into_iter();
+    for case in cases.filter(|case| case.name().contains(&wanted.case)) {
         let row = case.measure(&servers, effort).await;
         let row = row.with_context(|| case.name())?;
         all_hold &= tell(wanted, row.figures(), None)?;

@@ -4,6 +4,7 @@
 //!
 //! I/O: writes files, starts processes, reads /proc.
 
+use crate::disk::Disk;
 use crate::files;
 use crate::files::Kind;
 use crate::load::Order;
@@ -14,6 +15,7 @@ use crate::nginx::Nginx;
 use anyhow::Context as _;
 use oca::demo::Appliance;
 use oca::demo::Role;
+use oca::demo::Scratch;
 use oca::demo::Settings;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
@@ -27,6 +29,9 @@ use std::sync::Arc;
 
 /// The core of the servers; `benches/run` puts the clients on core 1.
 const SERVER_CORE: &str = "0";
+
+/// The files, their copies in the store, and what a store leaves free.
+const PLACE_BYTES: u64 = 4_000_000_000;
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,30 @@ pub(crate) struct Plan<'a> {
     pub(crate) threads: bool,
     /// The `cgroup.procs` of a group that the servers join.
     pub(crate) group: Option<&'a Path>,
+}
+
+/// An empty directory for [`Plan::dir`].
+#[derive(Debug)]
+pub(crate) enum Place {
+    Disk(Disk),
+    Scratch(Scratch),
+}
+
+impl Place {
+    /// On a disk of its own, or without root on the machine's.
+    pub(crate) fn make() -> anyhow::Result<Self> {
+        match nix::unistd::geteuid().is_root() {
+            true => Ok(Self::Disk(Disk::make(PLACE_BYTES, None)?)),
+            false => Ok(Self::Scratch(Scratch::new("oca-bench")?)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Disk(disk) => disk.path(),
+            Self::Scratch(scratch) => scratch.path(),
+        }
+    }
 }
 
 /// Field order is drop order.
