@@ -1,38 +1,39 @@
 //! The load: clients that ask for one file after another over kept-alive connections.
 //!
-//! A closed loop. Heads are read and checked; the bodies of plain responses are discarded inside
-//! the kernel (`MSG_TRUNC`), so that the client's core is never what limits the server.
+//! A closed loop: who has its answer asks for the next.
 //!
 //! I/O: connects over loopback.
 
+use crate::latency::Latencies;
+use crate::viewer::Viewer;
 use anyhow::Context as _;
-use nix::sys::socket::MsgFlags;
+use oca::clock;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use tokio::io::AsyncReadExt as _;
-use tokio::io::AsyncWriteExt as _;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-/// A response head of either server is well below.
-const HEAD_BYTES_MAX: usize = 4 << 10;
-
-/// Taken off the socket at a time.
-const READ_BYTES: usize = 256 << 10;
+/// A thousand TLS handshakes on one core take a second or two.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Plain,
     Tls,
+}
+
+/// Which file is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Random,
+    /// All clients together: each file once, then again.
+    InTurn,
 }
 
 /// What is asked for: any of `count` files of `bytes` each.
@@ -44,156 +45,124 @@ pub(crate) struct Target {
     pub prefix: &'static str,
     pub count: u64,
     pub bytes: usize,
+    pub order: Order,
 }
 
 /// Clients at work.
 #[derive(Debug)]
 pub(crate) struct Load {
-    done: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     clients: JoinSet<anyhow::Result<()>>,
+    connections: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    connected: AtomicU64,
+    /// Of bodies.
+    bytes: AtomicU64,
+    next: AtomicU64,
+    timing: AtomicBool,
+    closing: AtomicBool,
+    latencies: Mutex<Latencies>,
 }
 
 impl Load {
-    pub(crate) fn start(target: Target, connections: usize) -> Self {
-        let done = Arc::new(AtomicU64::new(0));
+    /// Starts the clients and waits until all are connected.
+    pub(crate) async fn start(target: Target, connections: usize) -> anyhow::Result<Self> {
+        let tally = Arc::new(Tally::default());
         let mut clients = JoinSet::new();
         for number in 0..connections {
-            let (target, done) = (target.clone(), Arc::clone(&done));
-            clients.spawn(async move { client(&target, number as u64, &done).await });
+            let (target, tally) = (target.clone(), Arc::clone(&tally));
+            clients.spawn(async move { client(&target, number, &tally).await });
         }
-        Self { done, clients }
+        let mut load = Self {
+            tally,
+            clients,
+            connections: connections as u64,
+        };
+        let deadline = clock::now() + CONNECTED_WITHIN;
+        while load.tally.connected.load(Relaxed) < load.connections {
+            load.check()?;
+            anyhow::ensure!(clock::now() < deadline, "not all clients are connected");
+            clock::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(load)
     }
 
-    /// Complete responses.
-    pub(crate) fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+    /// From here on responses are timed.
+    pub(crate) fn begin(&self) {
+        self.tally.timing.store(true, Relaxed);
     }
 
-    /// Ends the clients; a client that had failed is an error.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let ended = self.clients.try_join_next();
-        self.clients.shutdown().await;
-        match ended {
+    /// Bytes of bodies so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tally.bytes.load(Relaxed)
+    }
+
+    /// A client that has failed is an error.
+    fn check(&mut self) -> anyhow::Result<()> {
+        match self.clients.try_join_next() {
             Some(outcome) => outcome.context("a client panicked")?,
             None => Ok(()),
         }
     }
+
+    /// Ends the clients: at once, or when each has its present answer and at most after `patience`.
+    pub(crate) async fn stop(mut self, patience: Duration) -> anyhow::Result<Latencies> {
+        self.check()?;
+        self.tally.closing.store(true, Relaxed);
+        let mut outcome = Ok(());
+        let ended = async {
+            while let Some(ended) = self.clients.join_next().await {
+                outcome = ended.context("a client panicked").and_then(|ended| ended);
+                if outcome.is_err() {
+                    return;
+                }
+            }
+        };
+        // Those that are still at it are given up.
+        let _ = clock::within(patience, ended).await;
+        self.clients.shutdown().await;
+        outcome?;
+        let latencies = self.tally.latencies.lock();
+        Ok(latencies.unwrap_or_else(PoisonError::into_inner).clone())
+    }
 }
 
 /// One client's life: connections that the server closes after their last request are replaced.
-async fn client(target: &Target, number: u64, done: &AtomicU64) -> anyhow::Result<()> {
-    let mut random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut buffer = vec![0; READ_BYTES];
+async fn client(target: &Target, number: usize, tally: &Tally) -> anyhow::Result<()> {
+    let mut random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut is_first = true;
     loop {
-        let stream = TcpStream::connect(target.address).await?;
-        stream.set_nodelay(true)?;
-        let mut stream = match &target.tls {
-            None => Stream::Plain(stream),
-            Some(config) => {
-                let name = ServerName::try_from("localhost")?;
-                let connector = TlsConnector::from(Arc::clone(config));
-                Stream::Tls(Box::new(connector.connect(name, stream).await?))
-            }
-        };
+        let mut viewer = Viewer::connect(target, number).await?;
+        if std::mem::take(&mut is_first) {
+            tally.connected.fetch_add(1, Relaxed);
+        }
         let mut open = true;
         while open {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let file = (random >> 33) % target.count;
-            let request = format!(
-                "GET /{}/{file}.bin HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                target.prefix
-            );
-            stream.write(request.as_bytes()).await?;
-            open = response(&mut stream, target.bytes, &mut buffer).await?;
-            done.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.write_all(bytes).await,
-            Self::Tls(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
-        }
-    }
-
-    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer).await,
-            Self::Tls(stream) => stream.read(buffer).await,
-        }
-    }
-
-    /// Takes up to `buffer.len()` bytes of the body and tells how many.
-    async fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stream = match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => return stream.read(buffer).await,
-        };
-        loop {
-            stream.readable().await?;
-            let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
-            let receive = || {
-                nix::sys::socket::recv(stream.as_raw_fd(), buffer, flags).map_err(io::Error::from)
+            let file = match target.order {
+                Order::Random => random >> 33,
+                Order::InTurn => tally.next.fetch_add(1, Relaxed),
             };
-            match stream.try_io(Interest::READABLE, receive) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
+            let progress = |count: usize| {
+                tally.bytes.fetch_add(count as u64, Relaxed);
+            };
+            let begun = clock::now();
+            open = viewer.fetch(target, file % target.count, progress).await?;
+            if tally.timing.load(Relaxed) {
+                let mut latencies = tally
+                    .latencies
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                latencies.record(clock::now() - begun);
+            }
+            if tally.closing.load(Relaxed) {
+                return Ok(());
             }
         }
     }
-}
-
-/// Reads one response and checks status and length. `false` if the server closes after it.
-async fn response(stream: &mut Stream, bytes: usize, buffer: &mut [u8]) -> anyhow::Result<bool> {
-    let mut filled = 0;
-    let (end, open) = loop {
-        let count = stream.read(&mut buffer[filled..HEAD_BYTES_MAX]).await?;
-        anyhow::ensure!(count > 0, "closed before a response");
-        filled += count;
-        if let Some(head) = head(&buffer[..filled], bytes)? {
-            break head;
-        }
-        anyhow::ensure!(filled < HEAD_BYTES_MAX, "a head without an end");
-    };
-    let mut left = bytes - (filled - end);
-    while left > 0 {
-        let most = left.min(buffer.len());
-        let count = stream.discard(&mut buffer[..most]).await?;
-        anyhow::ensure!(count > 0, "closed in the middle of a response");
-        left -= count;
-    }
-    Ok(open)
-}
-
-/// End of the head and whether the connection stays open; `None` if more must be read.
-fn head(bytes: &[u8], expected: usize) -> anyhow::Result<Option<(usize, bool)>> {
-    let mut headers = [httparse::EMPTY_HEADER; 40];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(end) = response.parse(bytes)? else {
-        return Ok(None);
-    };
-    anyhow::ensure!(response.code == Some(200), "answered {:?}", response.code);
-    let value = |name: &str| {
-        let found = response.headers.iter();
-        found
-            .filter(|header| header.name.eq_ignore_ascii_case(name))
-            .find_map(|header| std::str::from_utf8(header.value).ok())
-    };
-    let length = value("content-length").and_then(|text| text.parse().ok());
-    anyhow::ensure!(length == Some(expected), "{length:?} bytes are announced");
-    let closes = value("connection").is_some_and(|text| text.eq_ignore_ascii_case("close"));
-    Ok(Some((end, !closes)))
 }

@@ -1,152 +1,184 @@
-//! The two servers on the first core, with the very same files and the same certificate.
+//! The servers on the first core, with the very same files and the same certificate.
 //!
-//! nginx is tuned as its users tune it for files: sendfile, tcp_nopush, open_file_cache, no access
-//! log, one worker. Our box runs one worker and no access log.
+//! Our box runs one worker and no access log; [`crate::nginx`] says what nginx is told.
 //!
 //! I/O: writes files, starts processes, reads /proc.
 
+use crate::disk::Disk;
+use crate::files;
+use crate::files::Kind;
+use crate::load::Order;
 use crate::load::Target;
 use crate::load::Transport;
+use crate::nginx;
+use crate::nginx::Nginx;
 use anyhow::Context as _;
-use oca::clock;
 use oca::demo::Appliance;
+use oca::demo::Role;
 use oca::demo::Scratch;
 use oca::demo::Settings;
-use oca::object::Digest;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
-use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Child;
+use std::path::PathBuf;
 use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// The core of both servers; `benches/run` puts the clients on core 1.
+/// The core of the servers; `benches/run` puts the clients on core 1.
 const SERVER_CORE: &str = "0";
 
-/// How long nginx may take to listen.
-const STARTED_WITHIN: Duration = Duration::from_secs(10);
+/// The files, their copies in the store, and what a store leaves free.
+const PLACE_BYTES: u64 = 4_000_000_000;
 
-/// Two sizes of file, each many: one hot file would live in the processor's cache.
+/// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Small,
-    Large,
+pub(crate) enum Who {
+    Oca,
+    Nginx,
+    /// nginx with `aio threads`, where [`Plan::threads`] says that it is started.
+    NginxThreads,
 }
 
-impl Kind {
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::Small => 16 << 10,
-            Self::Large => 1_000_000,
+/// What is started, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan<'a> {
+    /// An empty directory.
+    pub(crate) dir: &'a Path,
+    pub(crate) kinds: &'a [Kind],
+    pub(crate) threads: bool,
+    /// The `cgroup.procs` of a group that the servers join.
+    pub(crate) group: Option<&'a Path>,
+}
+
+/// An empty directory for [`Plan::dir`].
+#[derive(Debug)]
+pub(crate) enum Place {
+    Disk(Disk),
+    Scratch(Scratch),
+}
+
+impl Place {
+    /// On a disk of its own, or without root on the machine's.
+    pub(crate) fn make() -> anyhow::Result<Self> {
+        match nix::unistd::geteuid().is_root() {
+            true => Ok(Self::Disk(Disk::make(PLACE_BYTES, None)?)),
+            false => Ok(Self::Scratch(Scratch::new("oca-bench")?)),
         }
     }
 
-    fn count(self) -> u64 {
+    pub(crate) fn path(&self) -> &Path {
         match self {
-            Self::Small => 2_000,
-            Self::Large => 500,
-        }
-    }
-
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Small => "small",
-            Self::Large => "large",
+            Self::Disk(disk) => disk.path(),
+            Self::Scratch(scratch) => scratch.path(),
         }
     }
 }
 
-/// Both servers. Field order is drop order.
+/// Field order is drop order.
 #[derive(Debug)]
 pub(crate) struct Servers {
     oca: Appliance,
     nginx: Nginx,
+    nginx_threads: Option<Nginx>,
     client: Arc<ClientConfig>,
-    _scratch: Scratch,
-}
-
-/// nginx in the foreground as one process; killed with it.
-#[derive(Debug)]
-struct Nginx {
-    child: Child,
-    plain: SocketAddr,
-    tls: SocketAddr,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    media: PathBuf,
 }
 
 impl Servers {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        let scratch = Scratch::new("oca-bench")?;
-        let media = scratch.path().join("media");
-        for kind in [Kind::Small, Kind::Large] {
-            write_files(&media, kind)?;
+    pub(crate) async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
+        let media = plan.dir.join("media");
+        for kind in plan.kinds {
+            files::write(&media, *kind)?;
         }
         let settings = Settings {
             workers: 1,
             disks: 1,
             access_log: false,
-            role: oca::demo::Role::Alone,
+            role: Role::Alone,
         };
-        let program = pinned(scratch.path())?;
-        let mut oca = Appliance::new(&program, scratch.path(), settings)?;
+        let program = pinned(plan, "oca-pinned", env!("CARGO_BIN_EXE_oca"))?;
+        let mut oca = Appliance::new(&program, plan.dir, settings)?;
         oca.prefill(&media).await?;
-        for kind in [Kind::Small, Kind::Large] {
-            share_files(scratch.path(), &media, kind)?;
+        for kind in plan.kinds {
+            files::share(plan.dir, &media, *kind)?;
         }
         oca.start().await?;
-        let nginx = Nginx::start(scratch.path(), &media, &oca).await?;
-        let client = client(&oca)?;
+        let program = pinned(plan, "nginx-pinned", nginx::program())?;
+        let peer = |threads| Nginx::start(&program, plan.dir, &media, &oca, threads);
         Ok(Self {
+            nginx: peer(false).await?,
+            nginx_threads: match plan.threads {
+                true => Some(peer(true).await?),
+                false => None,
+            },
+            client: client(&oca)?,
             oca,
-            nginx,
-            client,
-            _scratch: scratch,
+            media,
         })
+    }
+
+    /// Where the files are, by prefix and number.
+    pub(crate) fn media(&self) -> &Path {
+        &self.media
+    }
+
+    fn peer(&self, who: Who) -> anyhow::Result<Option<&Nginx>> {
+        match who {
+            Who::Oca => Ok(None),
+            Who::Nginx => Ok(Some(&self.nginx)),
+            Who::NginxThreads => {
+                let threads = self.nginx_threads.as_ref();
+                threads.context("not started").map(Some)
+            }
+        }
     }
 
     pub(crate) fn target(
         &self,
+        who: Who,
         kind: Kind,
         transport: Transport,
-        ours: bool,
     ) -> anyhow::Result<Target> {
-        let known = self.oca.addresses()?;
-        let (address, tls) = match (transport, ours) {
-            (Transport::Plain, true) => (known.plain, None),
-            (Transport::Plain, false) => (self.nginx.plain, None),
-            (Transport::Tls, true) => (known.https, Some(Arc::clone(&self.client))),
-            (Transport::Tls, false) => (self.nginx.tls, Some(Arc::clone(&self.client))),
+        let (plain, tls) = match self.peer(who)? {
+            None => {
+                let known = self.oca.addresses()?;
+                (known.plain, known.https)
+            }
+            Some(nginx) => (nginx.plain, nginx.tls),
         };
         Ok(Target {
-            address,
-            tls,
+            address: match transport {
+                Transport::Plain => plain,
+                Transport::Tls => tls,
+            },
+            tls: match transport {
+                Transport::Plain => None,
+                Transport::Tls => Some(Arc::clone(&self.client)),
+            },
             prefix: kind.prefix(),
             count: kind.count(),
             bytes: kind.bytes(),
+            order: match kind {
+                Kind::Small | Kind::Large | Kind::Huge => Order::Random,
+                Kind::Cold => Order::InTurn,
+            },
         })
     }
 
+    fn process(&self, who: Who) -> anyhow::Result<u32> {
+        match self.peer(who)? {
+            None => self.oca.process().context("oca has ended"),
+            Some(nginx) => Ok(nginx.process()),
+        }
+    }
+
     /// CPU time of all threads of a server since it started.
-    pub(crate) fn cpu_ns(&self, ours: bool) -> anyhow::Result<u64> {
-        let process = match ours {
-            true => self.oca.process().context("oca has ended")?,
-            false => self.nginx.child.id(),
-        };
+    pub(crate) fn cpu_ns(&self, who: Who) -> anyhow::Result<u64> {
         let mut total = 0;
-        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.process(who)?))? {
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
             let first = text.split(' ').next().context("an empty schedstat")?;
             total += first.parse::<u64>().context("a strange schedstat")?;
@@ -154,141 +186,54 @@ impl Servers {
         Ok(total)
     }
 
+    /// Resident and proportional memory of a server, in bytes.
+    pub(crate) fn memory(&self, who: Who) -> anyhow::Result<(u64, u64)> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process(who)?))?;
+        let field = |name: &str| -> anyhow::Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            let kib: u64 = number.with_context(|| format!("no {name}"))?.parse()?;
+            Ok(kib * 1024)
+        };
+        Ok((field("Rss:")?, field("Pss:")?))
+    }
+
     /// What anybody who compares these figures has to know.
     pub(crate) fn conditions(&self) -> anyhow::Result<String> {
-        let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
-        let stream = std::net::TcpStream::connect(self.nginx.plain)?;
-        let congestion = socket2::SockRef::from(&stream).tcp_congestion()?;
-        let congestion = String::from_utf8_lossy(&congestion).into_owned();
-        let version = nginx().arg("-v").output()?.stderr;
+        let load = fs::read_to_string("/proc/loadavg")?;
         Ok(format!(
-            "congestion control of both: {}; peer: {}; load average {}",
-            congestion.trim_end_matches('\0'),
-            String::from_utf8_lossy(&version).trim(),
-            read("/proc/loadavg")?.trim(),
+            "congestion control: oca {}, nginx {}; peer: {}, TLS by OpenSSL; load average {}",
+            congestion(self.oca.addresses()?.plain)?,
+            congestion(self.nginx.plain)?,
+            nginx::version()?,
+            load.trim(),
         ))
     }
 }
 
-impl Nginx {
-    async fn start(dir: &Path, media: &Path, oca: &Appliance) -> anyhow::Result<Self> {
-        let (plain, tls) = (free_address()?, free_address()?);
-        let config = dir.join("nginx.conf");
-        fs::write(&config, nginx_config(dir, media, oca, plain, tls)?)?;
-        let child = Command::new("taskset")
-            .args(["--cpu-list", SERVER_CORE])
-            .arg(nginx().get_program())
-            .arg("-c")
-            .arg(&config)
-            .args(["-p"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot start nginx")?;
-        let started = Self { child, plain, tls };
-        let listening = async {
-            while tokio::net::TcpStream::connect(plain).await.is_err() {
-                clock::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        clock::within(STARTED_WITHIN, listening)
-            .await
-            .context("nginx does not listen; its messages are above")?;
-        Ok(started)
-    }
+/// Congestion control of the server's end of a connection, which is the end that sends.
+fn congestion(server: SocketAddr) -> anyhow::Result<String> {
+    let _open = std::net::TcpStream::connect(server)?;
+    let filter = format!("sport = :{}", server.port());
+    let output = Command::new("ss").args(["-tinH", &filter]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let known = ["cubic", "bbr", "reno", "dctcp", "htcp", "vegas"];
+    let mut words = text.split_whitespace();
+    let found = words.find(|word| known.contains(word));
+    Ok(found.unwrap_or("unknown").to_owned())
 }
 
-/// nginx by name, where Debian puts it.
-fn nginx() -> Command {
-    let sbin = Path::new("/usr/sbin/nginx");
-    Command::new(if sbin.is_file() {
-        sbin
-    } else {
-        Path::new("nginx")
-    })
-}
-
-fn nginx_config(
-    dir: &Path,
-    media: &Path,
-    oca: &Appliance,
-    plain: SocketAddr,
-    tls: SocketAddr,
-) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let (dir, media) = (dir.display(), media.display());
-    let (chain, key) = (
-        oca.authority().chain.display(),
-        oca.authority().key.display(),
-    );
-    write!(
-        text,
-        "daemon off; master_process off; worker_processes 1;\n\
-         pid {dir}/nginx.pid; error_log stderr error;\n\
-         events {{ worker_connections 4096; use epoll; }}\n\
-         http {{\n\
-           access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; server_tokens off;\n\
-           keepalive_timeout 60s; keepalive_requests 100000000;\n\
-           open_file_cache max=10000 inactive=600s; open_file_cache_valid 600s;\n\
-           client_body_temp_path {dir}/nginx-body; proxy_temp_path {dir}/nginx-proxy;\n\
-           fastcgi_temp_path {dir}/nginx-fastcgi; uwsgi_temp_path {dir}/nginx-uwsgi;\n\
-           scgi_temp_path {dir}/nginx-scgi;\n\
-           default_type application/octet-stream;\n\
-           ssl_certificate {chain}; ssl_certificate_key {key};\n\
-           ssl_protocols TLSv1.3; ssl_buffer_size 16k;\n\
-           server {{ listen {plain} backlog=4096; root {media}; }}\n\
-           server {{ listen {tls} ssl backlog=4096; root {media}; }}\n\
-         }}\n"
-    )?;
-    Ok(text)
-}
-
-/// A wrapper that starts our binary on the server's core.
-fn pinned(dir: &Path) -> anyhow::Result<std::path::PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = dir.join("oca-pinned");
-    let program = env!("CARGO_BIN_EXE_oca");
-    let text = format!("#!/bin/sh\nexec taskset --cpu-list {SERVER_CORE} '{program}' \"$@\"\n");
+/// A wrapper that starts `program` on the servers' core and, when it serves, in their group.
+fn pinned(plan: Plan<'_>, name: &str, program: &str) -> anyhow::Result<PathBuf> {
+    let path = plan.dir.join(name);
+    let join = plan.group.map_or_else(String::new, |group| {
+        format!("[ \"$1\" = prefill ] || echo $$ > '{}'\n", group.display())
+    });
+    let text =
+        format!("#!/bin/sh\n{join}exec taskset --cpu-list {SERVER_CORE} '{program}' \"$@\"\n");
     fs::write(&path, text)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
     Ok(path)
-}
-
-/// Nothing else asks the kernel for ports in the bench's namespace.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// Different bytes in each file; which ones does not matter.
-fn write_files(media: &Path, kind: Kind) -> anyhow::Result<()> {
-    let dir = media.join(kind.prefix());
-    fs::create_dir_all(&dir)?;
-    for number in 0..kind.count() {
-        let mut bytes = vec![0; kind.bytes()];
-        let mut stream = blake3::Hasher::new();
-        stream.update(&number.to_le_bytes());
-        stream.finalize_xof().fill(&mut bytes);
-        fs::write(dir.join(format!("{number}.bin")), bytes)?;
-    }
-    Ok(())
-}
-
-/// Lets nginx serve the very files of our store: the same pages in the page cache, laid out the
-/// same way, for both. Copies differ in the sizes of their folios, which decides more than code.
-fn share_files(dir: &Path, media: &Path, kind: Kind) -> anyhow::Result<()> {
-    for number in 0..kind.count() {
-        let path = media.join(format!("{}/{number}.bin", kind.prefix()));
-        let digest = Digest::of(&fs::read(&path)?).to_string();
-        let object = dir
-            .join("disk1/objects")
-            .join(&digest[..2])
-            .join(&digest[2..4])
-            .join(&digest);
-        anyhow::ensure!(object.is_file(), "there is no {}", object.display());
-        fs::remove_file(&path)?;
-        std::os::unix::fs::symlink(&object, &path)?;
-    }
-    Ok(())
 }
 
 /// One cipher for both, so that the libraries' preferences do not decide.
@@ -300,9 +245,11 @@ fn client(oca: &Appliance) -> anyhow::Result<Arc<ClientConfig>> {
         .retain(|suite| suite.suite() == wanted);
     let mut roots = RootCertStore::empty();
     roots.add(oca.authority().root.clone())?;
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Every handshake is a full one.
+    config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }

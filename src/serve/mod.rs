@@ -24,6 +24,7 @@ mod cmcd;
 mod condition;
 mod connection;
 mod counters;
+mod date;
 mod delivery;
 mod exchange;
 mod files;
