@@ -28,10 +28,11 @@ impl Kind {
         }
     }
 
-    /// Each kind together is larger than the last-level cache, and all of them fit in memory.
+    /// Each kind together is larger than the last-level cache of 32 MB, and all fit in memory. Not
+    /// more small ones than a box keeps open where it may have 20,000 descriptors.
     pub(crate) fn count(self) -> u64 {
         match self {
-            Self::Small => 4_000,
+            Self::Small => 2_400,
             Self::Large => 500,
             Self::Huge => 50,
             Self::Cold => 600,

@@ -13,18 +13,12 @@ use crate::servers::Servers;
 use crate::servers::Who;
 use crate::viewer::Viewer;
 use anyhow::Context as _;
-use nix::sys::resource::Resource;
-use nix::sys::resource::getrlimit;
-use nix::sys::resource::setrlimit;
 use oca::clock;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Handshakes at a time.
 const AT_ONCE: usize = 64;
-
-/// Descriptors of this process, and of the servers, for anything but these connections.
-const OTHER_DESCRIPTORS: u64 = 1_000;
 
 /// What a server holds on to for a moment only is gone after this.
 const SETTLED: Duration = Duration::from_millis(1_500);
@@ -37,7 +31,6 @@ struct Memory {
 }
 
 pub(crate) async fn figures(connections: usize) -> anyhow::Result<Vec<Figure>> {
-    raise_limit(connections)?;
     let place = Place::make()?;
     let servers = Servers::start(Plan {
         dir: place.path(),
@@ -108,17 +101,4 @@ async fn crowd(target: &Target, connections: usize) -> anyhow::Result<Vec<Viewer
         here.push(arrived.with_context(|| format!("after {} connections", here.len()))?);
     }
     Ok(here)
-}
-
-/// Descriptors for the clients; the servers inherit it.
-fn raise_limit(connections: usize) -> anyhow::Result<()> {
-    let needed = connections as u64 + OTHER_DESCRIPTORS;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < needed {
-        let hard = hard.max(needed);
-        setrlimit(Resource::RLIMIT_NOFILE, needed, hard).with_context(|| {
-            format!("{needed} descriptors are needed; raise the limit: ulimit -n {needed}")
-        })?;
-    }
-    Ok(())
 }

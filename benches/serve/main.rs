@@ -24,6 +24,9 @@ use anyhow::Context as _;
 use comfy_table::Table;
 use figure::Figure;
 use files::Kind;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
 use oca::clock;
 use servers::Place;
 use servers::Plan;
@@ -31,6 +34,12 @@ use servers::Servers;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// What the service's unit gives a box is more still.
+const DESCRIPTORS: u64 = 100_000;
+
+/// Ten thousand connections, and everything else.
+const DESCRIPTORS_MIN: u64 = 15_000;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -77,8 +86,23 @@ fn wanted() -> anyhow::Result<Wanted> {
     Ok(wanted)
 }
 
+/// Descriptors for the clients. The servers inherit it, and keep files open as far as it goes.
+fn raise_limit() -> anyhow::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = hard.min(DESCRIPTORS);
+    if soft < most {
+        setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
+    }
+    anyhow::ensure!(
+        most >= DESCRIPTORS_MIN,
+        "{most} descriptors are too few; before this: ulimit -Hn {DESCRIPTORS_MIN}"
+    );
+    Ok(())
+}
+
 /// True if every bar holds.
 fn run(wanted: &Wanted) -> anyhow::Result<bool> {
+    raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

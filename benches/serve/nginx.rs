@@ -106,7 +106,7 @@ fn text(
     let threads = if threads { "aio threads;" } else { "" };
     write!(
         text,
-        "daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;\n\
+        "daemon off; master_process off; worker_processes 1;\n\
          pid {own}/nginx.pid; error_log stderr error;\n\
          events {{ worker_connections 16384; use epoll; multi_accept on; }}\n\
          http {{\n\
