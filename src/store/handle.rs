@@ -346,7 +346,7 @@ pub(super) fn candidate(volume: &Volume) -> Option<Candidate> {
 
 /// Opens a file that must be exactly the object; anything else is `InvalidData`.
 fn open_object(root: &Root, digest: Digest, length: u64) -> io::Result<File> {
-    let file = root.file(&layout::object_path(digest))?;
+    let file = root.content(&layout::object_path(digest))?;
     let found = file.metadata()?;
     if found.is_file() && found.len() == length {
         return Ok(file);
