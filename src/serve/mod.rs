@@ -21,6 +21,7 @@ mod card;
 mod condition;
 mod connection;
 mod counters;
+mod date;
 mod exchange;
 mod files;
 mod guest;
