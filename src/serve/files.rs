@@ -3,8 +3,9 @@
 //! Opening goes to the disk's own thread; a hot object would pay that for each request. Two tables
 //! make a cheap approximation of least-recently-used: what is asked for moves to the young one;
 //! when that is half of the room, it becomes the old one and the old one is closed. An entry lives
-//! a few seconds only, used or not: that bounds how long a deleted object's space stays taken and
-//! how long a descriptor of a sick disk is used, and it needs no other invalidation.
+//! a minute only, used or not: that bounds how long a deleted object's space stays taken, and it
+//! needs no other invalidation. A descriptor of a sick disk is forgotten when a read fails; until
+//! then it gives what is in memory.
 
 use crate::clock::Instant;
 use crate::object::Digest;
@@ -12,6 +13,8 @@ use crate::store::ObjectFile;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -21,10 +24,30 @@ use std::time::Duration;
 /// Descriptors kept by one worker at most: past this a miss is too rare to matter.
 const OPEN_MAX: usize = 16_384;
 
-/// How long an open object is used before it is opened again.
-const OPEN_TIME: Duration = Duration::from_secs(10);
+/// How long an open object is used before it is opened again. Opening costs two changes of thread,
+/// several times what a small object's response costs: ten seconds would be felt.
+const OPEN_TIME: Duration = Duration::from_secs(60);
 
-type Table = HashMap<Digest, (Instant, Arc<ObjectFile>)>;
+type Table = HashMap<Digest, (Instant, Arc<ObjectFile>), BuildHasherDefault<DigestHasher>>;
+
+/// A digest is as good as random; eight of its bytes need no further mixing.
+#[derive(Debug, Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((first, _)) = bytes.split_first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The array's length, the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Files {
