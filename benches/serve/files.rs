@@ -1,4 +1,4 @@
-//! The files that are served: several sizes, each many, so that none lives in the processor's cache.
+//! The files that are served: several sizes, each many, so that none lives in the last-level cache.
 //!
 //! I/O: writes and reads files.
 

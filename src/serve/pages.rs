@@ -85,12 +85,12 @@ impl<'a> Pages<'a> {
                 brought: [None; 2],
             }),
             fills,
-            ..Self::in_memory(object, part)
+            ..Self::in_memory(object, part, now)
         }
     }
 
     /// Of a file for which no disk is waited.
-    pub(super) fn in_memory(object: &'a Arc<ObjectFile>, part: Part) -> Self {
+    pub(super) fn in_memory(object: &'a Arc<ObjectFile>, part: Part, now: Instant) -> Self {
         Self {
             fills: None,
             object,

@@ -70,7 +70,7 @@ impl Connection {
                 part,
                 heart,
                 // A small file that every test reads stays in memory.
-                pages: Pages::in_memory(file, part),
+                pages: Pages::in_memory(file, part, clock::now()),
             }));
             let send::Sent {
                 body: moved,

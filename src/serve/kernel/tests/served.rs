@@ -9,7 +9,10 @@ use crate::serve::Deps;
 use crate::serve::Handle;
 use crate::serve::Limits;
 use crate::serve::Offload;
+use crate::serve::Pacing;
 use crate::serve::Seams;
+use crate::serve::TokenFeed;
+use crate::serve::TokensConfig;
 use crate::serve::kernel::tests_support::KernelNet;
 use crate::serve::kernel::tests_support::Manners;
 use crate::serve::memory::MemoryNet;
@@ -17,6 +20,7 @@ use crate::serve::memory::TaskWorkers;
 use crate::serve::tests_support::Files;
 use crate::serve::tests_support::address;
 use crate::serve::tests_support::limits;
+use crate::serve::tests_support::speedtest;
 use crate::task::PhaseTx;
 use crate::task::phase;
 use crate::tls;
@@ -78,6 +82,14 @@ impl World {
             plain_listen: Vec::new(),
             workers: 1,
             access_log: None,
+            access_log_sample: 1,
+            drop_behind: false,
+            pacing: Pacing {
+                rate_limit: None,
+                cmcd: false,
+            },
+            tokens: TokensConfig::default(),
+            speedtest: speedtest(),
             limits,
             tls: tls::Config {
                 certificates: vec![pair],
@@ -89,6 +101,8 @@ impl World {
         let (phase, phase_seen) = phase::channel();
         let deps = Deps {
             content: Arc::new(files) as Arc<dyn Content>,
+            speedtest_file: None,
+            tokens: TokenFeed::default(),
             gate: gate_seen,
             phase: phase_seen,
         };
