@@ -268,6 +268,7 @@ async fn keys_of_viewers_tokens_are_handed_on_with_each_reply_that_brings_them()
     assert!(!shown.contains("Secret"), "{shown}");
 }
 
+#[tokio::test(start_paused = true)]
 async fn delivery_by_client_network_is_in_every_report() {
     let plane = Plane::new();
     let own = world::start(&plane, |_| {});
