@@ -60,6 +60,7 @@ const GROWTH_BYTES: u64 = 16 << 20;
 struct Look {
     resident: u64,
     descriptors: usize,
+    objects: usize,
     pipes: usize,
     threads: usize,
 }
@@ -77,7 +78,15 @@ fn look(process: u32) -> Look {
         .collect();
     Look {
         resident: number("VmRSS:") << 10,
-        descriptors: open.len(),
+        // Open objects are kept for a minute, however much comes and goes.
+        objects: open
+            .iter()
+            .filter(|path| path.contains("/objects/"))
+            .count(),
+        descriptors: open
+            .iter()
+            .filter(|path| !path.contains("/objects/"))
+            .count(),
         pipes: open.iter().filter(|path| path.starts_with("pipe:")).count(),
         threads: usize::try_from(number("Threads:")).unwrap(),
     }
@@ -228,7 +237,7 @@ async fn judge(appliance: &Appliance, process: u32, before: Look, looks: &[Look]
         last <= first + GROWTH_BYTES,
         "resident memory grew from {first} to {last} B"
     );
-    // Open objects are closed after some seconds, connections with their viewers.
+    // Connections end with their viewers, or when a half-sent head is given up.
     let end = clock::now() + Duration::from_secs(40);
     let after = loop {
         let after = look(process);
@@ -242,6 +251,9 @@ async fn judge(appliance: &Appliance, process: u32, before: Look, looks: &[Look]
         "descriptors: {before:?}, then {after:?}"
     );
     assert!(after.pipes <= before.pipes, "{before:?}, then {after:?}");
+    let held = SIZES.len() * OF_EACH;
+    // Each worker keeps its own.
+    assert!(after.objects <= 2 * held, "{held} objects, and {after:?}");
     assert!(
         after.threads <= before.threads + 16,
         "{before:?}, then {after:?}"
