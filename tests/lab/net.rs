@@ -1,7 +1,7 @@
 //! Network namespaces around a switch, and the counters of its ports.
 //!
-//! Needs root, `ip`, `tc` (iproute2) and `ethtool`. Namespaces are named after this process and removed with
-//! their [`Net`].
+//! Needs root, `ip`, `tc` (iproute2) and `ethtool`. Namespaces are named after this process and
+//! removed with their [`Net`].
 //!
 //! I/O: runs `ip` and `tc`, reads counters from a child process.
 
@@ -53,17 +53,17 @@ impl Net {
             net.inside(
                 host + 1,
                 &format!(
-                    "ip link set lo up && ip link set eth0 mtu 9000 gso_max_segs 1 && ethtool -K eth0 gro on \
-                     && ip link set eth0 up && ip addr add 10.77.0.{}/24 dev eth0 && ip route replace 10.77.0.0/24 dev \
-                     eth0 congctl cubic",
+                    "ip link set lo up && ip link set eth0 mtu 9000 gso_max_segs 1 && ethtool -K \
+                     eth0 gro on && ip link set eth0 up && ip addr add 10.77.0.{}/24 dev eth0 && \
+                     ip route replace 10.77.0.0/24 dev eth0 congctl cubic",
                     host + 1
                 ),
             );
             net.inside(
                 0,
                 &format!(
-                    "ip link set port{host} mtu 9000 gso_max_segs 1 master br0 up && tc qdisc add dev \
-                     port{host} root tbf rate 2gbit burst 4mb latency 20ms"
+                    "ip link set port{host} mtu 9000 gso_max_segs 1 master br0 up && tc qdisc add \
+                     dev port{host} root tbf rate 2gbit burst 4mb latency 20ms"
                 ),
             );
         }

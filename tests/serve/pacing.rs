@@ -83,14 +83,11 @@ fn the_operators_cap_holds_for_every_connection_and_a_hint_above_it_does_not_win
     let bytes = &titles[0].1;
     let mut config = server.config.clone();
     config.pacing.rate_limit = Some(BytesPerSecond(5_000_000));
-    let (plain, tls) = (server.plain_address, server.tls_address);
-    config.plain_listen = vec![plain];
-    config.listen = vec![tls];
     server.handle.prepare(&config).unwrap().commit();
     let exact = Duration::from_millis(500);
     // The kernel does not pace the first ten segments of a connection, and on loopback they are
     // large: each connection has a response behind it before time is taken.
-    let mut viewer = Viewer::plain(plain);
+    let mut viewer = server.plain();
     timed(&mut viewer, "/title/a", "", bytes);
     takes(exact, || timed(&mut viewer, "/title/a", "", bytes));
     takes(exact, || timed(&mut viewer, "/title/a", HINT, bytes));

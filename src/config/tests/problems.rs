@@ -22,8 +22,8 @@ fn problems_of_every_sort_come_together_with_their_places() {
             "8:1: serve.lisen: is not a known key of `[serve]`",
             "9:11: serve.workers: must be a whole number, not the text `four`",
             "15:8: serve.limits.head: `2 GiB` is outside the range from 1 KiB to 1 MiB",
-            "35:21: gate.require: `bpg` is not known here",
-            "38:2: teletmetry: is not a known section",
+            "37:21: gate.require: `bpg` is not known here",
+            "40:2: teletmetry: is not a known section",
         ]
     );
     let remedies = remedies(&text);
@@ -136,8 +136,8 @@ fn sections_of_the_wrong_shape_are_told_their_header() {
     assert_eq!(
         told(&text),
         [
-            "14:1: disk: is a section that may be repeated: its header is `[[disk]]`",
-            "16:9: disk.class: must be a word in quotes, not the number `1`",
+            "16:1: disk: is a section that may be repeated: its header is `[[disk]]`",
+            "18:9: disk.class: must be a word in quotes, not the number `1`",
         ]
     );
     for (before, name, wrong) in [
@@ -158,7 +158,7 @@ fn sections_of_the_wrong_shape_are_told_their_header() {
     let text = file_with(&[]).replace("[store]", "[[store]]");
     assert_eq!(
         told(&text),
-        ["17:1: store: is a section, not a value or a list"]
+        ["19:1: store: is a section, not a value or a list"]
     );
     let text = format!("gate = 3\n{}", file_with(&[]).replace("[gate]\n", ""));
     assert_eq!(
@@ -211,17 +211,17 @@ fn values_that_contradict_each_other_are_told_at_the_later_one() {
     );
     assert_eq!(
         told_with(&[("admin.socket", "\"/run/oca/oca-ro.sock\"")]),
-        ["32:10: admin.socket: `socket` and `read_only_socket` are one path"]
+        ["34:10: admin.socket: `socket` and `read_only_socket` are one path"]
     );
     let second = "[[disk]]\npath = \"/srv/oca/disk1/\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + second)),
-        ["34:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
+        ["36:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
     );
     let inside = "[[disk]]\npath = \"/srv/oca/disk1/b\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + inside)),
-        ["34:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
+        ["36:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
     );
 }
 

@@ -63,14 +63,14 @@ impl Connection {
                     clock::sleep_until(turn).await;
                 }
             }
-            let part = Part { first, last };
+            let piece = Part { first, last };
             let heart = &Arc::clone(&self.worker).heart;
             let sent = self.send(Some(Body {
                 object: file,
-                part,
+                part: piece,
                 heart,
                 // A small file that every test reads stays in memory.
-                pages: Pages::in_memory(file, part, clock::now()),
+                pages: Pages::in_memory(file, piece, clock::now()),
             }));
             let send::Sent {
                 body: moved,
