@@ -158,7 +158,7 @@ fn sections_of_the_wrong_shape_are_told_their_header() {
     let text = file_with(&[]).replace("[store]", "[[store]]");
     assert_eq!(
         told(&text),
-        ["16:1: store: is a section, not a value or a list"]
+        ["17:1: store: is a section, not a value or a list"]
     );
     let text = format!("gate = 3\n{}", file_with(&[]).replace("[gate]\n", ""));
     assert_eq!(
@@ -216,12 +216,12 @@ fn values_that_contradict_each_other_are_told_at_the_later_one() {
     let second = "[[disk]]\npath = \"/srv/oca/disk1/\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + second)),
-        ["33:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
+        ["34:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
     );
     let inside = "[[disk]]\npath = \"/srv/oca/disk1/b\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + inside)),
-        ["33:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
+        ["34:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
     );
 }
 
