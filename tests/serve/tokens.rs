@@ -1,6 +1,11 @@
 //! docs/TOKENS.md against the program and against a second implementation in Python; `oca token`
 //! and `oca control secret` as an operator uses them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
 use oca::tls::token;
 use oca::tls::token::Asked;
 use oca::tls::token::Claim;
