@@ -215,7 +215,7 @@ async fn a_whole_box_admits_by_its_own_keys_and_takes_others_at_a_reload_under_a
     assert_eq!(refused.status, 403);
     assert!(refused.text().starts_with("bad MAC"), "{}", refused.text());
 
-    token::save_host(&file, &[young.clone()]).unwrap();
+    token::save_host(&file, std::slice::from_ref(&young)).unwrap();
     box_.ask(Command::Reload).await.unwrap();
     assert_eq!(anna.get(&signed(&young)).await.body, bytes);
     assert_eq!(anna.get(&signed(&old)).await.status, 403);

@@ -59,15 +59,13 @@ pub(super) fn start(
     let state_dir = config.store.state_dir.clone();
     let mut gatekeeper = Gatekeeper::new(&config.health, state_dir, &store.view());
     let (phase_owner, phase) = phase::channel();
-    let tokens = serve::TokenFeed::default();
-    let grace = config.fill.deletion_grace;
-    let keys = KeyCupboard::open(&config.store.state_dir, tokens.clone(), grace);
+    let keys = KeyCupboard::open(&config.store.state_dir, config.fill.deletion_grace);
     let serve = serve::start(
         &config.serve,
         serve::Deps {
             content: Arc::new(store.clone()),
             gate: gatekeeper.subscribe(),
-            tokens: tokens.clone(),
+            tokens: keys.feed(),
             phase: phase.clone(),
             speedtest_file: Some(config.store.state_dir.join("speedtest.bin")),
         },
@@ -117,7 +115,7 @@ pub(super) fn start(
         night,
         admin,
         gatekeeper,
-        tokens,
+        tokens: keys.feed(),
         prefill,
         reloading: None,
         phase: phase_owner,

@@ -46,7 +46,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl KeyCupboard {
     /// Begins with what the last life kept. A file that cannot be believed is left alone until the
     /// control plane delivers again.
-    pub(super) fn open(state_dir: &Path, feed: TokenFeed, grace: Duration) -> Arc<Self> {
+    pub(super) fn open(state_dir: &Path, grace: Duration) -> Arc<Self> {
+        let feed = TokenFeed::default();
         let path = state_dir.join(NAME);
         let keys = token::load_host(&path).unwrap_or_else(|error| {
             if !error.is_not_found() {
@@ -65,6 +66,11 @@ impl KeyCupboard {
             }),
             writing: Mutex::default(),
         })
+    }
+
+    /// What serving is given.
+    pub(super) fn feed(&self) -> TokenFeed {
+        self.feed.clone()
     }
 
     /// What a reply brought. The same again is nothing.
@@ -146,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_delivered_is_there_at_the_next_start_and_too_much_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || KeyCupboard::open(dir.path(), TokenFeed::default(), Duration::ZERO);
+        let open = || KeyCupboard::open(dir.path(), Duration::ZERO);
         let first = open();
         first.take(told(keys(1)));
         first.take(told(keys(2)));

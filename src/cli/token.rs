@@ -272,11 +272,11 @@ fn host_keys(keys: &KeyArgs, host: &str) -> anyhow::Result<Vec<HostKey>> {
 }
 
 fn signing_key(keys: &KeyArgs, host: &str, now: u64, id: Option<&str>) -> anyhow::Result<HostKey> {
-    let of_host = host_keys(keys, host)?
+    let mut of_host = host_keys(keys, host)?
         .into_iter()
         .filter(|key| key.host == host);
     let found = match id {
-        Some(id) => of_host.filter(|key| key.id.as_str() == id).last(),
+        Some(id) => of_host.rfind(|key| key.id.as_str() == id),
         None => of_host
             .filter(|key| (key.from..key.until).contains(&now))
             .max_by_key(|key| key.from),

@@ -107,7 +107,7 @@ pub(super) fn start(
     };
     let book = watch::Sender::<Arc<FillBook>>::default();
     let (actions, orders) = mpsc::channel(ACTIONS_MAX);
-    let signed = watch::Sender::new(signing::load(&config.tokens, &config.domain)?);
+    let (steering, signing) = start_steering(config, tasks)?;
     let fleet = fleet::start(
         fleet::Config {
             lease: config.lease,
@@ -119,22 +119,11 @@ pub(super) fn start(
             library: books.watch_library(),
             manifests: said.positions.subscribe(),
             fill: book.subscribe(),
-            signing: signed.subscribe(),
+            signing,
             actions,
             metrics: metrics.clone(),
         },
     );
-    let steering = Arc::new(Steering::new(steer::Config {
-        domain: config.domain.clone(),
-        answers: config.public.answers,
-    }));
-    steering.sign_with(signed.borrow().clone());
-    tasks.spawn(signing::follow(
-        config.tokens.clone(),
-        config.domain.clone(),
-        Arc::clone(&steering),
-        signed,
-    ));
     let liveness = Arc::new(liveness(books, &fleet, said.listed.subscribe()));
     tasks.spawn(obey(orders, books.clone()));
     tasks.spawn(keep_book(
@@ -168,6 +157,28 @@ pub(super) fn start(
         link,
         public,
     })
+}
+
+/// Steering with what it signs URLs with, which follows its file.
+fn start_steering(
+    config: &Config,
+    tasks: &mut JoinSet<&'static str>,
+) -> Result<(Arc<Steering>, watch::Receiver<signing::Current>), ControlError> {
+    let current = signing::load(&config.tokens, &config.domain)?;
+    let steering = Arc::new(Steering::new(steer::Config {
+        domain: config.domain.clone(),
+        answers: config.public.answers,
+    }));
+    steering.sign_with(current.clone());
+    let (sender, signing) = watch::channel(current);
+    let (tokens, domain) = (config.tokens.clone(), config.domain.clone());
+    tasks.spawn(signing::follow(
+        tokens,
+        domain,
+        Arc::clone(&steering),
+        sender,
+    ));
+    Ok((steering, signing))
 }
 
 fn liveness(books: &Books, fleet: &fleet::Handle, listed: watch::Receiver<AllListed>) -> Liveness {

@@ -1,6 +1,11 @@
 //! docs/TOKENS.md against the program and against a second implementation in Python; `oca token`
 //! and `oca control secret` as an operator uses them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
 use oca::tls::token;
 use oca::tls::token::Asked;
 use oca::tls::token::Claim;
@@ -16,7 +21,6 @@ use serde_json::Value;
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -225,98 +229,95 @@ fn said(output: &Output) -> String {
         .to_owned()
 }
 
-fn path(of: &Path) -> &str {
-    of.to_str().unwrap()
+const HOST: &str = "c001-lhr001-ix.oca.example.net";
+
+/// A fleet's secret and the key file of [`HOST`].
+struct Keys {
+    secret: String,
+    keys: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (secret, keys) = (below("secret"), below("keys"));
+        said(&oca(&["control", "secret", "make", &secret]));
+        let derive = ["token", "derive", "--secret", &secret, "--output", &keys];
+        said(&oca(&[&derive[..], &[HOST]].concat()));
+        let _dir = dir;
+        Self { secret, keys, _dir }
+    }
+
+    fn make(&self, more: &[&str]) -> Output {
+        let make = ["token", "make", "--keys", &self.keys, "--host", HOST];
+        oca(&[&make[..], &["film/v1/hd/a.m3u8"], more].concat())
+    }
+
+    fn check(&self, url: &str, more: &[&str]) -> (Option<i32>, Value) {
+        let check = ["token", "check", "--secret", &self.secret, "--json", url];
+        let output = oca(&[&check[..], more].concat());
+        let told = serde_json::from_slice(&output.stdout);
+        (output.status.code(), told.unwrap())
+    }
+}
+
+fn digits(file: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let last = text.split_ascii_whitespace().last().unwrap();
+    assert_eq!(last.len(), 64);
+    last.to_owned()
 }
 
 #[test]
-fn an_operator_makes_rotates_signs_checks_and_derives() {
-    let dir = tempfile::tempdir().unwrap();
-    let (secret, keys) = (dir.path().join("secret"), dir.path().join("keys"));
-    let (secret, keys) = (path(&secret), path(&keys));
-    let host = "c001-lhr001-ix.oca.example.net";
-    said(&oca(&["control", "secret", "make", secret]));
-    let mode = std::fs::metadata(secret).unwrap().permissions().mode();
+fn an_operator_makes_and_rotates_a_secret_that_nobody_is_shown() {
+    let own = Keys::new();
+    let mode = std::fs::metadata(&own.secret).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let again = oca(&["control", "secret", "make", secret]);
+    let again = oca(&["control", "secret", "make", &own.secret]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
-    let shown = said(&oca(&[
-        "control", "secret", "rotate", secret, "--in", "1h", "--json",
-    ]));
+    let rotate = ["control", "secret", "rotate", &own.secret, "--in", "1h"];
+    let shown = said(&oca(&[&rotate[..], &["--json"]].concat()));
+    assert!(!shown.contains(&digits(&own.secret)));
     let shown: Value = serde_json::from_str(&shown).unwrap();
-    let ids: Vec<_> = shown["keys"].as_array().unwrap().iter().collect();
-    assert_eq!(ids.len(), 2);
-    assert_eq!(
-        (&ids[0]["signs"], &ids[1]["signs"]),
-        (&json!(true), &json!(false))
-    );
-    let text = std::fs::read_to_string(secret).unwrap();
-    let digits = text.split_ascii_whitespace().last().unwrap();
-    assert!(digits.len() == 64 && !shown.to_string().contains(digits));
-
-    said(&oca(&[
-        "token", "derive", "--secret", secret, "--output", keys, host,
-    ]));
-    assert!(!std::fs::read_to_string(keys).unwrap().contains(digits));
-    let make = [
-        "token",
-        "make",
-        "--keys",
-        keys,
-        "--host",
-        host,
-        "film/v1/hd/a.m3u8",
-    ];
-    let url = said(&oca(&[
-        &make[..],
-        &["--below", "film/v1", "--session", "s1"],
-    ]
-    .concat()));
-    assert!(
-        url.starts_with(&format!("https://{host}/t/d=2,e=")),
-        "{url}"
-    );
-    let check = |url: &str, more: &[&str]| {
-        oca(&[&["token", "check", "--secret", secret, "--json", url], more].concat())
-    };
-    let good: Value = serde_json::from_str(&said(&check(&url, &[]))).unwrap();
-    assert_eq!(
-        (&good["good"], &good["reason"]),
-        (&json!(true), &Value::Null)
-    );
-    let other = url.replace("film/v1", "film/v2");
-    for (url, more, reason) in [
-        (other.as_str(), &[][..], "bad MAC"),
-        (
-            url.as_str(),
-            &["--at", "2100-01-01T00:00:00Z"][..],
-            "unknown key id",
-        ),
-        (
-            &format!("https://{host}/film/v1/a"),
-            &[][..],
-            "a token is needed",
-        ),
-        (&url.replace("c001", "c002"), &[][..], "bad MAC"),
-    ] {
-        let output = check(url, more);
-        assert_eq!(output.status.code(), Some(5), "{output:?}");
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(text_of(&told).starts_with(reason), "{told}");
-    }
-    let one = said(&oca(&make));
-    let (_, query) = one.split_once('?').unwrap();
-    assert!(query.starts_with("e="), "{one}");
-    assert!(check(&one, &[]).status.success());
-    let wrong = oca(&[&make[..], &["--below", "film/v"]].concat());
-    assert_eq!(wrong.status.code(), Some(1));
-    // A key file that others may read is not used.
-    std::fs::set_permissions(keys, PermissionsExt::from_mode(0o644)).unwrap();
-    let open = oca(&make);
-    let told = String::from_utf8(open.stderr).unwrap();
-    assert!(told.contains("chmod 600"), "{told}");
+    let keys = shown["keys"].as_array().unwrap();
+    let signs: Vec<_> = keys.iter().map(|key| key["signs"].as_bool()).collect();
+    assert_eq!(signs, [Some(true), Some(false)]);
+    let of_box = std::fs::read_to_string(&own.keys).unwrap();
+    assert!(!of_box.contains(&digits(&own.secret)));
 }
 
-fn text_of(told: &Value) -> &str {
-    told["reason"].as_str().unwrap()
+#[test]
+fn an_operator_signs_and_is_told_why_a_url_is_refused() {
+    let own = Keys::new();
+    let below = ["--below", "film/v1", "--session", "s1"];
+    let url = said(&own.make(&below));
+    assert!(
+        url.starts_with(&format!("https://{HOST}/t/d=2,e=")),
+        "{url}"
+    );
+    let (code, good) = own.check(&url, &[]);
+    assert_eq!((code, &good["good"]), (Some(0), &json!(true)));
+    assert_eq!(good["reason"], Value::Null);
+    let later = ["--at", "2100-01-01T00:00:00Z"];
+    let unsigned = format!("https://{HOST}/film/v1/a");
+    for (url, more, reason) in [
+        (url.replace("film/v1", "film/v2"), &[][..], "bad MAC"),
+        (url.clone(), &later[..], "unknown key id"),
+        (unsigned, &[][..], "a token is needed"),
+        (url.replace("c001", "c002"), &[][..], "bad MAC"),
+    ] {
+        let (code, told) = own.check(&url, more);
+        assert_eq!(code, Some(5), "{told}");
+        assert!(text(&told, "reason").starts_with(reason), "{told}");
+    }
+    let one = said(&own.make(&[]));
+    assert!(one.contains("?e="), "{one}");
+    assert_eq!(own.check(&one, &[]).0, Some(0));
+    assert_eq!(own.make(&["--below", "film/v"]).status.code(), Some(1));
+    // A key file that others may read is not used.
+    std::fs::set_permissions(&own.keys, PermissionsExt::from_mode(0o644)).unwrap();
+    let told = String::from_utf8(own.make(&[]).stderr).unwrap();
+    assert!(told.contains("chmod 600"), "{told}");
 }
