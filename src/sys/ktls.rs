@@ -265,9 +265,9 @@ pub fn send_record(socket: BorrowedFd<'_>, kind: u8, body: &[u8]) -> io::Result<
     };
     // SAFETY: `msghdr` is plain integers and pointers, for which zero is a valid value. `room` is
     // large enough and aligned for one header with one byte of data, so that `CMSG_FIRSTHDR` gives
-    // a pointer into it, which nothing else aliases. `sendmsg` reads from `part`, `body` and `room`,
-    // all of which live until it returns, and does not keep them; the descriptor is open for the
-    // length of the borrow.
+    // a pointer into it, which nothing else aliases. `sendmsg` reads from `part`, `body` and
+    // `room`, all of which live until it returns, and does not keep them; the descriptor is open
+    // for the length of the borrow.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
