@@ -8,7 +8,6 @@ use crate::suites;
 use crate::support::finished;
 use crate::viewer;
 use crate::viewer::Viewer;
-use serde_json::Value;
 use std::process::Command;
 
 const LARGE: &str = "film/large.mp4";

@@ -1,8 +1,8 @@
 //! KeyUpdate on a connection that the kernel sends on.
 //!
 //! Receiving is the box's own, so a client's new keys are never a question of the kernel. A client
-//! who asks for new keys in return needs a kernel that can change them (6.14); with an older one the
-//! box finishes what it answers and closes in order.
+//! who asks for new keys in return needs a kernel that can change them (6.14); with an older one
+//! the box finishes what it answers and closes in order.
 //!
 //! I/O: runs openssl as a client, which updates its keys on a word at its standard input.
 
