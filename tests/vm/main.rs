@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
+#![allow(clippy::print_stdout, reason = "the guest's console is how it speaks")]
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

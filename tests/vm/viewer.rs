@@ -37,10 +37,10 @@ pub(crate) enum End {
 
 impl End {
     fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Broken(error.to_string()),
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Truncated;
         }
+        Self::Broken(error.to_string())
     }
 }
 
