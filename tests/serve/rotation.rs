@@ -3,6 +3,9 @@
 //!
 //! I/O: loopback sockets and temporary directories.
 
+// Support code of tests is a test, which clippy cannot see.
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
+
 use crate::serving::Server;
 use crate::serving::limits;
 use crate::serving::noise;

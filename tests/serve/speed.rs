@@ -3,6 +3,9 @@
 //!
 //! I/O: loopback sockets, child processes that end by themselves.
 
+// Support code of tests is a test, which clippy cannot see.
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
+
 use crate::serving::Server;
 use crate::serving::limits;
 use oca::serve::SpeedtestConfig;
