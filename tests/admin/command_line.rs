@@ -28,6 +28,9 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     );
     assert!(disks.contains("wrong\\u{1b}[2J uuid"), "{disks}");
 
+    let networks = text(&host.oca(&["show", "qual"]).stdout);
+    assert!(networks.starts_with("prefix\tresponses\t"), "{networks}");
+    assert!(networks.contains("\n192.0.2.0/24\t"), "{networks}");
     let viewers = text(&host.oca(&["show", "conn"]).stdout);
     assert!(
         viewers.ends_with("192.0.2.7:4711\t-\ttrue\t-\t-\t-\t-\n"),
