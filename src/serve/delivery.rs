@@ -97,7 +97,8 @@ impl Connection {
         sent
     }
 
-    fn pace(&mut self, exchange: &Exchange) {
+    /// Tells the kernel the rate of this response, where it is another than the last one's.
+    pub(super) fn pace(&mut self, exchange: &Exchange) {
         let cmcd = exchange.cmcd.as_deref();
         let decided = pacing::rate(self.settings.pacing, exchange.token_rate, cmcd);
         let rate = decided.map(|(rate, _)| rate);

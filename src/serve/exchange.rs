@@ -168,7 +168,10 @@ impl Connection {
             _ => None,
         };
         let cut = match measured {
-            Some((file, part)) => self.send_measured(file, part).await,
+            Some((file, part)) => {
+                self.pace(&exchange);
+                self.send_measured(file, part).await
+            }
             None => self.deliver(&exchange, body).await,
         };
         if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {

@@ -47,6 +47,7 @@ pub trait ViewerStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 
     /// The peer is given up: dropping the stream throws away what waits instead of sending it.
     fn give_up(&mut self) {}
+
     /// Attaches the kernel's TLS (`TCP_ULP`), which changes nothing until a key is set.
     /// `Unsupported`: this is no socket.
     fn attach_tls(&mut self) -> io::Result<()> {

@@ -1,11 +1,15 @@
 //! A viewer gets a segment.
 //!
-//! `listener` accepts → `admit` counts and refuses → `handshake` speaks TLS → `connection` loops
-//! over requests → `request` parses the head → `token` admits → `range` and the preconditions
-//! decide → `pages` waits for the disk → `reply` writes the head → `delivery` sets the rate and
-//! notes how it went, around `send`, which moves the file's bytes → `access` writes the line.
-//! At the first large body `kernel` hands a TLS session to the kernel, and `send` goes on as for
-//! plain HTTP.
+//! `life` accepts (`listener`: sockets or memory) → `admit` counts and refuses → `guest` hosts:
+//! `handshake`, then `connection`, which loops over heads (`head_scan`) and calls `exchange` for
+//! each: `request` and `target` parse → `answer` decides (`token` admits, `condition`, `range`) →
+//! `files` opens → `pages` waits for the disk → `reply` writes the head → `delivery` sets the rate
+//! (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves the file's
+//! bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
+//! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
+//!
+//! Beside the path: `handle` starts, reloads and looks; `worker` is a worker's state, `card` a
+//! connection's; `sessions` remembers signed sessions; `counters`, `metrics`, `view` tell.
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.

@@ -131,7 +131,7 @@ pub fn load(
     server.ignore_client_order = true;
     // One long response is one HTTP/1.1 stream: framing it as HTTP/2 would quadruple its cost.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Replayable requests are harmless here, but tokens will make them less so.
+    // Early data can be replayed, and with it a viewer's token.
     server.max_early_data_size = 0;
     // For the hand-over to kernel TLS.
     server.enable_secret_extraction = true;

@@ -47,13 +47,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 pub(crate) const BOOT: &str = "0123456789abcdef0123456789abcdef";
 
-/// Bodies of the lab, small enough to be exceeded quickly.
+/// Small enough to be exceeded quickly.
 pub(crate) const BODIES: body::Limits = body::Limits {
     compressed: 1024 * 1024,
     decompressed: 8 * 1024 * 1024,
@@ -270,7 +269,7 @@ impl Lab {
     }
 
     pub(crate) async fn dial_with(&self, pass: Option<Pass>) -> std::io::Result<Wire> {
-        let tcp = TcpStream::connect(self.address()).await?;
+        let tcp = tokio::net::TcpStream::connect(self.address()).await?;
         tcp.set_nodelay(true)?;
         wire(tcp, self.authority.client(pass)).await
     }

@@ -4,6 +4,8 @@
 //! A cache that reads a request otherwise than the proxy before it can be made to answer one
 //! viewer with another's request (RFC 9112 section 11.2).
 
+#![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test")]
+
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::Empty;
