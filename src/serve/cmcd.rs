@@ -196,7 +196,7 @@ impl Cmcd {
             (b"v", Some(value)) => keep_some(&mut self.v, whole(value, 255)),
             (b"cid", Some(value)) => keep_some(&mut self.cid, text(value, ID_CHARS)),
             (b"sid", Some(value)) => keep_some(&mut self.sid, text(value, ID_CHARS)),
-            (b"nor", Some(value)) => keep_some(&mut self.nor, text(value, PATH_CHARS)),
+            (b"nor", Some(value)) => keep_some(&mut self.nor, next_object(value)),
             (b"nrr", Some(value)) => keep_some(&mut self.nrr, text(value, RANGE_CHARS)),
             (b"ot", Some(value)) => keep_some(&mut self.ot, ObjectType::parse(value)),
             (b"sf", Some(value)) => keep_some(&mut self.sf, StreamFormat::parse(value)),
@@ -205,6 +205,14 @@ impl Cmcd {
             _ => {}
         }
     }
+}
+
+/// The next object's path. Whoever reads the log shall not be able to fetch with it: nothing of a
+/// query is kept, and nothing that may hold a token.
+fn next_object(value: &[u8]) -> Option<String> {
+    let whole = text(value, PATH_CHARS)?;
+    let path = whole.split('?').next()?;
+    (!path.contains("t=")).then(|| path.to_owned())
 }
 
 impl ObjectType {

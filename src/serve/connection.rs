@@ -93,14 +93,20 @@ impl Connection {
             let (exchange, end) = match self.next_head().await {
                 Arrival::Head(head) => {
                     let exchange = self.decide(head.clone());
-                    self.receive(exchange, head.end).await
+                    if exchange.is_upload() {
+                        Box::pin(self.receive(exchange, head.end)).await
+                    } else {
+                        (exchange, head.end)
+                    }
                 }
                 Arrival::Fault(fault) => (self.refuse(fault.into(), None), self.buffer.len()),
                 Arrival::Over => break,
                 Arrival::Gone => return,
             };
             self.card.busy.store(true, Relaxed);
-            let outcome = self.respond(exchange).await;
+            // On the heap while it runs: a connection is idle most of its life, and what a response
+            // needs would be half of its memory.
+            let outcome = Box::pin(self.respond(exchange)).await;
             self.card.busy.store(false, Relaxed);
             match outcome {
                 Ok(true) => self.forget(end),

@@ -34,6 +34,7 @@ use super::speedtest::Seat;
 use super::worker::Worker;
 use crate::clock;
 use crate::clock::Instant;
+use crate::store::FillError;
 use crate::store::ObjectFile;
 use crate::units::BytesPerSecond;
 use std::io;
@@ -80,7 +81,11 @@ impl Connection {
             Ok(answer) => answer,
             Err(refused) => Answer::Refused(refused),
         };
-        let (answer, seat) = self.seated(answer, head.method, now);
+        let (mut answer, seat) = self.seated(answer, head.method, now);
+        // The body of a refused upload was not read and must not be taken for a request.
+        if let (Answer::Refused(refused), Some(_)) = (&mut answer, head.upload) {
+            refused.close = true;
+        }
         let due = self
             .recorded
             .is_none_or(|last| now.saturating_duration_since(last) >= admit::RECORD_EVERY);
@@ -176,6 +181,9 @@ impl Connection {
         };
         if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {
             worker.read_failed(object, error);
+        }
+        if let (Err(Cut::Disk(FillError::NoAnswer)), Some(object)) = (&cut.outcome, &object) {
+            worker.files.forget(object.digest);
         }
         self.account(&exchange, &cut);
         match cut.outcome {
@@ -285,6 +293,11 @@ impl Connection {
 }
 
 impl Exchange {
+    /// A body follows its head.
+    pub(super) fn is_upload(&self) -> bool {
+        matches!(self.answer, Answer::Speedtest(Measure::Upload(_)))
+    }
+
     /// Opens the object of the answer and waits for its first bytes to be in memory. What fails
     /// here becomes a 503: the head is not written yet.
     async fn body<'a>(
@@ -309,6 +322,10 @@ impl Exchange {
         let mut pages = Pages::new(content, object, part, drop_behind, clock::now());
         if let Err(error) = pages.begin().await {
             self.fail(&error);
+            // Another disk may have it: the store is asked next time.
+            if matches!(error, FillError::NoAnswer) {
+                worker.files.forget(object.digest);
+            }
             if let Some(error) = error.into_io() {
                 worker.read_failed(object, &error);
             }

@@ -33,7 +33,7 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     assert!(networks.contains("\n192.0.2.0/24\t"), "{networks}");
     let viewers = text(&host.oca(&["show", "conn"]).stdout);
     assert!(
-        viewers.ends_with("192.0.2.7:4711\t-\ttrue\t-\t-\t-\t-\n"),
+        viewers.ends_with("192.0.2.7:4711\t-\ttrue\t-\t-\t-\t-\t-\n"),
         "{viewers}"
     );
 

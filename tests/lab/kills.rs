@@ -39,7 +39,7 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
     let kills: usize = kills.unwrap_or(KILLS);
     let files = FILES.max(kills * FILES_OF_A_LIFE);
     let scratch = Scratch::new("t-kills").unwrap();
-    let net = Net::make(2);
+    let net = Net::make(2, 1_500);
     let plane = Plane::start(&scratch, net.host(0));
     let mut wanted = BTreeMap::new();
     for number in 0..files {

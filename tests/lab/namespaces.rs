@@ -32,7 +32,7 @@ fn fill_seconds() -> u64 {
 fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window() {
     let seconds = fill_seconds();
     let scratch = Scratch::new("t-namespaces").unwrap();
-    let net = Net::make(4);
+    let net = Net::make(4, 9_000);
     let plane = Plane::start(&scratch, net.host(0));
     let files = seconds * 150_000_000 / FILE_BYTES + 1;
     for number in 0..files {

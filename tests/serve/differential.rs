@@ -310,8 +310,16 @@ fn a_parser_that_reads_a_body_as_a_request_is_found_out() {
     assert!(compare(bytes, &smuggled, &other).is_err());
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 1_500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn hyper_accepts_what_we_accept_and_ends_it_where_we_do(

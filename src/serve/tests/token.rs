@@ -430,3 +430,25 @@ async fn the_access_log_has_session_and_rate_and_nothing_to_fetch_with() {
     assert_eq!(value["token_rate"], 1_250_000);
     assert!(!line.contains("t="), "{line}");
 }
+
+/// Its body was not read: taken for a request it would be another's.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_refused_for_its_token_ends_the_connection() {
+    for (mode, query) in [(TokenMode::Optional, "?t=x"), (TokenMode::Required, "")] {
+        let world = world(mode);
+        let mut viewer = world.viewer("192.0.2.1").await;
+        let body = format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n\r\n", good());
+        let length = body.len();
+        let head = format!(
+            "POST /speedtest{query} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        viewer.say(&(head + &body)).await;
+        let got = viewer.hear(true).await.unwrap();
+        assert_eq!((got.status, got.closes()), (403, true), "{mode}");
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut viewer.stream, &mut rest)
+            .await
+            .unwrap();
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+}

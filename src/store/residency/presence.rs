@@ -111,21 +111,33 @@ mod tests {
         file
     }
 
+    /// A page that another core holds for a moment is not dropped at the first try.
+    fn forget(file: &File) {
+        for _ in 0..1_000 {
+            page_cache::drop_cached(file, 0, 0).unwrap();
+            // Counted: a probe would have the kernel bring what is absent.
+            if matches!(count(file, 0, LENGTH), None | Some(0)) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_hole_in_the_middle_is_seen() {
         let file = on_disk();
         assert_eq!(look(&file, 0, LENGTH), Presence::Present);
-        page_cache::drop_cached(&file, 0, 0).unwrap();
+        forget(&file);
         // Reading waits for what is under way.
         for at in (0..LENGTH).step_by(4096).filter(|at| !HOLE.contains(at)) {
             file.read_exact_at(&mut [0], at).unwrap();
         }
         assert_eq!(look(&file, 0, LENGTH), Presence::Absent);
-        assert_eq!(probe_all(&file, 0, LENGTH - 1), Presence::Absent);
         assert_eq!(look(&file, 0, HOLE.start), Presence::Present);
-        assert_eq!(look(&file, HOLE.start, 1), Presence::Absent);
         assert_eq!(look(&file, HOLE.end, LENGTH - HOLE.end), Presence::Present);
-        page_cache::drop_cached(&file, 0, 0).unwrap();
+        // Last: a probe has the kernel bring what it finds absent.
+        assert_eq!(probe_all(&file, 0, LENGTH - 1), Presence::Absent);
+        forget(&file);
         assert_eq!(look(&file, LENGTH - 1, 1), Presence::Absent);
     }
 
