@@ -5,6 +5,7 @@
 
 use crate::link::message::VIEWER_KEYS_MAX;
 use crate::link::message::ViewerKeys;
+use crate::lock::lock;
 use crate::serve::TokenFeed;
 use crate::tls::token;
 use crate::tls::token::HostKey;
@@ -14,8 +15,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// In the state directory, mode 0600.
@@ -37,10 +36,6 @@ pub(super) struct KeyCupboard {
 struct Held {
     keys: Vec<HostKey>,
     lifetime_s: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl KeyCupboard {

@@ -10,10 +10,10 @@
 //! I/O: reads, writes and syncs one small file.
 
 use super::drain::Record;
+use crate::durable;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -60,12 +60,7 @@ pub fn save(state_dir: &Path, record: &Record) -> Result<(), SaveError> {
     let written = || -> io::Result<()> {
         let line = serde_json::to_string(record)?;
         let sum = blake3::hash(line.as_bytes()).to_hex();
-        let beside = state_dir.join(format!("{NAME}.new"));
-        let mut file = File::create(&beside)?;
-        file.write_all(format!("{line}\n{sum}\n").as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &path)?;
-        File::open(state_dir)?.sync_all()
+        durable::replace(&path, format!("{line}\n{sum}\n").as_bytes(), 0o644)
     };
     written().map_err(|error| SaveError { path, error })
 }

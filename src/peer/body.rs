@@ -99,7 +99,7 @@ impl Sending {
         self.reading = self.read();
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let now = clock::now();
-        let turn = self.shared.pacer.turn(now, length);
+        let turn = self.shared.pacer.turn(now, length, self.shared.rate);
         if turn > self.deadline || now > self.deadline {
             let message = "the response took too long; go on with another ticket";
             return Err(self.cut(Reason::TooLong, message));

@@ -15,12 +15,13 @@ use super::crowd::household;
 use super::metrics;
 use super::net::Accepted;
 use super::net::Listener;
-use super::pacer::Pacer;
 use super::refusal::Reason;
 use crate::clock;
 use crate::ids::BoxId;
+use crate::pacer::Pacer;
 use crate::task::Phase;
 use crate::telemetry::LogLimit;
+use crate::units::BytesPerSecond;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) askers: Arc<Crowd<BoxId>>,
     pub(super) budgets: Budgets,
     pub(super) pacer: Pacer,
+    /// Of all responses together.
+    pub(super) rate: BytesPerSecond,
     pub(super) counters: Counters,
     addresses: Vec<SocketAddr>,
     log: Mutex<LogLimit>,
@@ -81,7 +84,8 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, PeerError> {
         strangers: Crowd::new(limits.strangers, limits.strangers_per_address),
         askers: Crowd::new(config.connections, limits.connections_per_asker),
         budgets: Budgets::new(),
-        pacer: Pacer::new(config.rate_limit),
+        pacer: Pacer::default(),
+        rate: config.rate_limit,
         counters: Counters::default(),
         addresses,
         log: Mutex::new(LogLimit::new(LOG_EVERY)),

@@ -19,7 +19,6 @@ mod crowd;
 mod listener;
 mod metrics;
 pub mod net;
-mod pacer;
 mod range;
 mod refusal;
 mod request;

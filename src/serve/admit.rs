@@ -4,16 +4,16 @@
 
 use super::Limits;
 use super::counters::Refusal;
+use super::lately::Lately;
 use crate::clock::Instant;
 use crate::gate::Gate;
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -49,18 +49,7 @@ pub(super) struct Slot {
 /// When each address (IPv6: each /64, as the limits count) last fetched content. Shared by the
 /// workers.
 #[derive(Debug)]
-pub(super) struct Recent {
-    tables: Mutex<Generations>,
-    most: usize,
-}
-
-/// Two tables: the young one becomes the old one when it is full, so the size is bounded and
-/// forgetting costs nothing.
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<IpAddr, Instant>,
-    old: HashMap<IpAddr, Instant>,
-}
+pub(super) struct Recent(Lately<IpAddr>);
 
 /// One worker's sight of the gate.
 #[derive(Debug)]
@@ -85,11 +74,6 @@ pub(super) enum Admission {
     Closed(Arc<str>),
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere ends one connection; these tables are consistent between statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What counts as one address: IPv6 subscribers own a /64.
 fn group(address: IpAddr) -> IpAddr {
     match address {
@@ -102,19 +86,20 @@ fn group(address: IpAddr) -> IpAddr {
 }
 
 impl Population {
-    /// Takes a place, or says which limit is reached.
+    /// Takes a place, or says which limit is reached: of all, or of those of one address.
     pub(super) fn enter(
         self: &Arc<Self>,
         address: IpAddr,
-        limits: &Limits,
+        most: usize,
+        most_per_address: usize,
     ) -> Result<Slot, Refusal> {
         let group = group(address);
         let mut census = lock(&self.0);
-        if census.total >= limits.connections {
+        if census.total >= most {
             return Err(Refusal::Connections);
         }
         let here = census.by_address.get(&group).copied().unwrap_or(0);
-        if here >= limits.connections_per_address {
+        if here >= most_per_address {
             return Err(Refusal::ConnectionsPerAddress);
         }
         census.by_address.insert(group, here + 1);
@@ -124,9 +109,7 @@ impl Population {
             group,
         })
     }
-}
 
-impl Population {
     /// Places taken.
     pub(super) fn count(&self) -> usize {
         lock(&self.0).total
@@ -154,28 +137,17 @@ impl Default for Recent {
 
 impl Recent {
     fn bounded(most: usize) -> Self {
-        Self {
-            tables: Mutex::default(),
-            most,
-        }
+        Self(Lately::bounded(most))
     }
 
     /// `address` was answered with content.
     pub(super) fn record(&self, address: IpAddr, now: Instant) {
-        let address = group(address);
-        let mut tables = lock(&self.tables);
-        if tables.young.len() >= self.most / 2 && !tables.young.contains_key(&address) {
-            tables.old = std::mem::take(&mut tables.young);
-        }
-        tables.young.insert(address, now);
+        self.0.record(group(address), now);
     }
 
     /// Did `address` fetch content within `time`?
     pub(super) fn fetched_within(&self, address: IpAddr, time: Duration, now: Instant) -> bool {
-        let address = group(address);
-        let tables = lock(&self.tables);
-        let last = tables.young.get(&address).or(tables.old.get(&address));
-        last.is_some_and(|last| now.saturating_duration_since(*last) <= time)
+        self.0.fetched_within(&group(address), time, now)
     }
 }
 
@@ -253,12 +225,7 @@ mod tests {
     #[test]
     fn limits_hold_in_all_and_by_address_and_leaving_frees_the_place() {
         let people = Arc::new(Population::default());
-        let limits = Limits {
-            connections: 3,
-            connections_per_address: 2,
-            ..limits()
-        };
-        let enter = |address: &str| people.enter(ip(address), &limits);
+        let enter = |address: &str| people.enter(ip(address), 3, 2);
         // Two addresses of one /64 are one viewer.
         let first = enter("2001:db8::1").unwrap();
         let _second = enter("2001:db8::2").unwrap();
@@ -286,8 +253,7 @@ mod tests {
         (0..100).for_each(|n| recent.record(address(n), now));
         let known = |n| recent.fetched_within(address(n), Duration::ZERO, now);
         assert!(!known(0) && known(99) && known(97));
-        let tables = lock(&recent.tables);
-        assert!(tables.young.len() + tables.old.len() <= 8);
+        assert!(recent.0.len() <= 8);
     }
 
     #[tokio::test(start_paused = true)]

@@ -221,7 +221,7 @@ impl Connection {
             return (answer, None);
         };
         let settings = &self.settings;
-        let who = (self.card.peer.ip(), &settings.limits, &settings.speedtest);
+        let who = (self.card.peer.ip(), &settings.speedtest);
         let has_body = method != Method::Head;
         let speedtest = &self.worker.house.speedtest;
         match speedtest.admit(measure, has_body, who, now) {

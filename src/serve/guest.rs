@@ -2,7 +2,6 @@
 //!
 //! I/O: what its parts do.
 
-use super::Limits;
 use super::admit::Slot;
 use super::alarm::Alarm;
 use super::card::TlsFacts;
@@ -61,13 +60,8 @@ impl Worker {
     /// A place among the handshakes under way: what has not shown that it speaks TLS costs
     /// signatures, and one address gets no more of them at a time than honest viewers need.
     fn begins_handshake(&self, address: IpAddr) -> Option<Slot> {
-        let settings = self.house.settings.load();
-        let limits = Limits {
-            connections: usize::MAX,
-            connections_per_address: settings.limits.handshakes_per_address,
-            ..settings.limits.clone()
-        };
-        let place = self.house.handshakes.enter(address, &limits);
+        let most = self.house.settings.load().limits.handshakes_per_address;
+        let place = self.house.handshakes.enter(address, usize::MAX, most);
         if place.is_err() {
             self.counters.refused(Refusal::Handshakes);
         }

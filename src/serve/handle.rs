@@ -39,6 +39,7 @@ use super::worker::Order;
 use super::worker::Settings;
 use super::worker::Worker;
 use crate::clock;
+use crate::lock::lock;
 use crate::task::Heartbeat;
 use crate::tls;
 use crate::tls::Outside;
@@ -48,8 +49,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -95,10 +94,6 @@ impl std::fmt::Debug for Prepared {
             .field("left", &self.left)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says that a worker has ended, however it ended.

@@ -12,6 +12,7 @@ use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
 use super::scratch;
+use crate::lock::lock;
 use crate::sys::tcp::TcpInfo;
 use crate::units::BytesPerSecond;
 use std::collections::BTreeMap;
@@ -22,7 +23,6 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
@@ -175,10 +175,6 @@ impl ViewerStream for MemoryViewer {
     fn tcp_info(&self) -> Option<TcpInfo> {
         lock(&self.1).info
     }
-}
-
-fn lock(wire: &Mutex<Wire>) -> MutexGuard<'_, Wire> {
-    wire.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl AsyncRead for MemoryViewer {

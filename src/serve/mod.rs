@@ -9,7 +9,8 @@
 //! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
 //!
 //! Beside the path: `handle` starts, reloads and looks; `worker` is a worker's state, `card` a
-//! connection's; `sessions` remembers signed sessions; `counters`, `metrics`, `view` tell.
+//! connection's; `sessions` remembers signed sessions (in a `lately`); `counters`, `metrics` and
+//! `view` tell.
 //!
 //! Serving never waits for the control plane, BGP or fill: it sees a `watch` of the gate and a
 //! handle to the store, nothing else.
@@ -28,7 +29,6 @@ mod cmcd;
 mod condition;
 mod connection;
 mod counters;
-mod date;
 mod delivery;
 mod exchange;
 mod files;
@@ -38,6 +38,7 @@ mod handshake;
 mod head_scan;
 mod histogram;
 mod kernel;
+mod lately;
 mod life;
 mod metrics;
 mod pacing;

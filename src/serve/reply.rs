@@ -6,11 +6,14 @@
 use super::answer::Answer;
 use super::answer::Found;
 use super::answer::Refused;
-use super::date::http_date;
 use super::range::Part;
 use super::request::Method;
 use super::speedtest;
 use super::speedtest::Measure;
+use httpdate::HttpDate;
+use std::io::Write as _;
+use std::time::Duration;
+use std::time::SystemTime;
 
 /// On every answer. `Timing-Allow-Origin` lets players measure.
 const ALWAYS: &str = "Access-Control-Allow-Origin: *\r\n\
@@ -70,10 +73,17 @@ impl DateLine {
     pub(super) fn at(&mut self, unix_second: u64) -> &str {
         if self.second != unix_second {
             self.second = unix_second;
-            self.text = String::from_utf8_lossy(&http_date(unix_second)).into_owned();
+            self.text = http_date(unix_second).to_string();
         }
         &self.text
     }
+}
+
+fn http_date(unix_second: u64) -> HttpDate {
+    // httpdate panics outside its range, and Last-Modified comes from a manifest.
+    const LAST_SECOND: u64 = 253_402_300_799;
+    let since = Duration::from_secs(unix_second.min(LAST_SECOND));
+    HttpDate::from(SystemTime::UNIX_EPOCH + since)
 }
 
 /// Appends the head, and the text of an error unless it answers HEAD.
@@ -174,7 +184,8 @@ fn content_range(out: &mut Vec<u8>, part: Part, length: u64) {
 fn validators(out: &mut Vec<u8>, found: &Found) {
     let hex = blake3::Hash::from_bytes(found.entry.digest.0).to_hex();
     put(out, &["ETag: \"", &hex, "\"\r\nLast-Modified: "]);
-    out.extend_from_slice(&http_date(found.entry.last_modified));
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{}", http_date(found.entry.last_modified));
     put(out, &["\r\n"]);
 }
 
@@ -193,7 +204,7 @@ fn refusal(out: &mut Vec<u8>, refused: &Refused, method: Method) {
 fn error(out: &mut Vec<u8>, text: &str, method: Method) {
     put(
         out,
-        &["Cache-Control: no-store\r\nContent-Type: text/plain; charset=utf-8\r\n"],
+        &[UNCACHED, "Content-Type: text/plain; charset=utf-8\r\n"],
     );
     put(out, &["Content-Length: "]);
     number(out, text.len() as u64 + 1);

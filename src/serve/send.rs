@@ -372,9 +372,7 @@ impl Progress<'_> {
         self.steps += 1;
         Ok(count)
     }
-}
 
-impl Progress<'_> {
     /// What the viewer has taken in this period. A kernel whose buffer has grown takes bytes in
     /// steps of a megabyte, and none for half a minute from a viewer that takes them steadily:
     /// where it tells what waits, the viewer's own pace counts.

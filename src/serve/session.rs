@@ -248,14 +248,7 @@ impl Session {
 
     /// Hands over the plain bytes received so far.
     pub(super) fn take_plain(&mut self, into: &mut Vec<u8>) -> usize {
-        let count = self.plain.len();
-        if into.is_empty() {
-            std::mem::swap(into, &mut self.plain);
-        } else {
-            into.append(&mut self.plain);
-        }
-        self.plain = Vec::new();
-        count
+        hand_over(&mut self.plain, into)
     }
 
     /// Encrypts `plain`; the ciphertext waits in [`Session::outgoing`].
@@ -428,6 +421,18 @@ const SUITES: [(CipherSuite, Cipher); 9] = {
 fn cipher(suite: CipherSuite) -> Option<Cipher> {
     let known = SUITES.into_iter().find(|(ours, _)| *ours == suite);
     known.map(|(_, cipher)| cipher)
+}
+
+/// Moves what lies in `plain` behind `into`, and leaves no buffer behind.
+pub(super) fn hand_over(plain: &mut Vec<u8>, into: &mut Vec<u8>) -> usize {
+    let count = plain.len();
+    if into.is_empty() {
+        std::mem::swap(into, plain);
+    } else {
+        into.append(plain);
+    }
+    *plain = Vec::new();
+    count
 }
 
 #[cfg(test)]

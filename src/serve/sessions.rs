@@ -1,11 +1,8 @@
 //! Which sessions of signed URLs fetched lately: a closing box tells running viewers from new ones
 //! by them. Shared by the workers; bounded. Called by `exchange` and `token`.
 
+use super::lately::Lately;
 use crate::clock::Instant;
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Sessions remembered, in all; about 4 MB. When the table is full the older half is forgotten,
@@ -14,17 +11,7 @@ const SESSIONS_MAX: usize = 131_072;
 
 /// When each session, by a hash of its id, last fetched content.
 #[derive(Debug)]
-pub(super) struct Sessions {
-    tables: Mutex<Generations>,
-    most: usize,
-}
-
-/// Two tables: the young one becomes the old one when it is full.
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<u64, Instant>,
-    old: HashMap<u64, Instant>,
-}
+pub(super) struct Sessions(Lately<u64>);
 
 impl Default for Sessions {
     fn default() -> Self {
@@ -34,32 +21,16 @@ impl Default for Sessions {
 
 impl Sessions {
     fn bounded(most: usize) -> Self {
-        Self {
-            tables: Mutex::default(),
-            most,
-        }
+        Self(Lately::bounded(most))
     }
 
     /// `session` was answered with content.
     pub(super) fn record(&self, session: &str, now: Instant) {
-        let hash = hash(session);
-        let mut tables = self.lock();
-        if tables.young.len() >= self.most / 2 && !tables.young.contains_key(&hash) {
-            tables.old = std::mem::take(&mut tables.young);
-        }
-        tables.young.insert(hash, now);
+        self.0.record(hash(session), now);
     }
 
     pub(super) fn fetched_within(&self, session: &str, time: Duration, now: Instant) -> bool {
-        let hash = hash(session);
-        let tables = self.lock();
-        let last = tables.young.get(&hash).or(tables.old.get(&hash));
-        last.is_some_and(|last| now.saturating_duration_since(*last) <= time)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Generations> {
-        // A panic elsewhere ends one connection; the tables are consistent between statements.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.fetched_within(&hash(session), time, now)
     }
 }
 
@@ -87,7 +58,6 @@ mod tests {
         (0..100).for_each(|n| sessions.record(&n.to_string(), now));
         let known = |n: u32| sessions.fetched_within(&n.to_string(), Duration::ZERO, now);
         assert!(!known(0) && known(99) && known(97));
-        let tables = sessions.lock();
-        assert!(tables.young.len() + tables.old.len() <= 8);
+        assert!(sessions.0.len() <= 8);
     }
 }

@@ -34,6 +34,7 @@ use super::token::TokenSettings;
 use crate::clock;
 use crate::clock::Instant;
 use crate::clock::Wall;
+use crate::lock::lock;
 use crate::store::Entry;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
@@ -47,8 +48,6 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -135,11 +134,6 @@ pub(super) struct Guest {
     number: u64,
     pub(super) card: Arc<Card>,
     _slot: Slot,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic in one connection must not reach its neighbours through a poisoned lock.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Worker {
@@ -263,7 +257,8 @@ impl Worker {
 
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr, tls: bool) -> Result<Guest, Refusal> {
         let limits = &self.house.settings.load().limits;
-        let slot = self.house.population.enter(peer.ip(), limits)?;
+        let (most, most_per_address) = (limits.connections, limits.connections_per_address);
+        let slot = (self.house.population).enter(peer.ip(), most, most_per_address)?;
         let card = Arc::new(Card::new(peer, tls, clock::now()));
         add(&self.counters.connections_total, 1);
         add(&self.counters.connections_open, 1);

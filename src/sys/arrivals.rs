@@ -5,8 +5,8 @@
 //!
 //! I/O: one system call that never waits.
 
+use super::socket_option;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 
 /// Since the connection began.
@@ -38,22 +38,8 @@ const TIMESTAMPS: u32 = 12;
 /// What `socket`, which is a TCP connection, has received.
 pub fn arrivals(socket: BorrowedFd<'_>) -> io::Result<Arrivals> {
     let mut info = [0_u8; SIZE];
-    let mut length = libc::socklen_t::try_from(SIZE).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow, and the kernel writes at most
-    // `length` bytes, which is the length of `info`, and into `length`.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if outcome != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if usize::try_from(length).is_ok_and(|length| length < KNOWN) {
+    let length = socket_option::read(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    if length < KNOWN {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let options = if info[OPTIONS] & HAS_TIMESTAMPS == 0 {

@@ -5,6 +5,7 @@
 //!
 //! I/O: system calls on sockets that do not block.
 
+use super::socket_option;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpTlsTx;
 use nix::sys::socket::sockopt::TcpUlp;
@@ -227,25 +228,11 @@ pub fn is_sealed_with(
 }
 
 fn transmit_info(socket: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
-    // The short form, which has no key in it.
-    let mut info = libc::tls_crypto_info {
-        version: 0,
-        cipher_type: 0,
-    };
-    let mut length = libc::socklen_t::try_from(size_of_val(&info)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow; the kernel writes at most
-    // `length` bytes into a live structure of plain integers.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_TLS,
-            libc::TLS_TX,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    nix::errno::Errno::result(outcome)?;
-    Ok((info.version, info.cipher_type))
+    // The short form, `tls_crypto_info` of linux/tls.h: two numbers, and no key.
+    let mut info = [0_u8; 4];
+    socket_option::read(socket, libc::SOL_TLS, libc::TLS_TX, &mut info)?;
+    let [version, kind] = [[info[0], info[1]], [info[2], info[3]]].map(u16::from_ne_bytes);
+    Ok((version, kind))
 }
 
 /// Room for one control message of one byte.

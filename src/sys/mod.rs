@@ -7,4 +7,5 @@ pub mod ktls;
 pub mod outq;
 pub mod pacing;
 pub mod page_cache;
+mod socket_option;
 pub mod tcp;

@@ -3,9 +3,9 @@
 //!
 //! I/O: one system call each that never waits.
 
+use super::socket_option;
 use crate::units::BytesPerSecond;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -76,26 +76,13 @@ struct Raw {
 
 /// `TCP_INFO`. An error from a kernel that is too old to know all of [`TcpInfo`].
 pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
-    // SAFETY: `Raw` is plain integers, for which zero is a valid value.
-    let mut raw: Raw = unsafe { std::mem::zeroed() };
-    let mut length = libc::socklen_t::try_from(size_of::<Raw>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow, and the kernel writes at most
-    // `length` bytes into a live `Raw`.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut raw).cast(),
-            &raw mut length,
-        )
-    };
-    if outcome != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if usize::try_from(length) != Ok(size_of::<Raw>()) {
+    let mut bytes = [0_u8; size_of::<Raw>()];
+    let length = socket_option::read(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut bytes)?;
+    if length != bytes.len() {
         return Err(io::ErrorKind::Unsupported.into());
     }
+    // SAFETY: `Raw` is plain integers, for which every value of their bytes is valid.
+    let raw: Raw = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
     Ok(TcpInfo::from(raw))
 }
 
@@ -103,21 +90,7 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
 pub fn congestion_control(socket: BorrowedFd<'_>) -> io::Result<String> {
     // TCP_CA_NAME_MAX of the kernel.
     let mut name = [0_u8; 16];
-    let mut length = libc::socklen_t::try_from(name.len()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow, and the kernel writes at most
-    // `length` bytes into a live array.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_CONGESTION,
-            name.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if outcome != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    socket_option::read(socket, libc::IPPROTO_TCP, libc::TCP_CONGESTION, &mut name)?;
     let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())
 }

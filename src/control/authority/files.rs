@@ -9,16 +9,14 @@ use super::Authority;
 use super::AuthorityError;
 use super::issue;
 use crate::clock::Wall;
+use crate::durable;
 use crate::link::manifest::Signer;
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Read as _;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -154,28 +152,7 @@ fn read(path: &Path, secret: Secret) -> Result<Option<Vec<u8>>, AuthorityError> 
 
 /// Whole or not at all, and still there after a power failure.
 fn keep(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let beside = path.with_extension("new");
-    let kept = || -> io::Result<()> {
-        // Left over from a start that was cut short; its mode would stay.
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    kept().map_err(|error| AuthorityError::File {
+    durable::replace(path, bytes, mode).map_err(|error| AuthorityError::File {
         path: path.to_owned(),
         problem: error.to_string(),
     })

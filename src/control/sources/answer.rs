@@ -32,6 +32,7 @@ use crate::link::message::Complaint;
 use crate::link::message::FILL_WANTED_MAX;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
+use crate::lock::lock;
 use crate::object::CHUNK_BYTES;
 use crate::object::Digest;
 use crate::telemetry::LogLimit;
@@ -39,8 +40,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -369,9 +368,4 @@ fn unread(error: crate::control::store::ControlStoreError) -> Refused {
 
 fn stopping() -> Refused {
     Refused::new(Code::Internal, "the control plane is stopping")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A plan that panicked has at worst granted something that nobody fetches.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,6 +29,7 @@ use crate::link::manifest::Verifier;
 use crate::link::message::Code;
 use crate::link::ticket;
 use crate::link::ticket::Ticket;
+use crate::lock::lock;
 use crate::object::Digest;
 use crate::origin::Entry;
 use crate::origin::OriginError;
@@ -39,7 +40,6 @@ use futures_util::stream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -359,10 +359,6 @@ fn busy() -> OriginRefusal {
     let more = Duration::from_millis(fastrand::u64(0..2_000));
     let message = "as many files are sent as may be; come again";
     OriginRefusal::Refused(Refused::busy(message, RETRY + more))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

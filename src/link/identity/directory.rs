@@ -6,14 +6,12 @@
 //! I/O: reads and writes files, blocks.
 
 use super::IdentityError;
+use crate::durable;
 use std::fs::DirBuilder;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -80,27 +78,11 @@ pub(super) fn read_key(directory: &Path) -> Result<Option<String>, IdentityError
     }
 }
 
-/// Written beside, synced, renamed, the directory synced. Mode 0600 whatever it is.
+/// Mode 0600 whatever it is.
 pub(super) fn write(directory: &Path, name: &str, text: &str) -> Result<(), IdentityError> {
     let path = directory.join(name);
-    let beside = directory.join(format!("{name}.new"));
-    let written = || -> io::Result<()> {
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        // `create_new`: the mode counts only for a file that is made here.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &path)?;
-        File::open(directory)?.sync_all()
-    };
-    written().map_err(|error| failed(&path, &error))
+    let written = durable::replace(&path, text.as_bytes(), 0o600);
+    written.map_err(|error| failed(&path, &error))
 }
 
 fn failed(path: &Path, error: &io::Error) -> IdentityError {

@@ -3,6 +3,7 @@
 //!
 //! [`super::transport`] moves its bytes. It never seals anything: the kernel does.
 
+use super::super::session;
 use super::handover;
 use super::records::Content;
 use super::records::RecordFault;
@@ -197,14 +198,7 @@ impl Opened {
 
     /// Hands over the plain bytes received so far.
     pub(super) fn take_plain(&mut self, into: &mut Vec<u8>) -> usize {
-        let count = self.plain.len();
-        if into.is_empty() {
-            std::mem::swap(into, &mut self.plain);
-        } else {
-            into.append(&mut self.plain);
-        }
-        self.plain = Vec::new();
-        count
+        session::hand_over(&mut self.plain, into)
     }
 
     /// The peer has said that it sends no more.

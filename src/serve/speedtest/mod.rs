@@ -7,12 +7,11 @@
 //! I/O: spawns the thread that makes the file.
 
 mod file;
-mod pacer;
+mod piece;
 mod transfer;
 
 pub(super) use file::LENGTH as FILE_BYTES;
 
-use super::Limits;
 use super::admit::Population;
 use super::admit::Slot;
 use super::answer::Refused;
@@ -21,10 +20,10 @@ use super::range::Part;
 use super::request::Upload;
 use crate::clock;
 use crate::clock::Instant;
+use crate::pacer::Pacer;
 use crate::store::ObjectFile;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
-use pacer::Pacer;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -158,10 +157,10 @@ impl Speedtest {
         self: &Arc<Self>,
         measure: Measure,
         has_body: bool,
-        who: (IpAddr, &Limits, &Config),
+        who: (IpAddr, &Config),
         now: Instant,
     ) -> Result<Seat, Refused> {
-        let (address, limits, config) = who;
+        let (address, config) = who;
         if !config.enabled || self.path.is_none() {
             let mut refused = Refused::plain(404, "there is no speed test here");
             // What an upload sends was not read and must not be taken for a request.
@@ -176,7 +175,7 @@ impl Speedtest {
                 if !has_body || is_probe(part) {
                     return Ok(free(Some(file)));
                 }
-                let slot = self.slot(address, limits, config)?;
+                let slot = self.slot(address, config)?;
                 self.counts.downloads.fetch_add(1, Relaxed);
                 Ok(Seat {
                     file: Some(file),
@@ -186,12 +185,12 @@ impl Speedtest {
             Measure::Upload(upload) => {
                 if upload.length > config.upload_max.0 {
                     let most = config.upload_max.0;
-                    return Err(closing(Refused::plain(
+                    return Err(Refused::plain(
                         413,
                         format!("an upload has at most {most} bytes; send several"),
-                    )));
+                    ));
                 }
-                let slot = self.slot(address, limits, config).map_err(closing)?;
+                let slot = self.slot(address, config)?;
                 self.counts.uploads.fetch_add(1, Relaxed);
                 Ok(Seat {
                     file: None,
@@ -201,13 +200,9 @@ impl Speedtest {
         }
     }
 
-    fn slot(&self, address: IpAddr, limits: &Limits, config: &Config) -> Result<Slot, Refused> {
-        let limits = Limits {
-            connections: config.connections,
-            connections_per_address: TRANSFERS_PER_ADDRESS,
-            ..limits.clone()
-        };
-        let entered = self.people.enter(address, &limits);
+    fn slot(&self, address: IpAddr, config: &Config) -> Result<Slot, Refused> {
+        let most = config.connections;
+        let entered = self.people.enter(address, most, TRANSFERS_PER_ADDRESS);
         entered.map_err(|reached| {
             if reached == Refusal::ConnectionsPerAddress {
                 busy(429, "too many speed tests from this address at a time")
@@ -305,13 +300,5 @@ fn busy(status: u16, text: &'static str) -> Refused {
         retry_after: Some(BUSY_RETRY_SECONDS),
         counted: Some(Refusal::Speedtest),
         ..Refused::plain(status, text)
-    }
-}
-
-/// The body of an upload that is refused stays unread.
-fn closing(refused: Refused) -> Refused {
-    Refused {
-        close: true,
-        ..refused
     }
 }

@@ -17,7 +17,7 @@ use super::super::send::Body;
 use super::super::send::Cut;
 use super::Measure;
 use super::is_probe;
-use super::pacer;
+use super::piece;
 use crate::clock;
 use crate::clock::Instant;
 use crate::store::ObjectFile;
@@ -51,7 +51,7 @@ impl Connection {
         let (mut first, mut body) = (part.first, 0);
         loop {
             let rate = self.settings.speedtest.rate_limit;
-            let last = part.last.min(first + pacer::piece(rate) - 1);
+            let last = part.last.min(first + piece::bytes(rate) - 1);
             if !is_probe(Some(part)) {
                 let (now, bytes) = (clock::now(), last - first + 1);
                 let turn = speedtest.down.turn(now, bytes, rate);

@@ -8,14 +8,13 @@
 use super::super::ObjectFile;
 use super::Fills;
 use super::pool::Pool;
+use crate::lock::lock;
 use crate::object::Digest;
 use crate::sys::page_cache;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::Weak;
 
 /// Passed chunks remembered a disk. Each keeps its file open for a moment; more than this stay in
@@ -49,10 +48,6 @@ pub(super) struct Passed {
 pub(super) struct Behind {
     passed: Mutex<VecDeque<Passed>>,
     readers: Mutex<BTreeMap<Digest, usize>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fills {

@@ -14,14 +14,12 @@ use super::mac;
 use super::secret::Secret;
 use crate::clock;
 use crate::clock::Wall;
+use crate::durable;
 use crate::help;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Read as _;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -233,29 +231,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 }
 
 fn replace(path: &Path, text: &str) -> Result<(), KeyFileError> {
-    let written = || -> io::Result<()> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut beside = name.to_owned();
-        beside.push(".new");
-        let beside = path.with_file_name(beside);
-        match std::fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        // `create_new`: the mode counts only for a file that is made here.
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-        File::open(above.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    written().map_err(|error| KeyFileError::Io {
+    durable::replace(path, text.as_bytes(), 0o600).map_err(|error| KeyFileError::Io {
         path: path.to_owned(),
         error,
     })

@@ -4,12 +4,11 @@ use crate::clock::Instant;
 use crate::control::api::crowd::Room;
 use crate::control::fleet::Refused;
 use crate::ids::BoxId;
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The listener's bounds. The defaults suit 18,000 boxes; tests lower them.
@@ -95,11 +94,6 @@ pub(super) enum Kind {
 struct Bucket {
     /// Everything before this is paid for.
     paid_until: Instant,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Consistent between statements: a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Limits {

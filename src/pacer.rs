@@ -1,8 +1,8 @@
-//! All transfers of one direction together stay below one rate. Sans-IO: `transfer` asks for a
-//! turn and sleeps until it.
+//! All that go one way together stay below one rate. Sans-IO: who sends asks for a turn and sleeps
+//! until it.
 //!
-//! First come, first served, in pieces: transfers that are equally fast get equal shares, and what
-//! a slow one leaves the others take.
+//! First come, first served, in pieces: those that are equally fast get equal shares, and what a
+//! slow one leaves the others take. For `peer`, and for the speed test of `serve`.
 
 use crate::clock::Instant;
 use crate::units::BytesPerSecond;
@@ -13,42 +13,27 @@ use std::time::Duration;
 /// A turn that came late by a timer's grain is made up for, up to this.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
-/// What a piece takes of the line's time: short, so that many transfers take turns smoothly.
-const PIECE_TIME: Duration = Duration::from_millis(10);
-
-/// A piece is at least this, or heads and wake-ups would outweigh it, and at most that: what one
-/// viewer may move before others have a turn (`send`).
-const PIECE_BYTES_MIN: u64 = 16 * 1024;
-const PIECE_BYTES_MAX: u64 = 512 * 1024;
-
 /// No turn lies further ahead: a tiny rate must not reach beyond the end of time.
 const TURN_MAX: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Default)]
-pub(super) struct Pacer {
+pub struct Pacer {
     /// When everything that was given a turn has gone at the rate.
     free: Mutex<Option<Instant>>,
 }
 
 impl Pacer {
     /// When `bytes` may go.
-    pub(super) fn turn(&self, now: Instant, bytes: u64, rate: BytesPerSecond) -> Instant {
+    pub fn turn(&self, now: Instant, bytes: u64, rate: BytesPerSecond) -> Instant {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
         let start = free.map_or(now, |free| free.clamp(earliest, now + TURN_MAX));
+        // A rate of nothing does not break the arithmetic.
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.0.max(1));
         let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         *free = Some(start + time.min(TURN_MAX));
         start
     }
-}
-
-/// Bytes that one turn is for.
-pub(super) fn piece(rate: BytesPerSecond) -> u64 {
-    let bytes = u128::from(rate.0) * PIECE_TIME.as_nanos() / 1_000_000_000;
-    u64::try_from(bytes)
-        .unwrap_or(PIECE_BYTES_MAX)
-        .clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -71,12 +56,5 @@ mod tests {
         assert_eq!(next, later + Duration::from_secs(1) - CATCH_UP);
         // A rate of nothing does not break the arithmetic.
         assert!(pacer.turn(later, 1, slow) <= later + TURN_MAX);
-    }
-
-    #[test]
-    fn a_piece_is_neither_a_crumb_nor_a_loaf() {
-        assert_eq!(piece(BytesPerSecond(1)), PIECE_BYTES_MIN);
-        assert_eq!(piece(BytesPerSecond(10_000_000)), 100_000);
-        assert_eq!(piece(BytesPerSecond(u64::MAX)), PIECE_BYTES_MAX);
     }
 }
