@@ -6,14 +6,22 @@
 //! than `rate * (T + DEPTH)` bytes, as long as no grant is larger than the depth. The bucket
 //! starts empty: a restart gains nothing.
 //!
+//! What is lent is granted for bytes that come later, when a source sends them: after a silence
+//! all at once. It is still in the bucket until it has come, so what is lent and what is saved up
+//! are together no more than the depth, and what *comes* in any interval is bounded as the grants
+//! are. Lending never waits for what was lent to come: borrowers who hold more than the depth get
+//! the rate without savings, and the bound is theirs to keep by holding less.
+//!
 //! Sans-IO: [`super::queue`] asks it.
 
 use crate::clock::Instant;
 use crate::units::BytesPerSecond;
 use std::time::Duration;
 
-/// What idleness may save up, and a late timer make good. SAFETY: cap.
-pub(super) const DEPTH: Duration = Duration::from_millis(50);
+/// What idleness may save up, and a late timer make good. SAFETY: cap. An interface may carry 50 ms
+/// beyond the cap in any time; a tenth of them is for what is not fill and does not wait for a
+/// turn: heartbeats, manifests, answers of the control plane.
+pub(super) const DEPTH: Duration = Duration::from_millis(45);
 
 const NANOS: u128 = 1_000_000_000;
 
@@ -23,6 +31,8 @@ pub(super) struct Bucket {
     /// At least one byte a second.
     rate: u64,
     spent: Instant,
+    /// Bytes that are granted and have not come.
+    lent: u64,
 }
 
 impl Bucket {
@@ -30,6 +40,7 @@ impl Bucket {
         Self {
             rate: rate.0.max(1),
             spent: now,
+            lent: 0,
         }
     }
 
@@ -71,24 +82,53 @@ impl Bucket {
             return None;
         }
         // What is larger than the depth was earned while somebody waited for it.
-        let saved = if time > DEPTH { time + DEPTH } else { DEPTH };
+        let depth = self.depth();
+        let saved = if time > DEPTH {
+            time + depth
+        } else {
+            depth.max(time)
+        };
         self.forget_before(now, saved);
         let from = self.spent;
         self.spent += time;
         Some(from)
     }
 
+    /// What was just taken comes later.
+    pub(super) fn lend(&mut self, bytes: u64) {
+        self.lent = self.lent.saturating_add(bytes);
+    }
+
+    /// `bytes` of what was lent have come. `turn`: somebody waits for so many.
+    pub(super) fn came(&mut self, now: Instant, bytes: u64, turn: u64) {
+        // Until this moment savings were bounded by what was lent.
+        self.forget_more(now, turn);
+        self.lent = self.lent.saturating_sub(bytes);
+    }
+
     /// `bytes` of earlier grants have not come and will not: their line time is free, as far as
-    /// savings reach. What came of those grants was paid with what is left of them.
-    pub(super) fn give_back(&mut self, now: Instant, bytes: u64) {
+    /// savings reach. What came of those grants was paid with what is left of them. `turn`:
+    /// somebody waits for so many.
+    pub(super) fn give_back(&mut self, now: Instant, bytes: u64, turn: u64) {
+        self.came(now, bytes, turn);
         let time = self.bytes_time_floor(bytes);
         self.spent = self.spent.checked_sub(time).unwrap_or(self.spent);
-        self.forget_before(now, DEPTH);
+        self.forget_more(now, turn);
     }
 
     /// Nobody waits: savings beyond the depth are lost.
     pub(super) fn rest(&mut self, now: Instant) {
-        self.forget_before(now, DEPTH);
+        self.forget_before(now, self.depth());
+    }
+
+    /// What may be saved up beside what is lent.
+    fn depth(&self) -> Duration {
+        DEPTH.saturating_sub(self.line_time(self.lent))
+    }
+
+    fn forget_more(&mut self, now: Instant, turn: u64) {
+        let turn = self.line_time(turn).min(DEPTH);
+        self.forget_before(now, self.depth().max(turn));
     }
 
     fn forget_before(&mut self, now: Instant, saved: Duration) {
@@ -135,7 +175,7 @@ mod tests {
             let mut sum = 0;
             for (to, bytes) in &grants[first..] {
                 sum += (*bytes).into();
-                let time = i128::from(to - from) + 50_000_000;
+                let time = i128::from(to - from) + 45_000_000;
                 worst = worst.max(sum - time * i128::from(rate) / 1_000_000_000);
             }
         }
@@ -185,7 +225,7 @@ mod tests {
                 prop_assert!(bucket.take(ready, bytes).is_some());
                 moves.push((at, i64::try_from(bytes).unwrap()));
                 if !comes {
-                    bucket.give_back(ready, bytes);
+                    bucket.give_back(ready, bytes, 0);
                     moves.push((at, -i64::try_from(bytes).unwrap()));
                     prop_assert!(bucket.earned(ready) <= depth);
                 }
@@ -242,11 +282,11 @@ mod tests {
         let later = start + Duration::from_millis(40);
         assert!(bucket.take(later, 40_000).is_some());
         assert!(bucket.take(later, 30_000).is_none());
-        bucket.give_back(later, 30_000);
+        bucket.give_back(later, 30_000, 0);
         assert!(bucket.take(later, 30_000).is_some());
         assert!(bucket.take(later, 1).is_none());
-        bucket.give_back(later, u64::MAX);
-        assert_eq!(bucket.earned(later), 50_000);
+        bucket.give_back(later, u64::MAX, 0);
+        assert_eq!(bucket.earned(later), 45_000);
     }
 
     #[test]
@@ -255,8 +295,8 @@ mod tests {
         let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
         let later = start + Duration::from_secs(3_600);
         bucket.rest(later);
-        assert_eq!(bucket.earned(later), 50_000);
-        assert!(bucket.take(later, 50_000).is_some() && bucket.take(later, 1).is_none());
+        assert_eq!(bucket.earned(later), 45_000);
+        assert!(bucket.take(later, 45_000).is_some() && bucket.take(later, 1).is_none());
         // A grant beyond the depth pays its whole length.
         let big = bucket.ready_at(1_000_000);
         assert_eq!(big - later, Duration::from_secs(1));

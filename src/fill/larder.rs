@@ -66,6 +66,14 @@ impl Turns for Larder {
         self.pace.take(class, bytes)
     }
 
+    fn lend(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        self.pace.lend(class, bytes)
+    }
+
+    fn came(&self, bytes: u64) {
+        self.pace.came(bytes);
+    }
+
     fn give_back(&self, class: Class, bytes: u64) {
         self.pace.give_back(class, bytes);
     }

@@ -234,6 +234,16 @@ pub trait Turns: Send + Sync + Debug {
     /// transfer ends with [`Fault::Stopped`].
     fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>>;
 
+    /// As [`Turns::take`], for bytes that come later, whenever a source sends them. Each of them
+    /// is told by [`Turns::came`] or given back; until then it may come in a burst, and as much
+    /// less is saved up.
+    fn lend(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        self.take(class, bytes)
+    }
+
+    /// So much of what was lent has come.
+    fn came(&self, _bytes: u64) {}
+
     /// Paid and not used: the transfer ended early.
     fn give_back(&self, class: Class, bytes: u64);
 }

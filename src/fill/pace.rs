@@ -2,8 +2,8 @@
 //!
 //! `task` opens and shuts the classes and sets the limits; transfers take turns through
 //! [`Turns`]. Nobody is granted a byte before the ledger that counts it is durable. For a wire
-//! that never carries more than the cap and 50 ms, a transfer takes no more at once than the
-//! receive buffer holds, and at most [`Pace::quantum`].
+//! that never carries more than the cap and 50 ms, a transfer is lent its turns, tells what has
+//! come of them, and holds so little that all transfers together hold no more than those 50 ms.
 //!
 //! I/O: waits for turns; keeps the ledger on blocking threads, never under the lock.
 
@@ -83,6 +83,7 @@ struct Seat<'a> {
     pace: &'a Pace,
     class: Class,
     bytes: u64,
+    is_lent: bool,
     id: Id,
     bell: Arc<Notify>,
 }
@@ -220,11 +221,11 @@ impl Pace {
         self.change(|queue, at| queue.written(at, outcome.is_ok()));
     }
 
-    fn sit(&self, class: Class, bytes: u64) -> Seat<'_> {
+    fn sit(&self, class: Class, bytes: u64, is_lent: bool) -> Seat<'_> {
         let bell = Arc::new(Notify::new());
         let at = at();
         let mut desk = self.desk();
-        let id = desk.queue.ask(at, class, bytes);
+        let id = desk.queue.ask(at, class, bytes, is_lent);
         desk.bells.insert(id, Arc::clone(&bell));
         desk.ring();
         let book = desk.queue.write(at);
@@ -236,6 +237,7 @@ impl Pace {
             pace: self,
             class,
             bytes,
+            is_lent,
             id,
             bell,
         }
@@ -299,16 +301,24 @@ impl Seat<'_> {
 impl Drop for Seat<'_> {
     /// Nothing to withdraw if the answer was fetched.
     fn drop(&mut self) {
-        let (class, id, bytes) = (self.class, self.id, self.bytes);
+        let (class, id, asked) = (self.class, self.id, (self.bytes, self.is_lent));
         self.pace.desk().bells.remove(&id);
         self.pace
-            .change(|queue, at| queue.withdraw(at, class, id, bytes));
+            .change(|queue, at| queue.withdraw(at, class, id, asked));
     }
 }
 
 impl Turns for Pace {
     fn take(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
-        Box::pin(async move { self.sit(class, bytes).wait().await })
+        Box::pin(async move { self.sit(class, bytes, false).wait().await })
+    }
+
+    fn lend(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        Box::pin(async move { self.sit(class, bytes, true).wait().await })
+    }
+
+    fn came(&self, bytes: u64) {
+        self.change(|queue, at| queue.came(at, bytes));
     }
 
     fn give_back(&self, class: Class, bytes: u64) {

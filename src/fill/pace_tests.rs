@@ -345,7 +345,7 @@ impl Line {
     }
 
     fn ask(&mut self, class: Class, bytes: u64) {
-        let id = self.queue.ask(self.at(), class, bytes);
+        let id = self.queue.ask(self.at(), class, bytes, false);
         self.asks.insert(id, bytes);
     }
 

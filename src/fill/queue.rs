@@ -81,6 +81,8 @@ struct Ask {
     id: Id,
     asked: u64,
     left: u64,
+    /// They come later.
+    is_lent: bool,
 }
 
 impl Queue {
@@ -118,7 +120,7 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         self.lane_mut(class).is_open = false;
-        self.release(class);
+        self.release(at, class);
         self.ledger.settle(class);
         self.step(at);
     }
@@ -128,8 +130,8 @@ impl Queue {
         lane.is_open && lane.until.is_none_or(|until| now < until)
     }
 
-    /// A stream asks; [`Queue::answer`] will tell.
-    pub(super) fn ask(&mut self, at: At, class: Class, bytes: u64) -> Id {
+    /// A stream asks; [`Queue::answer`] will tell. `is_lent`: for bytes that come later.
+    pub(super) fn ask(&mut self, at: At, class: Class, bytes: u64, is_lent: bool) -> Id {
         self.step(at);
         self.split_turn(at);
         let id = Id(self.next_id);
@@ -143,6 +145,7 @@ impl Queue {
             id,
             asked: bytes,
             left: bytes,
+            is_lent,
         });
         self.step(at);
         id
@@ -153,9 +156,10 @@ impl Queue {
     }
 
     /// The stream is gone: what it was granted and never told goes back.
-    pub(super) fn withdraw(&mut self, at: At, class: Class, id: Id, bytes: u64) {
+    pub(super) fn withdraw(&mut self, at: At, class: Class, id: Id, asked: (u64, bool)) {
+        let (bytes, is_lent) = asked;
         match self.answers.remove(&id) {
-            Some(Ok(())) => self.ledger.give_back(class, bytes),
+            Some(Ok(())) => self.untold(at, class, bytes, is_lent),
             Some(Err(Closed)) => {}
             None => {
                 self.split_turn(at);
@@ -163,18 +167,25 @@ impl Queue {
                 if let Some(place) = waiting.iter().position(|ask| ask.id == id)
                     && let Some(ask) = waiting.remove(place)
                 {
-                    self.ledger.give_back(class, ask.asked - ask.left);
+                    self.untold(at, class, ask.asked - ask.left, is_lent);
                 }
             }
         }
         self.step(at);
     }
 
+    /// So much of what was lent has come.
+    pub(super) fn came(&mut self, at: At, bytes: u64) {
+        self.step(at);
+        self.split_turn(at);
+        self.bucket.came(at.now, bytes, self.waited_for());
+    }
+
     /// They have not come: others may have their time on the line.
     pub(super) fn give_back(&mut self, at: At, class: Class, bytes: u64) {
         self.step(at);
         self.split_turn(at);
-        self.bucket.give_back(at.now, bytes);
+        self.bucket.give_back(at.now, bytes, self.waited_for());
         self.meter.give_back(at.now, bytes);
         let lane = self.lane_mut(class);
         lane.granted = lane.granted.saturating_sub(bytes);
@@ -218,7 +229,7 @@ impl Queue {
             for class in [Class::Urgent, Class::Night] {
                 if self.lane(class).is_open && !self.is_open(class, at.now) {
                     self.lane_mut(class).is_open = false;
-                    self.release(class);
+                    self.release(at, class);
                     self.ledger.settle(class);
                 }
                 self.reserve(at, class);
@@ -331,12 +342,21 @@ impl Queue {
             return true;
         };
         ask.left -= bytes;
+        if ask.is_lent {
+            self.bucket.lend(bytes);
+        }
+        let lane = self.lane_mut(class);
         if ask.left == 0 {
             self.answers.insert(ask.id, Ok(()));
         } else {
             lane.waiting.push_back(ask);
         }
         true
+    }
+
+    /// Bytes of the turn that is under way.
+    fn waited_for(&self) -> u64 {
+        self.turn().map_or(0, |(_, bytes)| bytes)
     }
 
     /// Keeps a reservation ahead of those who wait. A budget that is spent, and not free again
@@ -359,17 +379,25 @@ impl Queue {
         let free_in = free_in.filter(|time| *time <= PATIENCE);
         self.lane_mut(class).free_at = free_in.map(|time| at.now + time);
         if free_in.is_none() && self.ledger.usable(class) == 0 {
-            self.release(class);
+            self.release(at, class);
         }
     }
 
-    fn release(&mut self, class: Class) {
+    fn release(&mut self, at: At, class: Class) {
         let lane = self.lane_mut(class);
         lane.free_at = None;
         let waiting = std::mem::take(&mut lane.waiting);
         for ask in waiting {
-            self.ledger.give_back(class, ask.asked - ask.left);
+            self.untold(at, class, ask.asked - ask.left, ask.is_lent);
             self.answers.insert(ask.id, Err(Closed));
+        }
+    }
+
+    /// Granted and never told: nobody receives it. Its line time is lost.
+    fn untold(&mut self, at: At, class: Class, bytes: u64, is_lent: bool) {
+        self.ledger.give_back(class, bytes);
+        if is_lent {
+            self.bucket.came(at.now, bytes, self.waited_for());
         }
     }
 
@@ -387,3 +415,7 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

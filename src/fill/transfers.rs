@@ -178,6 +178,22 @@ impl Turns for Tap {
         })
     }
 
+    fn lend(&self, class: Class, bytes: u64) -> BoxFuture<'_, Result<(), Closed>> {
+        Box::pin(async move {
+            if self.is_counted {
+                self.turns.lend(class, bytes).await?;
+            }
+            self.taken.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    fn came(&self, bytes: u64) {
+        if self.is_counted {
+            self.turns.came(bytes);
+        }
+    }
+
     fn give_back(&self, class: Class, bytes: u64) {
         if self.is_counted {
             self.turns.give_back(class, bytes);

@@ -383,13 +383,17 @@ impl Box {
 
     /// Keys of the catalogue with the disk that holds them.
     pub(crate) fn held(&self) -> Vec<(String, String)> {
+        self.catalogue().unwrap_or_default()
+    }
+
+    /// As [`Box::held`]; `None` while it does not answer.
+    pub(crate) fn catalogue(&self) -> Option<Vec<(String, String)>> {
         let told = self.show(&["catalogue"]);
-        let rows = told["catalogue"].as_array().cloned().unwrap_or_default();
+        let rows = told["catalogue"].as_array()?.iter();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        rows.iter()
-            .filter(|row| row["disk"].is_string())
-            .map(|row| (text(&row["key"]), text(&row["digest"])))
-            .collect()
+        let held = rows.filter(|row| row["disk"].is_string());
+        let pairs = held.map(|row| (text(&row["key"]), text(&row["digest"])));
+        Some(pairs.collect())
     }
 }
 

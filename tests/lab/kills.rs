@@ -12,6 +12,7 @@ use crate::net::Net;
 use oca::clock;
 use oca::demo::Scratch;
 use oca::object::Digest;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
@@ -28,8 +29,13 @@ const RATE_BYTES: f64 = 12_500_000.0;
 /// Lives; `OCA_KILLS` for more.
 const KILLS: usize = 12;
 
-/// Heartbeats, reports, the manifest; and what was on its way to a box that died.
-const SLACK_BYTES: f64 = 1_000_000.0;
+/// What may come beyond the rate times its time, in any interval: 50 ms of it. There is no other
+/// slack: what is not fill counts too (some 0.1 %, most of it an answer of 100 KB with sources at
+/// each start), and what was on its way to a box that died.
+const EXCESS_BYTES: f64 = RATE_BYTES * 0.05;
+
+/// Every so many lives one lasts until it has brought something, however busy the machine is.
+const FRUITFUL_EVERY: usize = 4;
 
 #[test]
 fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
@@ -64,12 +70,11 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
     for life in 0..kills {
         it.start();
         // What a disk holds is known when it has been looked through.
-        let scanning = || it.show(&["disks"]).to_string().contains("\"scanning\"");
-        until("the scans", PATIENCE, scanning, |scanning| !scanning);
+        until("the scans", PATIENCE, || it.show(&["disks"]), is_scanned);
         // A different moment of each life: enrolment, the first ask, writes, flushes, publishing.
         let time = Duration::from_millis(400 + (life as u64 * 397) % 2_600);
         clock::block_for(time);
-        let after: BTreeMap<String, String> = it.held().into_iter().collect();
+        let after = holds(&it, 0);
         let lost: Vec<&String> = held
             .keys()
             .filter(|key| !after.contains_key(*key))
@@ -78,7 +83,11 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         for (key, digest) in &after {
             assert_eq!(wanted.get(key), Some(digest), "life {life}");
         }
-        held = after;
+        held = if life % FRUITFUL_EVERY == 0 {
+            holds(&it, files.min(held.len() + 1))
+        } else {
+            after
+        };
         it.process.kill();
     }
     assert!(!held.is_empty(), "{}", it.process.tail());
@@ -90,22 +99,35 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         |held| *held == files,
     );
     let (worst, _) = counter.judge();
-    let (seconds, bytes) = counter.span();
-    assert!(
-        worst <= RATE_BYTES * 1.05 + SLACK_BYTES,
-        "{worst} B in one second"
+    let (excess, from, to) = counter.excess(RATE_BYTES);
+    println!(
+        "{kills} kills, {files} objects, worst second {worst:.0} B of {RATE_BYTES} B; {excess:.0} \
+         B of {EXCESS_BYTES} B beyond the cap in any time (from {from:.2} s to {to:.2} s)"
     );
-    assert!(
-        bytes <= RATE_BYTES * (seconds + 0.05) + SLACK_BYTES,
-        "{bytes} B in {seconds} s"
-    );
+    assert!(excess <= EXCESS_BYTES, "{excess} B from {from} s to {to} s");
     // A box that was killed waits for the control plane's word before it serves.
     let state = || it.show(&["status"])["gate"]["state"].clone();
     until("the gate", PATIENCE, state, |state| *state == "serving");
     for (key, digest) in &wanted {
         assert_eq!(&fetched(&it, key).to_string(), digest, "{key}");
     }
-    println!("{kills} kills, {files} objects whole, worst second {worst:.0} B of {RATE_BYTES} B");
+}
+
+/// Every disk has told.
+fn is_scanned(told: &Value) -> bool {
+    let disks = told["disks"].as_array();
+    disks.is_some_and(|disks| disks.iter().all(|disk| disk["state"] == "online"))
+}
+
+/// What it holds, by key, as soon as that is so much.
+fn holds(it: &Box, least: usize) -> BTreeMap<String, String> {
+    let told = until(
+        "what it holds",
+        PATIENCE,
+        || it.catalogue(),
+        |told| told.as_ref().is_some_and(|told| told.len() >= least),
+    );
+    told.unwrap_or_default().into_iter().collect()
 }
 
 /// What a viewer gets for a key.

@@ -112,32 +112,51 @@ fn run(script: &str) {
 #[derive(Debug)]
 pub(crate) struct Counter {
     child: Child,
-    samples: Arc<Mutex<Vec<(f64, f64)>>>,
+    samples: Arc<Mutex<Vec<Sample>>>,
+}
+
+/// Bytes so far, read at some moment between the two: a busy machine comes late, and says so.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    from: f64,
+    bytes: f64,
+    to: f64,
+}
+
+impl Sample {
+    fn parse(line: &str) -> Option<Self> {
+        // Locales differ in the decimal point of the shell's clock.
+        let mut fields = line.split(' ').map(|field| field.replace(',', ".").parse());
+        let mut field = || fields.next()?.ok();
+        Some(Self {
+            from: field()?,
+            bytes: field()?,
+            to: field()?,
+        })
+    }
 }
 
 impl Counter {
     pub(crate) fn start(net: &Net, host: usize) -> Self {
         let file = format!("/sys/class/net/port{host}/statistics/tx_bytes");
-        let script =
-            format!("while read bytes < {file}; do echo $EPOCHREALTIME $bytes; sleep 0.05; done");
+        let script = format!(
+            "while from=$EPOCHREALTIME && read bytes < {file}; do echo $from $bytes \
+             $EPOCHREALTIME; sleep 0.05; done"
+        );
         let mut child = Command::new("ip")
             .args(["netns", "exec", &net.names[0], "bash", "-c", &script])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let samples: Arc<Mutex<Vec<(f64, f64)>>> = Arc::default();
+        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
         let (kept, lines) = (
             Arc::clone(&samples),
             BufReader::new(child.stdout.take().unwrap()),
         );
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                let pair = line.split_once(' ');
-                let pair = pair.and_then(|(at, bytes)| {
-                    Some((at.replace(',', ".").parse().ok()?, bytes.parse().ok()?))
-                });
-                if let (Some(pair), Ok(mut kept)) = (pair, kept.lock()) {
-                    kept.push(pair);
+                if let (Some(sample), Ok(mut kept)) = (Sample::parse(&line), kept.lock()) {
+                    kept.push(sample);
                 }
             }
         });
@@ -149,19 +168,28 @@ impl Counter {
         counter
     }
 
-    /// Seconds and bytes from the first sample to the last.
-    pub(crate) fn span(&self) -> (f64, f64) {
+    /// The most bytes that any interval has carried, of whatever length, beyond `rate` times its
+    /// length; and when that interval began and ended, in seconds after the first sample.
+    pub(crate) fn excess(&self, rate: f64) -> (f64, f64, f64) {
         let samples = self.samples.lock().unwrap();
-        let (first, last) = (samples[0], samples[samples.len() - 1]);
-        (last.0 - first.0, last.1 - first.1)
+        let start = samples[0].from;
+        let above = |sample: &Sample, at: f64| sample.bytes - rate * (at - start);
+        let (mut worst, mut lowest) = ((0.0, 0.0, 0.0), samples[0]);
+        for sample in samples.iter() {
+            let excess = above(sample, sample.to) - above(&lowest, lowest.from);
+            if excess > worst.0 {
+                worst = (excess, lowest.from - start, sample.to - start);
+            }
+            if above(sample, sample.from) < above(&lowest, lowest.from) {
+                lowest = *sample;
+            }
+        }
+        worst
     }
 
     pub(crate) fn total(&self) -> f64 {
-        self.samples
-            .lock()
-            .unwrap()
-            .last()
-            .map_or(0.0, |(_, bytes)| *bytes)
+        let samples = self.samples.lock().unwrap();
+        samples.last().map_or(0.0, |sample| sample.bytes)
     }
 
     /// Bytes of the worst second, and bytes a second between the first and the last tenth of what
@@ -170,22 +198,23 @@ impl Counter {
         let samples = self.samples.lock().unwrap();
         let mut worst: f64 = 0.0;
         let mut end = 0;
-        for (at, bytes) in samples.iter() {
-            while end + 1 < samples.len() && samples[end + 1].0 - at <= 1.0 {
+        for sample in samples.iter() {
+            while end + 1 < samples.len() && samples[end + 1].to - sample.from <= 1.0 {
                 end += 1;
             }
-            let (last, carried) = samples[end.max(1)];
+            let last = samples[end.max(1)];
             // A sample that came late is judged by its own length.
-            let length = (last - at).max(1.0);
-            worst = worst.max((carried - bytes) / length);
+            let length = (last.to - sample.from).max(1.0);
+            worst = worst.max((last.bytes - sample.bytes) / length);
         }
-        let all = samples.last().unwrap().1 - samples[0].1;
+        let first = samples[0].bytes;
+        let all = samples.last().unwrap().bytes - first;
         let at = |share: f64| {
-            let level = samples[0].1 + all * share;
-            *samples.iter().find(|(_, bytes)| *bytes >= level).unwrap()
+            let level = first + all * share;
+            *samples.iter().find(|one| one.bytes >= level).unwrap()
         };
         let (first, last) = (at(0.1), at(0.9));
-        (worst, (last.1 - first.1) / (last.0 - first.0))
+        (worst, (last.bytes - first.bytes) / (last.to - first.from))
     }
 }
 

@@ -26,6 +26,8 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpMaxSeg;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::error::Error;
@@ -49,6 +51,10 @@ const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// An answer of a sensible service has a dozen.
 const HEADERS_MAX: usize = 100;
+
+/// Loopback's: where one does not fit into a smaller buffer, each waits for a timer. So many do.
+const LONGEST_SEGMENT: u32 = 64 << 10;
+const SEGMENTS_MIN: u32 = 4;
 
 /// For a connection that failed to tell us why.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
@@ -221,7 +227,11 @@ impl Dialler {
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         // Before the connection: the window that TCP offers follows from it.
-        socket.set_recv_buffer_size(self.config.limits.receive_buffer)?;
+        let buffer = self.config.limits.receive_buffer;
+        socket.set_recv_buffer_size(buffer)?;
+        if buffer < LONGEST_SEGMENT {
+            setsockopt(&socket, TcpMaxSeg, &(buffer / SEGMENTS_MIN))?;
+        }
         socket.set_nodelay(true)?;
         socket.connect(address).await
     }

@@ -107,6 +107,13 @@ impl Meter {
         self.state().read
     }
 
+    /// Of this answer, what waits in the kernel included, as of the last read.
+    pub(super) fn arrived(&self) -> u64 {
+        let state = self.state();
+        let arrived = state.arrived.bytes.saturating_sub(state.before.bytes);
+        arrived.max(state.read)
+    }
+
     /// What the frames around this answer cost, as far as that is known.
     pub(super) fn framing(&self) -> Framing {
         let state = self.state();

@@ -27,6 +27,7 @@ use super::Job;
 use super::Outcome;
 use super::Receive;
 use super::Turns;
+use super::bucket::DEPTH;
 use crate::link::message::FillSource;
 use crate::units::BytesPerSecond;
 use buffers::Buffers;
@@ -109,17 +110,23 @@ struct Parts {
 /// 16 streams of one window each and 20 ms away carry 200 MB/s.
 const RECEIVE_BUFFER_MAX: u32 = 256 << 10;
 
-/// Below, the segments of a loopback interface do not fit and every one waits for a timer.
-const RECEIVE_BUFFER_MIN: u32 = 64 << 10;
+/// Frames are at most one byte in so many.
+const FRAMES_SHARE: u64 = 16;
+
+/// Eleven segments of Ethernet in its window.
+const RECEIVE_BUFFER_MIN: u32 = 16 << 10;
 
 impl Limits {
-    /// What all streams have paid for and not received is about 60 ms of the cap, as far as
-    /// buffers can be made small: bytes that arrive late cannot then add up to a burst. 16 streams
-    /// at 1.2 Gbit/s have windows that carry it over 20 ms.
+    /// What all streams have paid for and not received is at most what the cap's bucket holds, as
+    /// far as buffers can be made small (100 Mbit/s for eight streams): when it comes late, and all
+    /// at once, it is still within the cap and 50 ms. Eight streams at 1.2 Gbit/s have
+    /// windows that carry it over 14 ms.
     pub fn for_rate(rate: BytesPerSecond, streams: usize) -> Self {
         let streams = u64::try_from(streams.max(1)).unwrap_or(u64::MAX);
-        let ahead = rate.0 / 16 / streams;
-        let buffer = ahead.saturating_sub(purse::AHEAD_BYTES) / 2;
+        let of_bucket = u128::from(rate.0) * DEPTH.as_millis() / 1_000;
+        let of_stream = u64::try_from(of_bucket).unwrap_or(u64::MAX) / streams;
+        let ahead = of_stream - of_stream / FRAMES_SHARE;
+        let buffer = purse::buffer_for(ahead) / 2;
         let buffer = u32::try_from(buffer).unwrap_or(u32::MAX);
         Self {
             receive_buffer: buffer.clamp(RECEIVE_BUFFER_MIN, RECEIVE_BUFFER_MAX),
@@ -189,8 +196,9 @@ mod tests {
     fn a_lower_cap_has_smaller_buffers() {
         let limits = |rate, streams| Limits::for_rate(BytesPerSecond(rate), streams);
         assert_eq!(limits(150_000_000, 8).receive_buffer, RECEIVE_BUFFER_MAX);
-        assert_eq!(limits(150_000_000, 16).receive_buffer, 194664);
-        assert_eq!(limits(12_500_000, 8).receive_buffer, RECEIVE_BUFFER_MIN);
+        assert_eq!(limits(150_000_000, 16).receive_buffer, 131_836);
+        assert_eq!(limits(37_500_000, 8).receive_buffer, 65_918);
+        assert_eq!(limits(12_500_000, 8).receive_buffer, 16_536);
         assert_eq!(limits(0, 0).receive_buffer, RECEIVE_BUFFER_MIN);
     }
 }

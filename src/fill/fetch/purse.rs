@@ -2,8 +2,9 @@
 //!
 //! A source can put on the wire what has been read plus one receive buffer. [`Purse::poll_pay`]
 //! therefore buys turns for that much and a little more, ahead of the reading, and raises the
-//! connection's allowance ([`super::meter`]) by what was bought, less the buffer. What was bought
-//! and never came goes back when the purse is dropped, however the transfer ends.
+//! connection's allowance ([`super::meter`]) by what was bought, less the buffer. Turns are told
+//! what has come: what is bought and has not may come in a burst. What was bought and never came
+//! goes back when the purse is dropped, however the transfer ends.
 //!
 //! I/O: waits for turns.
 
@@ -22,16 +23,14 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Bought beyond the receive buffer, so that reading goes on while the next turn is waited for.
-const LEAD_BYTES: u64 = 64 << 10;
+/// Bought beyond the receive buffer, so that reading goes on while the next turn is waited for: a
+/// quarter of the buffer within these. The least is what nobody buys turns in the middle of.
+const LEAD_BYTES_MIN: u64 = HEAD_BYTES;
+const LEAD_BYTES_MAX: u64 = 64 << 10;
 
-/// One turn: as much as a quarter of the receive buffer, within these. A shorter one only for what
+/// One turn: a quarter of the receive buffer, and no more than this. A shorter one only for what
 /// is left.
-const QUANTUM_BYTES_MIN: u64 = 64 << 10;
 const QUANTUM_BYTES_MAX: u64 = 128 << 10;
-
-/// Most that is bought beyond what the receive buffer may hold.
-pub(super) const AHEAD_BYTES: u64 = LEAD_BYTES + QUANTUM_BYTES_MAX;
 
 /// Handshake and head of an answer.
 const HEAD_BYTES: u64 = 24 << 10;
@@ -53,6 +52,8 @@ pub(super) struct Purse {
     buffer: u64,
     paid: u64,
     paid_wire: u64,
+    /// What turns know to have come.
+    told_wire: u64,
     /// On connections that are done with: at the socket, and as the cap counts.
     used_before: u64,
     wire_before: u64,
@@ -72,6 +73,14 @@ struct Paying {
     turn: BoxFuture<'static, Result<(), Closed>>,
 }
 
+/// What the kernel may hold of a connection, for a purse that never has more than `ahead` bytes
+/// bought that have not come: buffer, lead and turn.
+pub(super) fn buffer_for(ahead: u64) -> u64 {
+    let with_quarters = ahead * 2 / 3;
+    let with_least_lead = ahead.saturating_sub(LEAD_BYTES_MIN) * 4 / 5;
+    with_quarters.min(with_least_lead)
+}
+
 impl Purse {
     /// `buffer`: as `SO_RCVBUF` is set, which the kernel doubles.
     pub(super) fn new(turns: Arc<dyn Turns>, class: Class, buffer: u32) -> Self {
@@ -81,6 +90,7 @@ impl Purse {
             buffer: 2 * u64::from(buffer),
             paid: 0,
             paid_wire: 0,
+            told_wire: 0,
             used_before: 0,
             wire_before: 0,
             connection: None,
@@ -131,6 +141,7 @@ impl Purse {
         context: &mut Context<'_>,
         rest: u64,
     ) -> Poll<Result<(), Closed>> {
+        self.tell();
         loop {
             if self.paying.is_none() {
                 let bytes = self.due(rest);
@@ -140,7 +151,7 @@ impl Purse {
                 }
                 let wire = self.price(bytes);
                 let (turns, class) = (Arc::clone(&self.turns), self.class);
-                let turn = Box::pin(async move { turns.take(class, wire).await });
+                let turn = Box::pin(async move { turns.lend(class, wire).await });
                 self.paying = Some(Paying { bytes, wire, turn });
             }
             if let Some(paying) = &mut self.paying {
@@ -158,7 +169,7 @@ impl Purse {
     /// Frames that came after the last payment and were more than was thought.
     pub(super) async fn settle(&mut self) {
         let short = self.wire(self.used()).saturating_sub(self.paid_wire);
-        if short > 0 && self.turns.take(self.class, short).await.is_ok() {
+        if short > 0 && self.turns.lend(self.class, short).await.is_ok() {
             self.paid_wire += short;
         }
     }
@@ -187,7 +198,8 @@ impl Purse {
 
     /// As the cap counts them.
     pub(super) fn received(&self) -> u64 {
-        self.wire(self.used()).min(self.paid_wire)
+        let received = self.wire(self.used()).min(self.paid_wire);
+        received.max(self.told_wire)
     }
 
     /// The first `bytes` of the transfer as the cap counts them.
@@ -214,12 +226,23 @@ impl Purse {
             // Records shorter than was thought; and the end of a body is more than its last byte.
             self.whole.max(used + rest.min(TAIL_BYTES) + END_BYTES)
         };
-        let wanted = (used + self.buffer + LEAD_BYTES).min(self.whole);
+        let lead = (self.buffer / 4).clamp(LEAD_BYTES_MIN, LEAD_BYTES_MAX);
+        let wanted = (used + self.buffer + lead).min(self.whole);
         if self.paid >= wanted {
             return 0;
         }
-        let turn = (self.buffer / 4).clamp(QUANTUM_BYTES_MIN, QUANTUM_BYTES_MAX);
+        let turn = (self.buffer / 4).clamp(1, QUANTUM_BYTES_MAX);
         turn.min(self.whole - self.paid)
+    }
+
+    /// What has come was bought before; framing that is known better may make it less.
+    fn tell(&mut self) {
+        let arrived = self.connection.as_ref().map_or(0, |meter| meter.arrived());
+        let came = self.wire(self.used_before + arrived).min(self.paid_wire);
+        if came > self.told_wire {
+            self.turns.came(came - self.told_wire);
+            self.told_wire = came;
+        }
     }
 
     fn allow(&self) {
@@ -239,7 +262,8 @@ impl Purse {
 impl Drop for Purse {
     fn drop(&mut self) {
         self.detach(false);
-        let unused = self.paid_wire - self.received();
+        self.tell();
+        let unused = self.paid_wire - self.told_wire;
         if unused > 0 {
             self.turns.give_back(self.class, unused);
         }
