@@ -19,7 +19,7 @@ use std::time::SystemTime;
 /// a disk took for the first bytes.
 const ALWAYS: &str = "Access-Control-Allow-Origin: *\r\n\
     Access-Control-Expose-Headers: \
-    Content-Range, Content-Length, Date, Server-Timing, Cache-Status\r\n\
+    Content-Range, Content-Length, Date, Retry-After, Server-Timing, Cache-Status\r\n\
     Timing-Allow-Origin: *\r\n\
     X-Content-Type-Options: nosniff\r\n";
 

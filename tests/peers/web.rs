@@ -65,10 +65,7 @@ impl Browser {
             .arg("--autoplay-policy=no-user-gesture-required")
             // Exactly the box's key is trusted; every other certificate error stays an error.
             .arg(format!("--ignore-certificate-errors-spki-list={pin}"))
-            .arg(format!(
-                "--user-data-dir={}",
-                dir.join("profile").display()
-            ))
+            .arg(format!("--user-data-dir={}", dir.join("profile").display()))
             .arg(page)
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
