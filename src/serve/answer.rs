@@ -25,6 +25,7 @@ use crate::media_type;
 use crate::store::Entry;
 use crate::store::Finding;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Seconds after which a viewer may ask a closed box again; steering will have moved it by then.
 const CLOSED_RETRY_SECONDS: u32 = 30;
@@ -53,6 +54,8 @@ pub(super) enum Answer {
 pub(super) struct Found {
     pub(super) entry: Entry,
     pub(super) media_type: &'static str,
+    /// How long its disk took for the first bytes, once that is known; `None`: they were in memory.
+    pub(super) waited: Option<Duration>,
 }
 
 /// An error answer with a short text.
@@ -212,6 +215,7 @@ pub(super) fn answer(
     let found = Found {
         entry,
         media_type: media_type::of(place.key),
+        waited: None,
     };
     let validators = Validators {
         digest: entry.digest,

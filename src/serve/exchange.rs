@@ -331,6 +331,9 @@ impl Exchange {
             }
             return None;
         }
+        if let Answer::Content(found, _) = &mut self.answer {
+            found.waited = pages.waited();
+        }
         let heart = &worker.heart;
         Some(Body {
             object,

@@ -55,6 +55,8 @@ pub(super) struct Pages<'a> {
     ahead: Option<(u64, Instant)>,
     disappointments: (u64, u32),
     behind: Option<Behind>,
+    /// How long the disk took for the first chunk; `None`: it was in memory.
+    waited: Option<Duration>,
 }
 
 /// Which chunks came from the disk for this response, to be dropped behind it.
@@ -101,6 +103,7 @@ impl<'a> Pages<'a> {
             ahead: None,
             disappointments: (part.first, 0),
             behind: None,
+            waited: None,
         }
     }
 
@@ -115,11 +118,17 @@ impl<'a> Pages<'a> {
         if !self.is_ready(self.part.first, now) {
             // Bytes of our own are as good a sign; they are read again when it is their turn.
             self.bring(self.part.first, Urgency::Begins).await?;
+            self.waited = Some(clock::now().saturating_duration_since(now));
         }
         if is_small && self.part.first == 0 && self.until == self.object.length {
             note_seen(self.object, self.seen);
         }
         Ok(())
+    }
+
+    /// What [`Pages::begin`] waited for the disk, if it did.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.waited
     }
 
     /// How many bytes from `at` were seen in memory: to be sent while [`Pages::is_fresh`]. `None`:

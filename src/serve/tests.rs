@@ -49,8 +49,13 @@ async fn an_object_comes_whole_with_everything_a_player_needs() {
     let exposed = got.field("access-control-expose-headers").unwrap();
     assert_eq!(
         exposed,
-        "Content-Range, Content-Length, Date, Server-Timing, Cache-Status"
+        "Content-Range, Content-Length, Date, Retry-After, Server-Timing, Cache-Status"
     );
+    let document = include_str!("../../docs/PLAYERS.md");
+    for name in exposed.split(", ") {
+        assert!(document.contains(&format!("`{name}`")), "{name}");
+    }
+    assert_eq!(got.field("server-timing"), None, "no disk was waited for");
     let empty = one(&world, "/empty.vtt", "").await;
     assert_eq!(
         (empty.status, empty.field("content-length")),

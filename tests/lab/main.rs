@@ -8,6 +8,7 @@
 
 mod harness;
 mod kills;
+#[path = "../support/loop_disk.rs"]
 mod loop_disk;
 mod mixed;
 mod namespaces;

@@ -27,6 +27,12 @@ use std::time::Duration;
 
 const SECONDS: u64 = 12;
 
+const DISK_MEGABYTES: u64 = 256;
+
+/// What is left of the disk that breaks: the first groups, so that the file system is there and
+/// what it holds is not.
+const DISK_LEFT_MEGABYTES: u64 = 1;
+
 /// What an object can be: less than a packet, a segment, more than any buffer.
 const SIZES: [usize; 6] = [
     1,
@@ -120,7 +126,7 @@ async fn make(scratch: &Scratch, titles: &Path) -> (Appliance, [LoopDisk; 2]) {
     // Of one size, so that each gets half of the objects.
     let disks = ["disk1", "disk2"].map(|name| {
         let place = scratch.path().join(name);
-        LoopDisk::mount(&place.with_extension("img"), &place)
+        LoopDisk::mount(&place.with_extension("img"), &place, DISK_MEGABYTES)
     });
     appliance.prefill(titles).await.unwrap();
     appliance.start().await.unwrap();
@@ -211,7 +217,8 @@ fn disturb(
             kill(id, signal).unwrap();
         }
         if passed > time / 2 && !crowd.is_faulty.swap(true, Relaxed) {
-            disk.lose_its_bytes();
+            disk.tear_off(DISK_LEFT_MEGABYTES);
+            fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
         }
         if !crowd.wrongs.lock().unwrap().is_empty() {
             break;

@@ -15,6 +15,7 @@ use super::slow_disk::forget_in;
 use super::slow_disk::object_file;
 use super::slow_disk::store_in;
 use oca::clock;
+use oca::object::Digest;
 use oca::serve::Content;
 use oca::store;
 use oca::store::CHUNK_BYTES;
@@ -84,6 +85,33 @@ fn absent_pages_come_with_the_right_bytes_plain_and_encrypted() {
         );
     }
     assert!(cold(&store).prefetches > 0);
+}
+
+#[test]
+fn an_answer_tells_how_long_its_disk_took_and_nothing_if_it_was_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let objects = vec![("title/a".to_owned(), noise(100_000))];
+    let store = store_in(&disk, dir.path(), &objects);
+    let server = serve(&store, 1, false);
+    let mut viewer = server.plain();
+    let mut told = |fields: &str| {
+        let got = viewer.get("/title/a", fields);
+        let line = |line: &str| Some(line.strip_prefix("Server-Timing: disk;dur=")?.to_owned());
+        let told = got.head.lines().find_map(line)?;
+        told.parse::<f64>().ok()
+    };
+    forget_in(&disk, &objects[0].1, 0);
+    let waited = told("");
+    assert!(
+        waited.is_some_and(|ms| (0.0..60_000.0).contains(&ms)),
+        "{waited:?}"
+    );
+    assert_eq!(told(""), None, "it is in memory");
+    forget_in(&disk, &objects[0].1, 0);
+    let etag = format!("If-None-Match: \"{}\"\r\n", Digest::of(&objects[0].1));
+    assert_eq!(told(&etag), None, "a 304 needs no disk");
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod differential;
 mod hostile;
 mod kernel_tls;
 mod limits;
+#[path = "../support/loop_disk.rs"]
+mod loop_disk;
 mod pacing;
 mod rotation;
 mod serving;

@@ -370,6 +370,7 @@ pub(crate) struct Viewer {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
+    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -472,6 +473,7 @@ impl Viewer {
         assert_eq!(self.rest.len(), length, "bytes after the response");
         Response {
             status: head[9..12].parse().unwrap(),
+            head,
             body: std::mem::take(&mut self.rest),
         }
     }

@@ -69,10 +69,7 @@ impl Pool {
             disk,
             deadline,
             bring,
-            queue: Mutex::new(Queue {
-                threads_max,
-                ..Queue::default()
-            }),
+            queue: Mutex::new(Queue::new(threads_max)),
             work: Condvar::new(),
             flying: AtomicUsize::new(0),
             answering: watch::Sender::new(true),
@@ -110,7 +107,7 @@ impl Pool {
                 self.counts.add(&self.counts.joined);
                 // Somebody waits for what was a guess: it moves up. Its old place is passed over.
                 if flight.ahead.swap(false, Ordering::AcqRel) && !flight.is_started() {
-                    queue.wanted.push_back(Job::Fill(Arc::clone(&flight)));
+                    queue.push(Job::Fill(Arc::clone(&flight)));
                     self.work.notify_one();
                 }
             }
@@ -135,7 +132,7 @@ impl Pool {
             self.counts.add(&self.counts.prefetches);
             queue.ahead.push_back(Arc::clone(&flight));
         } else {
-            queue.wanted.push_back(Job::Fill(Arc::clone(&flight)));
+            queue.push(Job::Fill(Arc::clone(&flight)));
         }
         self.work.notify_one();
         Ok(flight)
@@ -172,7 +169,7 @@ impl Pool {
                 self.counts.add(&self.counts.refused);
                 return Err(FillError::Busy);
             }
-            queue.wanted.push_back(Job::Copy(Copy {
+            queue.push(Job::Copy(Copy {
                 object: Arc::clone(object),
                 at,
                 length,
@@ -210,8 +207,7 @@ impl Pool {
 
     /// Ends everything that no thread has taken, and forgets what hangs with one.
     fn give_up(&self, queue: &mut Queue, why: &FillError) {
-        queue.wanted.clear();
-        queue.ahead.clear();
+        queue.clear();
         self.behind.clear();
         for (_, flight) in queue.flights.drain() {
             if !flight.is_started() {
@@ -225,7 +221,7 @@ impl Pool {
         let now = self.ticks.now_ms();
         let patience = u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX);
         let mut queue = self.lock();
-        while let Some(job) = queue.pop_older(now.saturating_sub(patience)) {
+        for job in queue.take_older(now.saturating_sub(patience)) {
             self.counts.add(&self.counts.refused);
             // Dropping a copy's place for the answer says the same.
             if let Job::Fill(flight) = job {
@@ -336,7 +332,7 @@ impl Pool {
         match job {
             Job::Fill(flight) => {
                 let at = flight.chunk * CHUNK_BYTES;
-                let length = CHUNK_BYTES.min(flight.object.length.saturating_sub(at));
+                let length = flight.length();
                 // A panic in here must not leave waiters behind.
                 let work = AssertUnwindSafe(|| (self.bring)(&flight.object, at, length));
                 let outcome = match catch_unwind(work) {
@@ -368,7 +364,7 @@ impl Pool {
 
     pub(super) fn view(&self) -> ColdView {
         let queue = self.lock();
-        let (queued, reading) = (queue.wanted.len(), queue.alive.saturating_sub(queue.idle));
+        let (queued, reading) = (queue.wanted(), queue.alive.saturating_sub(queue.idle));
         drop(queue);
         self.counts.view(queued, reading)
     }
