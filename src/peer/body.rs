@@ -1,10 +1,9 @@
-//! The bytes of a response: read in pieces on blocking threads, paced, counted.
+//! The bytes of a response: each piece at its turn, by a viewer's way from disk to socket.
 //!
-//! While one piece leaves, the next is read: two are in memory and no more, because hyper asks for
-//! a piece only when the one before is almost gone. A disk that fails or hangs cuts the response;
-//! the store is told of what fails.
+//! While one chunk leaves, the next is brought from the disk; the carrier sees to that. A disk that
+//! fails or hangs cuts the response.
 //!
-//! I/O: reads files on blocking threads; sleeps.
+//! I/O: sends, waits for disks, sleeps until its turn.
 
 use super::budget::Reserved;
 use super::counters::Counters;
@@ -14,125 +13,104 @@ use super::refusal::Reason;
 use crate::clock;
 use crate::clock::Instant;
 use crate::ids::BoxId;
+use crate::serve::Carrier;
+use crate::serve::CarryError;
+use crate::serve::Load;
 use crate::store::ObjectFile;
-use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use http_body_util::StreamBody;
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Frame;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tokio::task::JoinHandle;
 
-/// One read. A chunk of the tree that the other side verifies by.
+/// One turn. A chunk of the tree that the other side verifies by.
 const PIECE_BYTES: u64 = 256 * 1024;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// Bytes of one response before the others of the thread have a turn, where no rate makes it wait.
+const TURN_BYTES: u64 = 1024 * 1024;
 
-/// A response under way.
+/// What a box is to have.
 #[derive(Debug)]
-struct Sending {
-    shared: Arc<Shared>,
-    asker: BoxId,
-    object: Arc<ObjectFile>,
-    /// Where the next read begins, and where the part ends.
-    next: u64,
-    end: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    reserved: Reserved,
-    /// Of the whole response.
-    deadline: Instant,
+pub(super) struct Gift {
+    pub(super) object: Arc<ObjectFile>,
+    pub(super) part: Part,
+    /// To be sent: the part, or nothing of it.
+    pub(super) bytes: u64,
+    pub(super) reserved: Reserved,
 }
 
-pub(super) fn full(bytes: Vec<u8>) -> Body {
-    Full::new(Bytes::from(bytes))
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
+/// A response that ended early, already counted and told. The connection cannot be used further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut;
 
-/// The part of the object, as it is read. Ends with an error when it cannot be whole.
-pub(super) fn part(
-    shared: &Arc<Shared>,
+/// Sends `head` and then the gift.
+pub(super) async fn give(
+    shared: &Shared,
     asker: &BoxId,
-    object: Arc<ObjectFile>,
-    part: Part,
-    reserved: Reserved,
-) -> Body {
-    let sending = Sending {
-        shared: Arc::clone(shared),
-        asker: asker.clone(),
-        object,
-        next: part.first,
-        end: part.first + part.length,
-        reading: None,
-        reserved,
-        deadline: clock::now() + shared.deps.limits.response,
+    carrier: &mut Carrier,
+    mut head: &[u8],
+    mut gift: Gift,
+) -> Result<(), Cut> {
+    let deadline = clock::now() + shared.deps.limits.response;
+    let digest = gift.object.digest;
+    let cut = |reason: Reason, message: &str| {
+        let message = format!("{digest} was cut: {message}");
+        shared.refuse(reason, asker.as_str(), &message);
+        Cut
     };
-    let pieces = stream::unfold(Some(sending), |state| async {
-        let mut sending = state?;
-        match sending.piece().await {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(sending))),
-            // After an error there is nothing more.
-            Err(error) => Some((Err(error), None)),
+    let broken = |error: CarryError| cut(reason(&error), &error.to_string());
+    if gift.bytes == 0 {
+        return carrier.send_head(head).await.map_err(broken);
+    }
+    carrier.pace(shared.rate);
+    let was_sealed_by_kernel = carrier.is_sealed_by_kernel();
+    let object = Arc::clone(&gift.object);
+    let (first, end) = (gift.part.first, gift.part.first + gift.bytes);
+    let load = Load {
+        content: &shared.deps.store,
+        object: &object,
+        first,
+        last: end - 1,
+    };
+    let mut at = first;
+    while at < end {
+        let bytes = PIECE_BYTES.min(end - at);
+        let Some(turn) = turn(shared, bytes, deadline) else {
+            let message = "the response took too long; go on with another ticket";
+            return Err(cut(Reason::TooLong, message));
+        };
+        if turn > clock::now() {
+            // The asker need not wait for the word that its bytes will come.
+            if !head.is_empty() {
+                carrier.send_head(head).await.map_err(broken)?;
+                head = &[];
+            }
+            clock::sleep_until(turn).await;
+        } else if at > first && (at - first).is_multiple_of(TURN_BYTES) {
+            tokio::task::yield_now().await;
         }
-    });
-    StreamBody::new(pieces).boxed_unsync()
+        // What is on its way when a connection breaks counts as sent.
+        gift.reserved.spend(bytes);
+        Counters::add(&shared.counters.bytes_sent, bytes);
+        let sent = carrier.send_piece(head, load, at, bytes).await;
+        sent.map_err(broken)?;
+        head = &[];
+        at += bytes;
+    }
+    if carrier.is_sealed_by_kernel() && !was_sealed_by_kernel {
+        Counters::add(&shared.counters.sealed_by_kernel, 1);
+    }
+    Ok(())
 }
 
-impl Sending {
-    /// The next piece when it is read and its turn has come; `None` at the end.
-    async fn piece(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(reading) = self.reading.take().or_else(|| self.read()) else {
-            return Ok(None);
-        };
-        let limits = self.shared.deps.limits;
-        let bytes = match clock::within(limits.read, reading).await {
-            Ok(Ok(Ok(bytes))) => bytes,
-            Ok(Ok(Err(error))) => return Err(self.cut(Reason::Disk, &error.to_string())),
-            Ok(Err(ended)) => return Err(self.cut(Reason::Disk, &ended.to_string())),
-            Err(_) => return Err(self.cut(Reason::Disk, "the disk does not answer")),
-        };
-        self.reading = self.read();
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let now = clock::now();
-        let turn = self.shared.pacer.turn(now, length, self.shared.rate);
-        if turn > self.deadline || now > self.deadline {
-            let message = "the response took too long; go on with another ticket";
-            return Err(self.cut(Reason::TooLong, message));
-        }
-        if turn > now {
-            clock::sleep_until(turn).await;
-        }
-        self.reserved.spend(length);
-        Counters::add(&self.shared.counters.bytes_sent, length);
-        Ok(Some(bytes))
-    }
+/// When `bytes` may go; `None`: not before the response has to be over.
+fn turn(shared: &Shared, bytes: u64, deadline: Instant) -> Option<Instant> {
+    let now = clock::now();
+    let turn = shared.pacer.turn(now, bytes, shared.rate);
+    (turn.max(now) <= deadline).then_some(turn)
+}
 
-    /// Starts to read what comes next.
-    fn read(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
-        let (first, length) = (self.next, PIECE_BYTES.min(self.end - self.next));
-        let length = usize::try_from(length).ok().filter(|length| *length > 0)?;
-        self.next += PIECE_BYTES.min(self.end - first);
-        let (object, store) = (Arc::clone(&self.object), self.shared.deps.store.clone());
-        Some(tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; length];
-            match object.file.read_exact_at(&mut bytes, first) {
-                Ok(()) => Ok(bytes.into()),
-                Err(error) => {
-                    store.read_failed(&object, &error);
-                    Err(error)
-                }
-            }
-        }))
-    }
-
-    fn cut(&self, reason: Reason, message: &str) -> io::Error {
-        let message = format!("{} was cut: {message}", self.object.digest);
-        self.shared.refuse(reason, self.asker.as_str(), &message);
-        io::Error::other(message)
+fn reason(error: &CarryError) -> Reason {
+    match error {
+        CarryError::Slow => Reason::Stalled,
+        CarryError::Disk(_) => Reason::Disk,
+        CarryError::Gone | CarryError::Host(_) | CarryError::Tls(_) => Reason::Broken,
+        CarryError::Handshake(_) => Reason::Handshake,
     }
 }
