@@ -39,71 +39,122 @@ pub(super) struct Gift {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut;
 
+/// A response on its way.
+struct Giving<'a> {
+    shared: &'a Shared,
+    asker: &'a BoxId,
+    carrier: &'a mut Carrier,
+    /// What has not been sent of it.
+    head: &'a [u8],
+    gift: Gift,
+    /// Of the whole response.
+    deadline: Instant,
+}
+
 /// Sends `head` and then the gift.
 pub(super) async fn give(
     shared: &Shared,
     asker: &BoxId,
     carrier: &mut Carrier,
-    mut head: &[u8],
-    mut gift: Gift,
+    head: &[u8],
+    gift: Gift,
 ) -> Result<(), Cut> {
-    let deadline = clock::now() + shared.deps.limits.response;
-    let digest = gift.object.digest;
-    let cut = |reason: Reason, message: &str| {
-        let message = format!("{digest} was cut: {message}");
-        shared.refuse(reason, asker.as_str(), &message);
-        Cut
-    };
-    let broken = |error: CarryError| cut(reason(&error), &error.to_string());
-    if gift.bytes == 0 {
-        return carrier.send_head(head).await.map_err(broken);
-    }
-    carrier.pace(shared.rate);
     let was_sealed_by_kernel = carrier.is_sealed_by_kernel();
-    let object = Arc::clone(&gift.object);
-    let (first, end) = (gift.part.first, gift.part.first + gift.bytes);
-    let load = Load {
-        content: &shared.deps.store,
-        object: &object,
-        first,
-        last: end - 1,
+    let mut giving = Giving {
+        shared,
+        asker,
+        carrier,
+        head,
+        gift,
+        deadline: clock::now() + shared.deps.limits.response,
     };
-    let mut at = first;
-    while at < end {
-        let bytes = PIECE_BYTES.min(end - at);
-        let Some(turn) = turn(shared, bytes, deadline) else {
-            let message = "the response took too long; go on with another ticket";
-            return Err(cut(Reason::TooLong, message));
-        };
-        if turn > clock::now() {
-            // The asker need not wait for the word that its bytes will come.
-            if !head.is_empty() {
-                carrier.send_head(head).await.map_err(broken)?;
-                head = &[];
-            }
-            clock::sleep_until(turn).await;
-        } else if at > first && (at - first).is_multiple_of(TURN_BYTES) {
-            tokio::task::yield_now().await;
-        }
-        // What is on its way when a connection breaks counts as sent.
-        gift.reserved.spend(bytes);
-        Counters::add(&shared.counters.bytes_sent, bytes);
-        let sent = carrier.send_piece(head, load, at, bytes).await;
-        sent.map_err(broken)?;
-        head = &[];
-        at += bytes;
-    }
+    let outcome = giving.send().await;
     if carrier.is_sealed_by_kernel() && !was_sealed_by_kernel {
         Counters::add(&shared.counters.sealed_by_kernel, 1);
     }
-    Ok(())
+    outcome
 }
 
-/// When `bytes` may go; `None`: not before the response has to be over.
-fn turn(shared: &Shared, bytes: u64, deadline: Instant) -> Option<Instant> {
-    let now = clock::now();
-    let turn = shared.pacer.turn(now, bytes, shared.rate);
-    (turn.max(now) <= deadline).then_some(turn)
+impl Giving<'_> {
+    async fn send(&mut self) -> Result<(), Cut> {
+        if self.gift.bytes == 0 {
+            return self.send_head().await;
+        }
+        let own = self.shared.rate;
+        let rate = self.gift.reserved.pace().map_or(own, |(_, rate)| rate.min(own));
+        self.carrier.pace(rate);
+        let object = Arc::clone(&self.gift.object);
+        let (first, end) = (self.gift.part.first, self.gift.part.first + self.gift.bytes);
+        let load = Load {
+            content: &self.shared.deps.store,
+            object: &object,
+            first,
+            last: end - 1,
+        };
+        let mut at = first;
+        while at < end {
+            let bytes = PIECE_BYTES.min(end - at);
+            self.turn(bytes).await?;
+            if at > first && (at - first).is_multiple_of(TURN_BYTES) {
+                tokio::task::yield_now().await;
+            }
+            // What is on its way when a connection breaks counts as sent.
+            self.gift.reserved.spend(bytes);
+            Counters::add(&self.shared.counters.bytes_sent, bytes);
+            let head = std::mem::take(&mut self.head);
+            let sent = self.carrier.send_piece(head, load, at, bytes).await;
+            sent.map_err(|error| self.broken(&error))?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    async fn send_head(&mut self) -> Result<(), Cut> {
+        let head = std::mem::take(&mut self.head);
+        if head.is_empty() {
+            return Ok(());
+        }
+        let sent = self.carrier.send_head(head).await;
+        sent.map_err(|error| self.broken(&error))
+    }
+
+    /// Waits until `bytes` may go: first by what the ticket allows, then by what all share, so that
+    /// nobody is given a turn that it cannot use.
+    async fn turn(&mut self, bytes: u64) -> Result<(), Cut> {
+        let turn = self.gift.reserved.pace().map(|(pacer, rate)| {
+            let now = clock::now();
+            pacer.turn(now, bytes, rate)
+        });
+        if let Some(turn) = turn {
+            self.wait(turn).await?;
+        }
+        let shared = self.shared;
+        self.wait(shared.pacer.turn(clock::now(), bytes, shared.rate)).await
+    }
+
+    async fn wait(&mut self, turn: Instant) -> Result<(), Cut> {
+        let now = clock::now();
+        if turn.max(now) > self.deadline {
+            let message = "the response took too long; go on with another ticket";
+            return Err(self.cut(Reason::TooLong, message));
+        }
+        if turn > now {
+            // The asker need not wait for the word that its bytes will come.
+            self.send_head().await?;
+            clock::sleep_until(turn).await;
+        }
+        Ok(())
+    }
+
+    fn broken(&self, error: &CarryError) -> Cut {
+        self.cut(reason(error), &error.to_string())
+    }
+
+    fn cut(&self, reason: Reason, message: &str) -> Cut {
+        let message = format!("{} was cut: {message}", self.gift.object.digest);
+        self.shared.refuse(reason, self.asker.as_str(), &message);
+        Cut
+    }
 }
 
 fn reason(error: &CarryError) -> Reason {

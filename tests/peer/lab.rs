@@ -67,7 +67,7 @@ pub(crate) struct Lab {
     /// What the giver is at the moment.
     pub(crate) giver: Arc<Mutex<Option<Identity>>>,
     pub(crate) asker: Identity,
-    disk: PathBuf,
+    pub(crate) disk: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -147,7 +147,8 @@ impl Lab {
 
     pub(crate) async fn with(setting: Setting) -> Self {
         let plane = Plane::new();
-        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm");
+        let directory = memory.or_else(|_| tempfile::tempdir()).unwrap();
         let disk = setting.disk.unwrap_or_else(|| directory.path().join("disk"));
         std::fs::create_dir_all(&disk).unwrap();
         let store = store::start(&store::Config {
@@ -236,6 +237,7 @@ impl Lab {
             not_before: now,
             expires: now + 60,
             bytes,
+            rate_bps: None,
         }
     }
 

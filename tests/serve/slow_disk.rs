@@ -77,7 +77,7 @@ impl SlowDisk {
         disk
     }
 
-    fn mount_point(&self) -> PathBuf {
+    pub(crate) fn mount_point(&self) -> PathBuf {
         self.dir.path().join("mount")
     }
 
