@@ -59,8 +59,7 @@ pub(super) async fn give(
     head: &[u8],
     gift: Gift,
 ) -> Result<(), Cut> {
-    let was_sealed_by_kernel = carrier.is_sealed_by_kernel();
-    let mut giving = Giving {
+    let giving = Giving {
         shared,
         asker,
         carrier,
@@ -68,21 +67,17 @@ pub(super) async fn give(
         gift,
         deadline: clock::now() + shared.deps.limits.response,
     };
-    let outcome = giving.send().await;
-    if carrier.is_sealed_by_kernel() && !was_sealed_by_kernel {
-        Counters::add(&shared.counters.sealed_by_kernel, 1);
-    }
-    outcome
+    giving.send().await
 }
 
 impl Giving<'_> {
-    async fn send(&mut self) -> Result<(), Cut> {
+    async fn send(mut self) -> Result<(), Cut> {
         if self.gift.bytes == 0 {
             return self.send_head().await;
         }
         let own = self.shared.rate;
-        let rate = self.gift.reserved.pace().map_or(own, |(_, rate)| rate.min(own));
-        self.carrier.pace(rate);
+        let allowed = self.gift.reserved.pace().map(|(_, rate)| rate);
+        self.carrier.pace(allowed.map_or(own, |rate| rate.min(own)));
         let object = Arc::clone(&self.gift.object);
         let (first, end) = (self.gift.part.first, self.gift.part.first + self.gift.bytes);
         let load = Load {
@@ -129,7 +124,8 @@ impl Giving<'_> {
             self.wait(turn).await?;
         }
         let shared = self.shared;
-        self.wait(shared.pacer.turn(clock::now(), bytes, shared.rate)).await
+        self.wait(shared.pacer.turn(clock::now(), bytes, shared.rate))
+            .await
     }
 
     async fn wait(&mut self, turn: Instant) -> Result<(), Cut> {

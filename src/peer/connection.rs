@@ -131,19 +131,17 @@ async fn converse(shared: &Arc<Shared>, carrier: Carrier, asker: &BoxId) {
     let limits = shared.deps.limits;
     let talk = Talk::new(shared, carrier, asker, None).run();
     // However little an asker reads at a time.
-    if clock::within(limits.connection + limits.response, talk).await.is_err() {
+    if clock::within(limits.connection + limits.response, talk)
+        .await
+        .is_err()
+    {
         let message = "the connection was cut at the end of its time";
         shared.refuse(Reason::TooLong, asker.as_str(), message);
     }
 }
 
 impl<'a> Talk<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        carrier: Carrier,
-        asker: &'a BoxId,
-        refusal: Refusal,
-    ) -> Self {
+    fn new(shared: &'a Arc<Shared>, carrier: Carrier, asker: &'a BoxId, refusal: Refusal) -> Self {
         Self {
             phase: shared.deps.phase.clone(),
             shared,
@@ -210,7 +208,9 @@ impl<'a> Talk<'a> {
         let shared = self.shared;
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let parsed = Head::parse(&self.buffer[head], &mut room, HEADERS_MAX);
-        let is_head = parsed.as_ref().is_ok_and(|head| head.method == Method::Head);
+        let is_head = parsed
+            .as_ref()
+            .is_ok_and(|head| head.method == Method::Head);
         if let Some((reason, message)) = self.refusal {
             return self.refuse(Refused::new(reason, message), is_head).await;
         }

@@ -13,7 +13,6 @@ pub(super) struct Counters {
     pub(super) requests: AtomicU64,
     pub(super) responses: AtomicU64,
     pub(super) bytes_sent: AtomicU64,
-    pub(super) sealed_by_kernel: AtomicU64,
     refusals: [AtomicU64; Reason::ALL.len()],
     last: Mutex<Option<String>>,
 }

@@ -145,7 +145,7 @@ impl Shared {
             requests: Counters::get(&counters.requests),
             responses: Counters::get(&counters.responses),
             bytes_sent: Counters::get(&counters.bytes_sent),
-            sealed_by_kernel: Counters::get(&counters.sealed_by_kernel),
+            sealed_by_kernel: self.terms.sealed_by_kernel(),
             refusals: counters.refusals(),
             last_refusal: counters.last_refusal(),
         }

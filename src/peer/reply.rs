@@ -29,7 +29,11 @@ pub(super) fn gift(gift: &Gift, persistence: Persistence) -> Vec<u8> {
     if gift.part.is_range {
         let (first, all) = (gift.part.first, gift.object.length);
         let last = first + gift.part.length - 1;
-        field(&mut head, "Content-Range", &format!("bytes {first}-{last}/{all}"));
+        field(
+            &mut head,
+            "Content-Range",
+            &format!("bytes {first}-{last}/{all}"),
+        );
     }
     head.push_str("\r\n");
     head.into_bytes()

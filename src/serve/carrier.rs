@@ -115,12 +115,17 @@ impl Terms {
     pub fn path(&self) -> &'static str {
         self.offload.path()
     }
+
+    /// Connections whose large bodies the kernel seals, since the start.
+    pub fn sealed_by_kernel(&self) -> u64 {
+        self.counts.kernel()
+    }
 }
 
 impl<'a> Load<'a> {
     /// Waits until the first bytes are in memory: what fails here can still be answered.
     pub async fn begin(self) -> Result<(), CarryError> {
-        self.pages().begin().await.map_err(|error| {
+        self.pages(self.first, self.last).begin().await.map_err(|error| {
             let message = error.to_string();
             if let Some(error) = error.into_io() {
                 self.content.read_failed(self.object, &error);
@@ -129,10 +134,11 @@ impl<'a> Load<'a> {
         })
     }
 
-    fn pages(self) -> Pages<'a> {
-        let (first, last) = (self.first, self.last);
-        let part = Part { first, last };
-        Pages::new(self.content, self.object, part, false, clock::now())
+    /// Of a piece. What follows it is asked for in time.
+    fn pages(self, first: u64, last: u64) -> Pages<'a> {
+        let piece = Part { first, last };
+        let pages = Pages::new(self.content, self.object, piece, false, clock::now());
+        pages.followed_up_to(self.last)
     }
 }
 
@@ -162,11 +168,6 @@ impl Carrier {
             Transport::Tls(tls) => tls.session.certificate(),
             Transport::Plain(_) | Transport::Kernel(_) | Transport::Closed => None,
         }
-    }
-
-    /// The kernel seals what is sent.
-    pub fn is_sealed_by_kernel(&self) -> bool {
-        matches!(self.transport, Transport::Kernel(_))
     }
 
     /// The session's keys are used up: the response that runs is the last one.
@@ -234,8 +235,7 @@ impl Carrier {
             object: load.object,
             part: Part { first: at, last },
             heart: &terms.heart,
-            // Of all that is still to come, so that the next chunk is asked for in time.
-            pages: Load { first: at, ..load }.pages(),
+            pages: load.pages(at, last),
         };
         match self.send(head, Some(piece)).await {
             Ok(()) => Ok(()),
@@ -285,5 +285,74 @@ impl std::fmt::Debug for Carrier {
 impl std::fmt::Debug for Load<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Load").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
+mod tests {
+    use super::super::listener::Bind;
+    use super::super::memory::MemoryNet;
+    use super::super::tests_support::Files;
+    use super::*;
+    use crate::object::Digest;
+    use tokio::io::AsyncReadExt;
+
+    /// A connection on which nothing is sealed here: as with a kernel that seals.
+    async fn carried(content: Files, digest: Digest, pieces: &[(u64, u64)]) -> Vec<u8> {
+        let (net, any) = (MemoryNet::default(), SocketAddr::from(([192, 0, 2, 1], 1)));
+        let mut listener = net.bind(any).unwrap().listen().unwrap();
+        let mut far = net.connect(any, any).await.unwrap();
+        let (stream, remote) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        let heart = Heartbeat::new("test", clock::now());
+        let verdict = Verdict::none("a test");
+        let terms = Terms::new(Offload::Auto, verdict, heart, Duration::from_secs(9));
+        let mut carrier = Carrier {
+            transport: Transport::Plain(stream),
+            alarm: Alarm::new(clock::now()),
+            terms: Arc::new(terms),
+            remote,
+            rate: None,
+        };
+        let object = content.open(digest).await.unwrap();
+        let load = Load {
+            content: &content,
+            object: &object,
+            first: 0,
+            last: object.length - 1,
+        };
+        let sending = async {
+            load.begin().await.unwrap();
+            for (at, bytes) in pieces {
+                let sent = carrier.send_piece(b"|", load, *at, *bytes).await;
+                sent.unwrap();
+            }
+            carrier.close().await;
+        };
+        let mut got = Vec::new();
+        let (_, read) = tokio::join!(sending, async {
+            let read = far.read_to_end(&mut got).await;
+            drop(far);
+            read
+        });
+        read.unwrap();
+        got
+    }
+
+    #[tokio::test]
+    async fn a_piece_is_exactly_its_bytes_wherever_the_pages_of_its_object_end() {
+        let mut bytes = vec![0; 1_200_000];
+        fastrand::Rng::with_seed(1).fill(&mut bytes);
+        let content = Files::new(&[("object", &bytes)]);
+        let pieces = [(0, 100_000), (100_000, 500_001), (600_001, 1), (600_002, 900_000)];
+        let got = carried(content, Digest::of(&bytes), &pieces).await;
+        let mut expected = Vec::new();
+        for (at, count) in pieces {
+            let (at, end) = (at as usize, ((at + count) as usize).min(bytes.len()));
+            expected.push(b'|');
+            expected.extend_from_slice(&bytes[at..end]);
+        }
+        assert_eq!(got.len(), expected.len());
+        assert!(got == expected);
     }
 }

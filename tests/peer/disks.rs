@@ -104,7 +104,11 @@ async fn a_disk_that_does_not_answer_cuts_what_runs_refuses_what_begins_and_hold
     assert_eq!(refused.header("retry-after"), "10");
     let (got, _) = first.rest().await;
     assert!(got == bytes[..got.len()] && got.len() < bytes.len());
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     let view = lab.until("the cut", |view| view.refusals.contains_key("disk"));
     let view = view.await;
     assert_eq!(view.refusals.get("unavailable"), Some(&1), "{view:?}");

@@ -149,7 +149,9 @@ impl Lab {
         let plane = Plane::new();
         let memory = tempfile::tempdir_in("/dev/shm");
         let directory = memory.or_else(|_| tempfile::tempdir()).unwrap();
-        let disk = setting.disk.unwrap_or_else(|| directory.path().join("disk"));
+        let disk = setting
+            .disk
+            .unwrap_or_else(|| directory.path().join("disk"));
         std::fs::create_dir_all(&disk).unwrap();
         let store = store::start(&store::Config {
             disks: vec![store::DiskConfig {

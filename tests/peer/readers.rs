@@ -38,7 +38,11 @@ async fn a_reader_that_takes_nothing_for_a_while_gets_everything_and_holds_up_no
     for _ in 0..4 {
         assert!(other.get(small, &ticket, "").await.body == small_bytes);
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     let stuck = lab.handle.view().bytes_sent;
     assert!(stuck < 3 * 24 << 20, "they had taken all: {stuck}");
     for mut client in slow {

@@ -184,12 +184,7 @@ async fn next_step(transport: &mut Transport, offload: &Wanted, peer: SocketAddr
 }
 
 /// From here on there is no way back: the session is consumed.
-fn go(
-    transport: &mut Transport,
-    wanted: &Wanted,
-    counts: &Counts,
-    peer: SocketAddr,
-) -> Handover {
+fn go(transport: &mut Transport, wanted: &Wanted, counts: &Counts, peer: SocketAddr) -> Handover {
     let Transport::Tls(TlsTransport {
         session,
         mut stream,
