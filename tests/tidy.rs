@@ -69,7 +69,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("local", &[]),
     ("main", &["*"]),
     ("origin", &["tls"]),
-    ("peer", &["link", "store", "tls"]),
+    // `serve` for the way of the bytes, not for viewers: docs/DECISIONS.md.
+    ("peer", &["link", "serve", "store", "tls"]),
     ("serve", &["store", "tls"]),
     ("store", &[]),
     ("sys", &[]),

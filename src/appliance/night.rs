@@ -23,6 +23,7 @@ use crate::link::peering;
 use crate::peer;
 use crate::store;
 use crate::sys::clock_sync;
+use crate::task::Heartbeat;
 use crate::task::PhaseRx;
 use crate::telemetry;
 use crate::units::BytesPerSecond;
@@ -118,6 +119,11 @@ impl Night {
         clock_is_sane(view, &self.larder)
     }
 
+    /// Of the threads that the night has of its own, for the watchdog.
+    pub(super) fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.peer.iter().map(peer::Handle::heartbeat).collect()
+    }
+
     pub(super) async fn carry_out(&self, verb: Verb) -> Result<Value, Refusal> {
         match verb {
             Verb::Start => self.fill.start().await,
@@ -169,6 +175,8 @@ fn start_peer(ground: &Ground<'_>) -> Result<Option<peer::Handle>, ApplianceErro
         identity: Arc::new(move || Some((line.identity()?, line.verifier()?))),
         store: ground.store.clone(),
         bind: Arc::new(peer::net::Tcp),
+        spawn: Arc::new(peer::net::ThreadBehind),
+        offload: ground.config.serve.tls_offload,
         phase: ground.phase.clone(),
         metrics: ground.metrics.clone(),
         limits: peer::Limits::default(),

@@ -90,6 +90,7 @@ pub(super) fn start(
     let effective = in_effect(loaded);
     let own = own_heartbeat();
     let mut heartbeats = [serve.heartbeats(), vec![own.clone()]].concat();
+    heartbeats.extend(night.iter().flat_map(|night| night.heartbeats()));
     let prefill = PrefillJob::default();
     let deps = admin::Deps {
         commands: sender.clone(),

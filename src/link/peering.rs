@@ -95,6 +95,8 @@ pub fn box_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, LinkE
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
+    // Large bodies are sealed by the kernel, which needs the keys.
+    config.enable_secret_extraction = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

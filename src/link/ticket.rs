@@ -39,6 +39,10 @@ pub struct Ticket {
     pub expires: u64,
     /// All bodies together.
     pub bytes: u64,
+    /// The most that all of them together may have of it in a second, in bits; what the source
+    /// gives to anybody where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_bps: Option<u64>,
 }
 
 /// Why a ticket is worth nothing here and now.
@@ -162,6 +166,7 @@ mod tests {
             not_before: 1_767_225_600,
             expires: 1_767_226_200,
             bytes: 1_000_000,
+            rate_bps: None,
         }
     }
 
@@ -209,6 +214,7 @@ mod tests {
             not_before: u64::MAX,
             expires: u64::MAX,
             bytes: u64::MAX,
+            rate_bps: Some(u64::MAX),
         };
         let text = signer().ticket(&large);
         assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());

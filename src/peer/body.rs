@@ -1,10 +1,9 @@
-//! The bytes of a response: read in pieces on blocking threads, paced, counted.
+//! The bytes of a response: each piece at its turn, by a viewer's way from disk to socket.
 //!
-//! While one piece leaves, the next is read: two are in memory and no more, because hyper asks for
-//! a piece only when the one before is almost gone. A disk that fails or hangs cuts the response;
-//! the store is told of what fails.
+//! While one chunk leaves, the next is brought from the disk; the carrier sees to that. A disk that
+//! fails or hangs cuts the response.
 //!
-//! I/O: reads files on blocking threads; sleeps.
+//! I/O: sends, waits for disks, sleeps until its turn.
 
 use super::budget::Reserved;
 use super::counters::Counters;
@@ -14,125 +13,151 @@ use super::refusal::Reason;
 use crate::clock;
 use crate::clock::Instant;
 use crate::ids::BoxId;
+use crate::serve::Carrier;
+use crate::serve::CarryError;
+use crate::serve::Load;
 use crate::store::ObjectFile;
-use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use http_body_util::StreamBody;
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Frame;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tokio::task::JoinHandle;
 
-/// One read. A chunk of the tree that the other side verifies by.
+/// One turn. A chunk of the tree that the other side verifies by.
 const PIECE_BYTES: u64 = 256 * 1024;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// Bytes of one response before the others of the thread have a turn, where no rate makes it wait.
+const TURN_BYTES: u64 = 1024 * 1024;
 
-/// A response under way.
+/// What a box is to have.
 #[derive(Debug)]
-struct Sending {
-    shared: Arc<Shared>,
-    asker: BoxId,
-    object: Arc<ObjectFile>,
-    /// Where the next read begins, and where the part ends.
-    next: u64,
-    end: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    reserved: Reserved,
+pub(super) struct Gift {
+    pub(super) object: Arc<ObjectFile>,
+    pub(super) part: Part,
+    /// To be sent: the part, or nothing of it.
+    pub(super) bytes: u64,
+    pub(super) reserved: Reserved,
+}
+
+/// A response that ended early, already counted and told. The connection cannot be used further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut;
+
+/// A response on its way.
+struct Giving<'a> {
+    shared: &'a Shared,
+    asker: &'a BoxId,
+    carrier: &'a mut Carrier,
+    /// What has not been sent of it.
+    head: &'a [u8],
+    gift: Gift,
     /// Of the whole response.
     deadline: Instant,
 }
 
-pub(super) fn full(bytes: Vec<u8>) -> Body {
-    Full::new(Bytes::from(bytes))
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// The part of the object, as it is read. Ends with an error when it cannot be whole.
-pub(super) fn part(
-    shared: &Arc<Shared>,
+/// Sends `head` and then the gift.
+pub(super) async fn give(
+    shared: &Shared,
     asker: &BoxId,
-    object: Arc<ObjectFile>,
-    part: Part,
-    reserved: Reserved,
-) -> Body {
-    let sending = Sending {
-        shared: Arc::clone(shared),
-        asker: asker.clone(),
-        object,
-        next: part.first,
-        end: part.first + part.length,
-        reading: None,
-        reserved,
+    carrier: &mut Carrier,
+    head: &[u8],
+    gift: Gift,
+) -> Result<(), Cut> {
+    let giving = Giving {
+        shared,
+        asker,
+        carrier,
+        head,
+        gift,
         deadline: clock::now() + shared.deps.limits.response,
     };
-    let pieces = stream::unfold(Some(sending), |state| async {
-        let mut sending = state?;
-        match sending.piece().await {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(sending))),
-            // After an error there is nothing more.
-            Err(error) => Some((Err(error), None)),
-        }
-    });
-    StreamBody::new(pieces).boxed_unsync()
+    giving.send().await
 }
 
-impl Sending {
-    /// The next piece when it is read and its turn has come; `None` at the end.
-    async fn piece(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(reading) = self.reading.take().or_else(|| self.read()) else {
-            return Ok(None);
+impl Giving<'_> {
+    async fn send(mut self) -> Result<(), Cut> {
+        if self.gift.bytes == 0 {
+            return self.send_head().await;
+        }
+        let own = self.shared.rate;
+        let allowed = self.gift.reserved.pace().map(|(_, rate)| rate);
+        self.carrier.pace(allowed.map_or(own, |rate| rate.min(own)));
+        let object = Arc::clone(&self.gift.object);
+        let (first, end) = (self.gift.part.first, self.gift.part.first + self.gift.bytes);
+        let load = Load {
+            content: &self.shared.deps.store,
+            object: &object,
+            first,
+            last: end - 1,
         };
-        let limits = self.shared.deps.limits;
-        let bytes = match clock::within(limits.read, reading).await {
-            Ok(Ok(Ok(bytes))) => bytes,
-            Ok(Ok(Err(error))) => return Err(self.cut(Reason::Disk, &error.to_string())),
-            Ok(Err(ended)) => return Err(self.cut(Reason::Disk, &ended.to_string())),
-            Err(_) => return Err(self.cut(Reason::Disk, "the disk does not answer")),
-        };
-        self.reading = self.read();
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let mut at = first;
+        while at < end {
+            let bytes = PIECE_BYTES.min(end - at);
+            self.turn(bytes).await?;
+            if at > first && (at - first).is_multiple_of(TURN_BYTES) {
+                tokio::task::yield_now().await;
+            }
+            // What is on its way when a connection breaks counts as sent.
+            self.gift.reserved.spend(bytes);
+            Counters::add(&self.shared.counters.bytes_sent, bytes);
+            let head = std::mem::take(&mut self.head);
+            let sent = self.carrier.send_piece(head, load, at, bytes).await;
+            sent.map_err(|error| self.broken(&error))?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    async fn send_head(&mut self) -> Result<(), Cut> {
+        let head = std::mem::take(&mut self.head);
+        if head.is_empty() {
+            return Ok(());
+        }
+        let sent = self.carrier.send_head(head).await;
+        sent.map_err(|error| self.broken(&error))
+    }
+
+    /// Waits until `bytes` may go: first by what the ticket allows, then by what all share, so that
+    /// nobody is given a turn that it cannot use.
+    async fn turn(&mut self, bytes: u64) -> Result<(), Cut> {
+        let turn = self.gift.reserved.pace().map(|(pacer, rate)| {
+            let now = clock::now();
+            pacer.turn(now, bytes, rate)
+        });
+        if let Some(turn) = turn {
+            self.wait(turn).await?;
+        }
+        let shared = self.shared;
+        self.wait(shared.pacer.turn(clock::now(), bytes, shared.rate))
+            .await
+    }
+
+    async fn wait(&mut self, turn: Instant) -> Result<(), Cut> {
         let now = clock::now();
-        let turn = self.shared.pacer.turn(now, length, self.shared.rate);
-        if turn > self.deadline || now > self.deadline {
+        if turn.max(now) > self.deadline {
             let message = "the response took too long; go on with another ticket";
             return Err(self.cut(Reason::TooLong, message));
         }
         if turn > now {
+            // The asker need not wait for the word that its bytes will come.
+            self.send_head().await?;
             clock::sleep_until(turn).await;
         }
-        self.reserved.spend(length);
-        Counters::add(&self.shared.counters.bytes_sent, length);
-        Ok(Some(bytes))
+        Ok(())
     }
 
-    /// Starts to read what comes next.
-    fn read(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
-        let (first, length) = (self.next, PIECE_BYTES.min(self.end - self.next));
-        let length = usize::try_from(length).ok().filter(|length| *length > 0)?;
-        self.next += PIECE_BYTES.min(self.end - first);
-        let (object, store) = (Arc::clone(&self.object), self.shared.deps.store.clone());
-        Some(tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; length];
-            match object.file.read_exact_at(&mut bytes, first) {
-                Ok(()) => Ok(bytes.into()),
-                Err(error) => {
-                    store.read_failed(&object, &error);
-                    Err(error)
-                }
-            }
-        }))
+    fn broken(&self, error: &CarryError) -> Cut {
+        self.cut(reason(error), &error.to_string())
     }
 
-    fn cut(&self, reason: Reason, message: &str) -> io::Error {
-        let message = format!("{} was cut: {message}", self.object.digest);
+    fn cut(&self, reason: Reason, message: &str) -> Cut {
+        let message = format!("{} was cut: {message}", self.gift.object.digest);
         self.shared.refuse(reason, self.asker.as_str(), &message);
-        io::Error::other(message)
+        Cut
+    }
+}
+
+fn reason(error: &CarryError) -> Reason {
+    match error {
+        CarryError::Slow => Reason::Stalled,
+        CarryError::Disk(_) => Reason::Disk,
+        CarryError::Gone | CarryError::Host(_) | CarryError::Tls(_) => Reason::Broken,
+        CarryError::Handshake(_) => Reason::Handshake,
     }
 }

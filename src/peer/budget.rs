@@ -1,4 +1,5 @@
-//! How many bytes each ticket has left, over all connections of its box (SAFETY: fill).
+//! How many bytes each ticket has left, and how fast they may go, over all connections of its box
+//! (SAFETY: fill).
 //!
 //! A response reserves its whole part before the first byte, and gives back what was never sent
 //! when it ends, so that no ticket is overdrawn and no response is cut for want of budget. Never
@@ -9,6 +10,8 @@ use crate::clock::Wall;
 use crate::link::ticket::CLOCK_SLACK_S;
 use crate::link::ticket::Ticket;
 use crate::object::Digest;
+use crate::pacer::Pacer;
+use crate::units::BytesPerSecond;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,7 +19,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 /// Tickets in use at a time. They last minutes and name up to 32 objects each, so this is two
-/// million objects asked for at once; the table has some 6 MB then.
+/// million objects asked for at once; the table has some 10 MB then.
 const TICKETS_MAX: usize = 65_536;
 
 /// A full table is searched for ended tickets no more often.
@@ -36,9 +39,11 @@ struct Table {
     swept: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Spent {
     bytes: u64,
+    /// Of a ticket that has a rate.
+    pacer: Option<Arc<Pacer>>,
     /// Seconds since the Unix epoch, from which the ticket is refused anyway.
     until: u64,
 }
@@ -50,6 +55,7 @@ pub(super) struct Reserved {
     budgets: Budgets,
     ticket: Digest,
     left: u64,
+    pace: Option<(Arc<Pacer>, BytesPerSecond)>,
 }
 
 /// Why nothing was set aside.
@@ -89,8 +95,10 @@ impl Budgets {
                 return Err(BudgetError::Full);
             }
         }
-        let spent = table.spent.entry(key).or_insert(Spent {
+        let rate = ticket.rate_bps.map(|bits| BytesPerSecond(bits / 8));
+        let spent = table.spent.entry(key).or_insert_with(|| Spent {
             bytes: 0,
+            pacer: rate.map(|_| Arc::default()),
             until: ticket.expires.saturating_add(CLOCK_SLACK_S),
         });
         let left = ticket.bytes.saturating_sub(spent.bytes);
@@ -99,6 +107,7 @@ impl Budgets {
         }
         spent.bytes += bytes;
         Ok(Reserved {
+            pace: spent.pacer.clone().zip(rate),
             budgets: self.clone(),
             ticket: key,
             left: bytes,
@@ -120,6 +129,12 @@ impl Table {
 }
 
 impl Reserved {
+    /// What all responses to the ticket together keep to, where it has a rate.
+    pub(super) fn pace(&self) -> Option<(&Pacer, BytesPerSecond)> {
+        let (pacer, rate) = self.pace.as_ref()?;
+        Some((pacer, *rate))
+    }
+
     /// So many bytes of it have been sent.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.left = self.left.saturating_sub(bytes);
@@ -151,6 +166,7 @@ mod tests {
             not_before: 0,
             expires: 100,
             bytes,
+            rate_bps: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The accept loops, and what every connection shares.
+//! The thread that gives: the accept loops, and what every connection shares.
 //!
 //! I/O: binds and accepts, spawns a task a connection.
 
@@ -13,26 +13,35 @@ use super::credentials;
 use super::crowd::Crowd;
 use super::crowd::household;
 use super::metrics;
-use super::net::Accepted;
-use super::net::Listener;
 use super::refusal::Reason;
 use crate::clock;
 use crate::ids::BoxId;
 use crate::pacer::Pacer;
+use crate::serve::Terms;
+use crate::serve::listener::Bound;
+use crate::serve::listener::Listener;
+use crate::serve::listener::ViewerStream;
+use crate::task::Heartbeat;
 use crate::task::Phase;
 use crate::telemetry::LogLimit;
 use crate::units::BytesPerSecond;
+use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
 
 /// After a failed accept (descriptors used up), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The thread's name.
+const THREAD: &str = "peer";
 
 /// Lines that others can provoke.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -49,6 +58,7 @@ pub(super) struct Shared {
     /// Of all responses together.
     pub(super) rate: BytesPerSecond,
     pub(super) counters: Counters,
+    pub(super) terms: Arc<Terms>,
     addresses: Vec<SocketAddr>,
     log: Mutex<LogLimit>,
 }
@@ -60,12 +70,12 @@ pub struct Handle(Arc<Running>);
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
-    /// One an address; aborted when dropped.
-    tasks: Mutex<JoinSet<()>>,
+    heart: Heartbeat,
+    /// The thread ends with the word, and with its loss.
+    stop: watch::Sender<bool>,
 }
 
-/// Binds every address, then accepts. On an error nothing is left behind. Must be called on the
-/// runtime that is to do the work.
+/// Binds every address, then accepts on a thread of its own. On an error nothing is left behind.
 pub fn start(config: &Config, deps: Deps) -> Result<Handle, PeerError> {
     let (mut bound, mut addresses) = (Vec::new(), Vec::new());
     for address in &config.listen {
@@ -73,12 +83,15 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, PeerError> {
             address: *address,
             error,
         };
-        let listener = deps.bind.bind(*address, config.rate_limit);
-        let listener = listener.map_err(failed)?;
-        addresses.push(listener.address().map_err(failed)?);
-        bound.push(listener);
+        let socket = deps.bind.bind(*address).map_err(failed)?;
+        addresses.push(socket.local_addr().map_err(failed)?);
+        bound.push(socket);
     }
     let limits = deps.limits;
+    let heart = Heartbeat::new(THREAD, clock::now());
+    let verdict = deps.bind.tls_offload();
+    let terms = Terms::new(deps.offload, verdict, heart.clone(), limits.stall);
+    tracing::info!(sealed_in = terms.path(), "peer: other boxes may fetch here");
     let shared = Arc::new(Shared {
         credentials: credentials::Cache::default(),
         strangers: Crowd::new(limits.strangers, limits.strangers_per_address),
@@ -87,18 +100,22 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, PeerError> {
         pacer: Pacer::default(),
         rate: config.rate_limit,
         counters: Counters::default(),
+        terms: Arc::new(terms),
         addresses,
         log: Mutex::new(LogLimit::new(LOG_EVERY)),
         deps,
     });
     metrics::register(&shared);
-    let mut tasks = JoinSet::new();
-    for listener in bound {
-        tasks.spawn(run(Arc::clone(&shared), listener));
-    }
+    let (stop, stopped) = watch::channel(false);
+    let life = live(Arc::clone(&shared), bound, heart.clone(), stopped);
+    let spawn = &shared.deps.spawn;
+    spawn
+        .spawn(THREAD.to_owned(), Box::pin(life))
+        .map_err(PeerError::Thread)?;
     Ok(Handle(Arc::new(Running {
         shared,
-        tasks: Mutex::new(tasks),
+        heart,
+        stop,
     })))
 }
 
@@ -109,8 +126,12 @@ impl Handle {
 
     /// Ends every connection at once and gives up the addresses.
     pub fn stop(&self) {
-        let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.abort_all();
+        self.0.stop.send_replace(true);
+    }
+
+    /// Of the thread, for the watchdog.
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.0.heart.clone()
     }
 }
 
@@ -124,6 +145,7 @@ impl Shared {
             requests: Counters::get(&counters.requests),
             responses: Counters::get(&counters.responses),
             bytes_sent: Counters::get(&counters.bytes_sent),
+            sealed_by_kernel: self.terms.sealed_by_kernel(),
             refusals: counters.refusals(),
             last_refusal: counters.last_refusal(),
         }
@@ -143,6 +165,28 @@ impl Shared {
     }
 }
 
+/// The thread's life: every address, until the handle or the process says stop.
+async fn live(
+    shared: Arc<Shared>,
+    bound: Vec<Box<dyn Bound>>,
+    heart: Heartbeat,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    for (address, socket) in shared.addresses.iter().zip(bound) {
+        match socket.listen() {
+            Ok(listener) => drop(tasks.spawn(run(Arc::clone(&shared), listener))),
+            // The socket listens since it was bound; only the reactor can refuse it here.
+            Err(error) => tracing::error!(%error, %address, "peer: cannot accept; restart"),
+        }
+    }
+    let beating = tokio::spawn(heart.run());
+    // An error means that the last handle is gone, which is the same news.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+    beating.abort();
+    tasks.shutdown().await;
+}
+
 /// One address, until the process stops. Its connections end with it.
 async fn run(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     let mut connections = JoinSet::new();
@@ -159,25 +203,30 @@ async fn run(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
         tokio::select! {
             () = &mut stopped => return,
             Some(ended) = connections.join_next() => reap(&shared, ended),
-            accepted = listener.accept() => admit(&shared, &mut connections, accepted).await,
+            accepted = poll_fn(|cx| listener.poll_accept(cx)) => match accepted {
+                Ok(arrival) => admit(&shared, &mut connections, arrival),
+                Err(error) => accept_failed(&shared, &error).await,
+            },
         }
     }
 }
 
-async fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, accepted: Accepted) {
-    let (stream, remote) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            let message = format!("no connection could be accepted: {error}");
-            shared.refuse(Reason::Broken, "accept", &message);
-            return clock::sleep(ACCEPT_PAUSE).await;
-        }
-    };
+async fn accept_failed(shared: &Shared, error: &io::Error) {
+    let message = format!("no connection could be accepted: {error}");
+    shared.refuse(Reason::Broken, "accept", &message);
+    clock::sleep(ACCEPT_PAUSE).await;
+}
+
+fn admit(
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+    (stream, remote): (Box<dyn ViewerStream>, SocketAddr),
+) {
     match shared.strangers.enter(household(remote.ip())) {
         Ok(place) => {
             let shared = Arc::clone(shared);
             connections.spawn(async move {
-                connection::serve(&shared, stream, remote, place).await;
+                connection::serve(&shared, (stream, remote), place).await;
             });
         }
         Err(_) => {

@@ -47,6 +47,11 @@ impl Collector for Scrape {
             "Bytes of objects given to other boxes",
             float(view.bytes_sent),
         )?;
+        into.counter(
+            "peer_kernel_connections",
+            "Connections of other boxes whose large bodies the kernel seals",
+            float(view.sealed_by_kernel),
+        )?;
         let counts = view.refusals.iter();
         let samples: Vec<_> = counts
             .map(|(reason, count)| (vec![("reason", reason.as_str())], float(*count)))

@@ -1,11 +1,14 @@
 //! What other boxes fetch from this one: `GET /fill/<digest>` over mutual TLS.
 //!
-//! `net` accepts → `listener` admits within the limits of `crowd` → `credentials` has the box's own
-//! certificate at the moment → `connection` shakes hands, reads which box asks, and speaks HTTP
-//! over a `stream` that notices stalls → `request` checks the control plane's ticket (asker,
+//! `net` binds → `listener` accepts on a thread of its own, within the limits of `crowd` →
+//! `credentials` has the box's own certificate at the moment → `connection` shakes hands, reads
+//! which box asks, and loops over requests → `request` checks the control plane's ticket (asker,
 //! source, digest, times; SAFETY: fill), opens the object and selects the `range` → `budget` keeps
-//! the ticket's bytes → `body` reads and `pacer` gives each piece its turn. `refusal` is everything
-//! else that can be answered; `counters` counts, `metrics` tells.
+//! the ticket's bytes → `reply` writes the head → `body` gives each piece its turn (`pacer`) and
+//! sends it. `refusal` is everything else that can be answered; `counters` counts, `metrics` tells.
+//!
+//! The bytes take a viewer's way (`serve::Carrier`): from the page cache to the socket inside the
+//! kernel where it seals TLS, and no read waits for a disk on the thread.
 //!
 //! Objects that are not whole and verified are never sent. 404 and 429 are normal answers. The
 //! gate does not matter here: a drained box still gives to others.
@@ -21,12 +24,15 @@ mod metrics;
 pub mod net;
 mod range;
 mod refusal;
+mod reply;
 mod request;
-mod stream;
 
 use crate::ids::BoxId;
 use crate::link::identity::Identity;
 use crate::link::manifest::Verifier;
+use crate::serve::Offload;
+use crate::serve::listener::Bind;
+use crate::serve::listener::SpawnWorker;
 use crate::store;
 use crate::task::PhaseRx;
 use crate::telemetry;
@@ -64,7 +70,11 @@ pub struct Deps {
     pub identity: IdentitySource,
     pub store: store::Handle,
     /// [`net::Tcp`] in the daemon.
-    pub bind: Arc<dyn net::Bind>,
+    pub bind: Arc<dyn Bind>,
+    /// [`net::ThreadBehind`] in the daemon.
+    pub spawn: Arc<dyn SpawnWorker>,
+    /// `[serve.tls] tls_offload`: who seals large bodies.
+    pub offload: Offload,
     pub phase: PhaseRx,
     pub metrics: telemetry::Registry,
     pub limits: Limits,
@@ -84,8 +94,6 @@ pub struct Limits {
     pub idle: Duration,
     /// Not one byte has left for so long: the asker does not read.
     pub stall: Duration,
-    /// For one piece to come from the disk.
-    pub read: Duration,
     /// One response; a fetch that takes longer goes on with another ticket.
     pub response: Duration,
     /// No request is taken later on one connection: certificates are shown again.
@@ -103,6 +111,8 @@ pub struct View {
     /// Answered with bytes of an object.
     pub responses: u64,
     pub bytes_sent: u64,
+    /// Connections whose large bodies the kernel seals.
+    pub sealed_by_kernel: u64,
     /// By reason; those that never happened are left out.
     pub refusals: BTreeMap<String, u64>,
     /// The last one that was not a plain "not held", in words.
@@ -120,6 +130,8 @@ pub enum PeerError {
         address: SocketAddr,
         error: std::io::Error,
     },
+    #[error("[serve.peer] has no thread: {0}; is a limit on threads or descriptors too low?")]
+    Thread(std::io::Error),
 }
 
 impl Default for Limits {
@@ -131,7 +143,6 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(30),
-            read: Duration::from_secs(30),
             response: Duration::from_secs(3_600),
             connection: Duration::from_secs(3_600),
         }

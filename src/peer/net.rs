@@ -1,17 +1,20 @@
-//! Where other boxes' connections come from: TCP in the daemon, something in memory in tests.
+//! Where other boxes' connections come from and where they are served: TCP and a thread of its own
+//! in the daemon, something in memory in tests.
 //!
-//! I/O: binds and accepts.
+//! I/O: binds; spawns a thread.
 
-use crate::sys::pacing;
-use crate::units::BytesPerSecond;
-use futures_util::future::BoxFuture;
-use std::fmt;
+use crate::serve::Verdict;
+use crate::serve::listener::Bind;
+use crate::serve::listener::Bound;
+use crate::serve::listener::SpawnWorker;
+use crate::serve::listener::WorkerFuture;
+use crate::serve::socket;
+use crate::serve::socket::TcpBind;
+use crate::serve::socket::ThreadWorkers;
+use crate::sys::priority;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpListener;
+use std::time::Duration;
 
 /// Connections that wait to be accepted: boxes of a few clusters, at the start of a night.
 const BACKLOG: i32 = 256;
@@ -20,67 +23,76 @@ const BACKLOG: i32 = 256;
 /// kernel's tuning: a fixed one would cap what a distant box gets.
 const UNSENT_BYTES_MAX: u32 = 512 * 1024;
 
-/// Both directions of a connection.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+/// What an asker leaves unacknowledged for so long ends its connection in the kernel too: after the
+/// last answer nobody else looks.
+const STALLED_TIME: Duration = Duration::from_secs(60);
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
-
-/// What [`Listener::accept`] returns.
-pub type Accepted = io::Result<(Box<dyn ByteStream>, SocketAddr)>;
-
-/// A bound address.
-pub trait Listener: Send {
-    fn address(&self) -> io::Result<SocketAddr>;
-    fn accept(&mut self) -> BoxFuture<'_, Accepted>;
-}
-
-/// Binds addresses. Called on the runtime that accepts.
-pub trait Bind: fmt::Debug + Send + Sync {
-    /// `rate`: no single connection need be faster, where sockets can be told so.
-    fn bind(&self, address: SocketAddr, rate: BytesPerSecond) -> io::Result<Box<dyn Listener>>;
-}
+/// How far behind the data-plane workers the thread stands when the cores are all taken: it gets a
+/// tenth of a worker's share, and all that is free.
+const NICE: i32 = 10;
 
 /// Sockets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
-#[derive(Debug)]
-struct TcpAccept {
-    listener: TcpListener,
-    rate: BytesPerSecond,
-}
+/// A thread that lets those of the viewers go first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadBehind;
 
 impl Bind for Tcp {
-    fn bind(&self, address: SocketAddr, rate: BytesPerSecond) -> io::Result<Box<dyn Listener>> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        // A restart must not wait for the connections of the last life.
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // `[::]` takes IPv4 too, whatever the system's default is.
-            socket.set_only_v6(!address.ip().is_unspecified())?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        Ok(Box::new(TcpAccept { listener, rate }))
+    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Bound>> {
+        Ok(socket::bound(listening(address)?))
+    }
+
+    fn tls_offload(&self) -> Verdict {
+        TcpBind.tls_offload()
     }
 }
 
-impl Listener for TcpAccept {
-    fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+impl SpawnWorker for ThreadBehind {
+    fn spawn(&self, name: String, worker: WorkerFuture) -> io::Result<()> {
+        let behind = async {
+            if let Err(error) = priority::stand_back(NICE) {
+                tracing::warn!(%error, "boxes that fetch here compete with viewers for the cores");
+            }
+            worker.await;
+        };
+        ThreadWorkers.spawn(name, Box::pin(behind))
     }
+}
 
-    fn accept(&mut self) -> BoxFuture<'_, Accepted> {
-        Box::pin(async move {
-            let (stream, remote) = self.listener.accept().await?;
-            stream.set_nodelay(true)?;
-            socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-            // Only a smoother flow: the common rate is kept by `pacer` in any case.
-            let _ = pacing::set_max_pacing_rate(stream.as_fd(), self.rate);
-            Ok((Box::new(stream) as Box<dyn ByteStream>, remote))
-        })
+fn listening(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    // A restart must not wait for the connections of the last life.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, whatever the system's default is.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_nonblocking(true)?;
+    // Linux hands these down to the accepted sockets.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(STALLED_TIME))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_have_what_the_listening_one_was_given() {
+        let listener = listening(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let _asker = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(STALLED_TIME));
+        assert!(accepted.tcp_nodelay().unwrap());
     }
 }

@@ -2,15 +2,9 @@
 //!
 //! Bodies have the form of the link's refusals (docs/LINK.md).
 
-use super::body::Body;
-use super::body::full;
 use crate::link::message::Code;
 use crate::link::message::Refusal;
-use hyper::Response;
-use hyper::StatusCode;
-use hyper::header;
-use hyper::header::HeaderName;
-use hyper::header::HeaderValue;
+use crate::serve::Fault;
 
 /// When a box that found no room is to come again.
 const RETRY_AFTER_S: u64 = 10;
@@ -46,10 +40,11 @@ pub(super) enum Reason {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) reason: Reason,
-    status: StatusCode,
+    pub(super) status: u16,
     code: Code,
     pub(super) message: String,
-    extra: Option<(HeaderName, HeaderValue)>,
+    /// A field that the status asks for: its name and value.
+    pub(super) extra: Option<(&'static str, String)>,
 }
 
 impl Reason {
@@ -105,24 +100,18 @@ impl Reason {
         }
     }
 
-    fn status(self) -> (StatusCode, Code) {
+    fn status(self) -> (u16, Code) {
         match self {
-            Self::NoTicket => (StatusCode::UNAUTHORIZED, Code::Token),
-            Self::Ticket | Self::Budget => (StatusCode::FORBIDDEN, Code::Token),
-            Self::NotHeld => (StatusCode::NOT_FOUND, Code::NotFound),
-            Self::Precondition => (StatusCode::PRECONDITION_FAILED, Code::BadRequest),
-            Self::Range => (StatusCode::RANGE_NOT_SATISFIABLE, Code::BadRequest),
-            Self::Crowded | Self::Asker | Self::Stranger | Self::Tickets => {
-                (StatusCode::TOO_MANY_REQUESTS, Code::Busy)
-            }
-            Self::Stopping | Self::NotEnrolled | Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, Code::Busy)
-            }
-            Self::Head | Self::Request | Self::Handshake => {
-                (StatusCode::BAD_REQUEST, Code::BadRequest)
-            }
+            Self::NoTicket => (401, Code::Token),
+            Self::Ticket | Self::Budget => (403, Code::Token),
+            Self::NotHeld => (404, Code::NotFound),
+            Self::Precondition => (412, Code::BadRequest),
+            Self::Range => (416, Code::BadRequest),
+            Self::Crowded | Self::Asker | Self::Stranger | Self::Tickets => (429, Code::Busy),
+            Self::Stopping | Self::NotEnrolled | Self::Unavailable => (503, Code::Busy),
+            Self::Head | Self::Request | Self::Handshake => (400, Code::BadRequest),
             Self::Disk | Self::Stalled | Self::TooLong | Self::Broken | Self::Panic => {
-                (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal)
+                (500, Code::Internal)
             }
         }
     }
@@ -132,13 +121,8 @@ impl Refused {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         let (status, code) = reason.status();
         let extra = match status {
-            StatusCode::UNAUTHORIZED => {
-                let scheme = HeaderValue::from_static(crate::link::ticket::SCHEME);
-                Some((header::WWW_AUTHENTICATE, scheme))
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S)))
-            }
+            401 => Some(("WWW-Authenticate", crate::link::ticket::SCHEME.to_owned())),
+            429 | 503 => Some(("Retry-After", RETRY_AFTER_S.to_string())),
             _ => None,
         };
         Self {
@@ -154,8 +138,8 @@ impl Refused {
     pub(super) fn method() -> Self {
         let message = "objects are fetched with GET and looked for with HEAD";
         let mut refused = Self::new(Reason::Request, message);
-        refused.status = StatusCode::METHOD_NOT_ALLOWED;
-        refused.extra = Some((header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        refused.status = 405;
+        refused.extra = Some(("Allow", "GET, HEAD".to_owned()));
         refused
     }
 
@@ -163,28 +147,43 @@ impl Refused {
     pub(super) fn range(length: u64) -> Self {
         let message = format!("the range begins behind the object's {length} bytes");
         let mut refused = Self::new(Reason::Range, message);
-        let value = HeaderValue::from_str(&format!("bytes */{length}"));
-        refused.extra = value.ok().map(|value| (header::CONTENT_RANGE, value));
+        refused.extra = Some(("Content-Range", format!("bytes */{length}")));
         refused
     }
 
-    /// HEAD has no body, whatever its answer.
-    pub(super) fn response(self, is_head: bool, closes: bool) -> Response<Body> {
-        let refusal = Refusal::new(self.code, self.message);
-        let json = serde_json::to_vec(&refusal).unwrap_or_default();
-        let length = json.len();
-        let body = if is_head { Vec::new() } else { json };
-        let mut response = Response::new(full(body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        let kind = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, kind);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        headers.extend(self.extra);
-        if closes {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    /// A head that could not be read, or that announces what is not taken here.
+    pub(super) fn head(fault: &Fault) -> Self {
+        match fault {
+            Fault::NotAllowed | Fault::UnknownMethod => Self::method(),
+            Fault::Body
+            | Fault::TransferEncoding
+            | Fault::ContentLength
+            | Fault::Expect
+            | Fault::LengthRequired
+            | Fault::SlowBody => Self::new(Reason::Request, fault.to_string()),
+            Fault::BareLf
+            | Fault::BareCr
+            | Fault::Control(_)
+            | Fault::Folded
+            | Fault::EmptyLines
+            | Fault::TooLarge(_)
+            | Fault::TooManyFields(_)
+            | Fault::RequestLine
+            | Fault::Version
+            | Fault::FieldName
+            | Fault::FieldValue
+            | Fault::HostMissing
+            | Fault::HostTwice
+            | Fault::HostSyntax
+            | Fault::TargetTooLong
+            | Fault::TargetSyntax
+            | Fault::Slow => Self::new(Reason::Head, fault.to_string()),
         }
-        response
+    }
+
+    /// The body, in the form of the link's refusals.
+    pub(super) fn json(self) -> Vec<u8> {
+        serde_json::to_vec(&Refusal::new(self.code, self.message)).unwrap_or_default()
     }
 }
 

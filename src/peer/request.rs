@@ -1,11 +1,11 @@
 //! One request: is it well formed, may this box have this object, do we hold it, which part?
 //!
 //! The answers come in this order, so that nobody learns what is held without a ticket for it.
+//!
+//! I/O: opens objects and waits for the first bytes of what is asked for.
 
-use super::body;
-use super::body::Body;
+use super::body::Gift;
 use super::budget::BudgetError;
-use super::counters::Counters;
 use super::listener::Shared;
 use super::range;
 use super::range::Part;
@@ -18,92 +18,78 @@ use crate::ids::BoxId;
 use crate::link::ticket::SCHEME;
 use crate::link::ticket::Ticket;
 use crate::object::Digest;
+use crate::serve::Content;
+use crate::serve::Head;
+use crate::serve::Load;
+use crate::serve::Method;
+use crate::serve::Target;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
 use crate::task::Phase;
-use hyper::HeaderMap;
-use hyper::Method;
-use hyper::Request;
-use hyper::Response;
-use hyper::StatusCode;
-use hyper::body::Body as _;
-use hyper::body::Incoming;
-use hyper::header;
-use hyper::header::HeaderName;
-use hyper::header::HeaderValue;
 use std::sync::Arc;
 
 /// Before the digest in the path.
-const PATH: &str = "/fill/";
+const PATH: &[u8] = b"/fill/";
 
 pub(super) const STOPPING: &str = "this box is stopping";
 
-/// What the box at the other end is told, and what the connection becomes.
-pub(super) async fn answer(
+/// What the box at the other end is to have. The first bytes are in memory.
+pub(super) async fn decide(
     shared: &Arc<Shared>,
     asker: &BoxId,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    Counters::add(&shared.counters.requests, 1);
-    let is_head = request.method() == Method::HEAD;
-    // Nobody reads a body here, so what follows on the connection could be anything.
-    let has_body = !request.body().is_end_stream();
-    let outcome = if has_body {
-        Err(Refused::new(Reason::Request, "requests have no body here"))
-    } else {
-        give(shared, asker, &request).await
-    };
-    match outcome {
-        Ok(response) => {
-            Counters::add(&shared.counters.responses, 1);
-            response
-        }
-        Err(refused) => {
-            shared.refuse(refused.reason, asker.as_str(), &refused.message);
-            let closes = has_body || refused.reason == Reason::Stopping;
-            refused.response(is_head, closes)
-        }
-    }
-}
-
-async fn give(
-    shared: &Arc<Shared>,
-    asker: &BoxId,
-    request: &Request<Incoming>,
-) -> Result<Response<Body>, Refused> {
+    head: &Head<'_, '_>,
+) -> Result<Gift, Refused> {
     if shared.deps.phase.now() != Phase::Serving {
         return Err(Refused::new(Reason::Stopping, STOPPING));
     }
-    let digest = target(request)?;
-    let (text, ticket) = ticket(shared, asker, digest, request.headers())?;
+    let digest = target(head)?;
+    let (text, ticket) = ticket(shared, asker, digest, head)?;
     let object = open(shared, digest).await?;
-    let part = select(&object, request.headers())?;
-    let is_head = request.method() == Method::HEAD;
-    let bytes = if is_head { 0 } else { part.length };
+    let part = select(&object, head)?;
+    let bytes = match head.method {
+        Method::Get => part.length,
+        Method::Head | Method::Options | Method::Post => 0,
+    };
     let reserved = shared
         .budgets
         .reserve(clock::wall(), text, &ticket, bytes)
         .map_err(|error| over_budget(error, &ticket, bytes))?;
-    let length = object.length;
-    let body = if is_head {
-        body::full(Vec::new())
-    } else {
-        body::part(shared, asker, object, part, reserved)
-    };
-    Ok(response(digest, part, length, body))
+    if bytes > 0 {
+        let content: &dyn Content = &shared.deps.store;
+        let load = Load {
+            content,
+            object: &object,
+            first: part.first,
+            last: part.first + bytes - 1,
+        };
+        load.begin().await.map_err(|error| {
+            let message = format!("{digest} cannot be had here: {error}");
+            Refused::new(Reason::Unavailable, message)
+        })?;
+    }
+    Ok(Gift {
+        object,
+        part,
+        bytes,
+        reserved,
+    })
 }
 
 /// Which object is asked for.
-fn target(request: &Request<Incoming>) -> Result<Digest, Refused> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+fn target(head: &Head<'_, '_>) -> Result<Digest, Refused> {
+    if !matches!(head.method, Method::Get | Method::Head) {
         return Err(Refused::method());
     }
-    let path = request.uri().path_and_query().map(|path| path.as_str());
-    let digest = path.and_then(|path| path.strip_prefix(PATH));
+    let path = match head.target {
+        Target::Path(path) => path,
+        Target::Asterisk => b"*",
+    };
+    let digest = path.strip_prefix(PATH).filter(|_| head.query.is_empty());
+    let digest = digest.and_then(|digest| std::str::from_utf8(digest).ok());
     digest
         .and_then(|digest| digest.parse().ok())
         .ok_or_else(|| {
-            let path = printable(path.unwrap_or_default().as_bytes(), 100);
+            let path = printable(path, 100);
             let message = format!("`{path}` is not `/fill/<digest>` with 64 hexadecimal digits");
             Refused::new(Reason::Request, message)
         })
@@ -114,14 +100,14 @@ fn ticket<'a>(
     shared: &Shared,
     asker: &BoxId,
     digest: Digest,
-    headers: &'a HeaderMap,
+    head: &Head<'_, 'a>,
 ) -> Result<(&'a str, Ticket), Refused> {
     let none = || {
         let message = format!("show the control plane's ticket: `Authorization: {SCHEME} <text>`");
         Refused::new(Reason::NoTicket, message)
     };
-    let value = single(headers, &header::AUTHORIZATION)?.ok_or_else(none)?;
-    let value = value.to_str().map_err(|_| none())?;
+    let value = single(head, "authorization")?.ok_or_else(none)?;
+    let value = std::str::from_utf8(value).map_err(|_| none())?;
     let (scheme, text) = value.split_once(' ').ok_or_else(none)?;
     // RFC 9110 section 11.1: schemes are case-insensitive.
     if !scheme.eq_ignore_ascii_case(SCHEME) {
@@ -140,7 +126,8 @@ fn ticket<'a>(
 }
 
 async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refused> {
-    shared.deps.store.open(digest).await.map_err(|error| {
+    let opening = Content::open(&shared.deps.store, digest);
+    opening.await.map_err(|error| {
         let reason = match error {
             OpenError::NotHeld => Reason::NotHeld,
             OpenError::Unavailable { .. } => Reason::Unavailable,
@@ -150,25 +137,24 @@ async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refuse
 }
 
 /// Preconditions, then the range (RFC 9110 section 13.2.2).
-fn select(object: &ObjectFile, headers: &HeaderMap) -> Result<Part, Refused> {
+fn select(object: &ObjectFile, head: &Head<'_, '_>) -> Result<Part, Refused> {
     let tag = etag(object.digest);
-    if let Some(wanted) = single(headers, &header::IF_MATCH)? {
+    if let Some(wanted) = single(head, "if-match")? {
         let is_named =
             |one: &[u8]| matches!(one.trim_ascii(), b"*") || one.trim_ascii() == tag.as_bytes();
-        if !wanted.as_bytes().split(|byte| *byte == b',').any(is_named) {
+        if !wanted.split(|byte| *byte == b',').any(is_named) {
             let message = format!("the object has the tag {tag}, which is its digest");
             return Err(Refused::new(Reason::Precondition, message));
         }
     }
-    let mut range = single(headers, &header::RANGE)?;
+    let mut range = single(head, "range")?;
     // RFC 9110 section 13.1.5: another version is sent whole.
-    if let Some(version) = single(headers, &header::IF_RANGE)?
-        && version.as_bytes() != tag.as_bytes()
+    if let Some(version) = single(head, "if-range")?
+        && version != tag.as_bytes()
     {
         range = None;
     }
-    let value = range.map(HeaderValue::as_bytes);
-    range::select(value, object.length).map_err(|error| match error {
+    range::select(range, object.length).map_err(|error| match error {
         RangeError::Syntax => {
             let message = "the range is not one of `bytes=<first>-<last>`, `bytes=<first>-` and \
                            `bytes=-<last bytes>`";
@@ -179,11 +165,8 @@ fn select(object: &ObjectFile, headers: &HeaderMap) -> Result<Part, Refused> {
 }
 
 /// A field that may come once.
-fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, Refused> {
-    let mut values = headers.get_all(name).iter();
+fn single<'b>(head: &Head<'_, 'b>, name: &'static str) -> Result<Option<&'b [u8]>, Refused> {
+    let mut values = head.values(name);
     match (values.next(), values.next()) {
         (first, None) => Ok(first),
         (_, Some(_)) => {
@@ -210,34 +193,7 @@ fn over_budget(error: BudgetError, ticket: &Ticket, bytes: u64) -> Refused {
     }
 }
 
-fn response(digest: Digest, part: Part, length: u64, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let mut extra = vec![
-        (header::ETAG, HeaderValue::from_str(&etag(digest)).ok()),
-        (header::CONTENT_LENGTH, Some(HeaderValue::from(part.length))),
-        (
-            header::CONTENT_TYPE,
-            Some(HeaderValue::from_static("application/octet-stream")),
-        ),
-        (
-            header::ACCEPT_RANGES,
-            Some(HeaderValue::from_static("bytes")),
-        ),
-    ];
-    if part.is_range {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let last = part.first + part.length - 1;
-        let range = format!("bytes {}-{last}/{length}", part.first);
-        extra.push((header::CONTENT_RANGE, HeaderValue::from_str(&range).ok()));
-    }
-    for (name, value) in extra {
-        if let Some(value) = value {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
-}
-
-fn etag(digest: Digest) -> String {
+/// A strong tag: the object is its digest.
+pub(super) fn etag(digest: Digest) -> String {
     format!("\"{digest}\"")
 }

@@ -208,7 +208,7 @@ impl Connection {
         send::send(
             &mut self.transport,
             &mut self.alarm,
-            &self.settings.limits,
+            self.settings.limits.patience(),
             &self.out,
             body,
         )

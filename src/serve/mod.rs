@@ -8,6 +8,9 @@
 //! bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
 //! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
 //!
+//! `carrier` is the way of the bytes without a viewer's rules, for `peer`: handshake, handover,
+//! wait for the disk and send loop are the same.
+//!
 //! Beside the path: `handle` starts, reloads and looks; `worker` is a worker's state, `card` a
 //! connection's; `sessions` remembers signed sessions (in a `lately`); `counters`, `metrics` and
 //! `view` tell.
@@ -25,6 +28,7 @@ mod admit;
 mod alarm;
 mod answer;
 mod card;
+mod carrier;
 mod cmcd;
 mod condition;
 mod connection;
@@ -65,6 +69,12 @@ mod tests;
 #[cfg(test)]
 mod tests_support;
 
+// What `peer` sends its objects with, and reads its requests with.
+pub use carrier::Carrier;
+pub use carrier::CarryError;
+pub use carrier::Load;
+pub use carrier::Received;
+pub use carrier::Terms;
 pub use handle::Handle;
 pub use handle::Prepared;
 pub use handle::start;
@@ -81,7 +91,9 @@ pub use kernel::TlsOffloadView;
 pub use kernel::Verdict;
 pub use range::header as parse_range;
 pub use request::FIELDS_MAX;
+pub use request::Fault;
 pub use request::Head;
+pub use request::Method;
 pub use request::Upload;
 pub use speedtest::Config as SpeedtestConfig;
 pub use speedtest::View as SpeedtestView;
@@ -113,6 +125,7 @@ use crate::sys::page_cache;
 use crate::task::PhaseRx;
 use crate::tls;
 use crate::units::BytesPerSecond;
+use send::Patience;
 use serde::Serialize;
 use std::future::Future;
 use std::io;
@@ -253,6 +266,15 @@ pub enum ServeError {
     TlsOffload(String),
     #[error("cannot start a worker: {0}; is a limit on threads or descriptors too low?")]
     Worker(io::Error),
+}
+
+impl Limits {
+    fn patience(&self) -> Patience {
+        Patience {
+            time: self.progress_time,
+            bytes: self.progress,
+        }
+    }
 }
 
 impl Content for store::Handle {

@@ -45,6 +45,8 @@ pub(super) struct Pages<'a> {
     fills: Option<&'a Fills>,
     object: &'a Arc<ObjectFile>,
     part: Part,
+    /// The last byte of all that is read in turn: of more than the part, where it is a piece.
+    last: u64,
     /// Bytes before this, from the present place on, were seen in memory …
     until: u64,
     /// … at this time.
@@ -97,6 +99,7 @@ impl<'a> Pages<'a> {
             fills: None,
             object,
             part,
+            last: part.last,
             until: part.first,
             seen: now,
             asked_from: None,
@@ -105,6 +108,12 @@ impl<'a> Pages<'a> {
             behind: None,
             waited: None,
         }
+    }
+
+    /// Other parts follow this one, up to `last`: the next chunk is asked for as theirs.
+    pub(super) fn followed_up_to(mut self, last: u64) -> Self {
+        self.last = last;
+        self
     }
 
     /// Waits for the first chunk. What fails here can still be answered with a 503.
@@ -243,7 +252,7 @@ impl<'a> Pages<'a> {
     fn ask_ahead(&mut self, fills: &Fills, at: u64, now: Instant) {
         let chunk = at / CHUNK_BYTES;
         let next = (chunk + 1) * CHUNK_BYTES;
-        if self.asked_from == Some(chunk) || next > self.part.last {
+        if self.asked_from == Some(chunk) || next > self.last {
             return;
         }
         self.asked_from = Some(chunk);

@@ -8,7 +8,6 @@
 //!
 //! I/O: writes the stream, reads files, waits for disks.
 
-use super::Limits;
 use super::alarm::Alarm;
 use super::kernel::KernelTransport;
 use super::listener::ViewerStream;
@@ -31,6 +30,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 /// Bytes one viewer may move before the others of its worker have a turn.
 const TURN_BYTES: u64 = 1024 * 1024;
@@ -75,16 +75,23 @@ pub(super) struct Sent {
     pub(super) outcome: Result<(), Cut>,
 }
 
+/// Whoever takes fewer `bytes` in this `time` is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) time: Duration,
+    pub(super) bytes: u64,
+}
+
 /// Where a response goes, as far as its progress is concerned.
 trait Outlet {
     /// See [`ViewerStream::unacknowledged`].
     fn unacknowledged(&self) -> Option<u64>;
 }
 
-/// How far a response has come within the present period of `limits.progress_time`.
+/// How far a response has come within the present period of `patience.time`.
 struct Progress<'a> {
     alarm: &'a mut Alarm,
-    limits: &'a Limits,
+    patience: Patience,
     since: Instant,
     moved: u64,
     /// What the viewer had not acknowledged when the period began, where that is known.
@@ -98,14 +105,14 @@ struct Progress<'a> {
 pub(super) async fn send(
     transport: &mut Transport,
     alarm: &mut Alarm,
-    limits: &Limits,
+    patience: Patience,
     head: &[u8],
     body: Option<Body<'_>>,
 ) -> Sent {
     let mut progress = Progress {
         since: clock::now(),
         alarm,
-        limits,
+        patience,
         moved: 0,
         waiting: None,
         turn: 0,
@@ -355,10 +362,10 @@ impl Progress<'_> {
                 if let Poll::Ready(outcome) = step(outlet, cx) {
                     return Poll::Ready(outcome);
                 }
-                self.alarm.set(self.since + self.limits.progress_time);
+                self.alarm.set(self.since + self.patience.time);
                 ready!(self.alarm.poll(cx));
                 let waiting = outlet.unacknowledged();
-                if self.taken(waiting) < self.limits.progress {
+                if self.taken(waiting) < self.patience.bytes {
                     return Poll::Ready(Err(Cut::Slow));
                 }
                 self.since = clock::now();

@@ -12,6 +12,7 @@ use rustls::CipherSuite;
 use rustls::ExtractedSecrets;
 use rustls::ServerConfig;
 use rustls::kernel::KernelConnection;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConnectionData as Side;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
@@ -196,6 +197,11 @@ impl Session {
     /// The peer has said that it sends no more.
     pub(super) fn is_peer_closed(&self) -> bool {
         self.peer_closed
+    }
+
+    /// Whom the other end showed itself to be; `None` where nobody was asked.
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.tls.peer_certificates()?.first()
     }
 
     /// Negotiated version and cipher, by their registered names.

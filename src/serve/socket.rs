@@ -79,7 +79,7 @@ impl Bind for TcpBind {
         socket.set_tcp_user_timeout(Some(STALLED_TIME))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Box::new(TcpBound(socket)))
+        Ok(bound(socket))
     }
 
     fn check_free(&self, address: SocketAddr) -> io::Result<()> {
@@ -90,6 +90,11 @@ impl Bind for TcpBind {
     fn tls_offload(&self) -> Verdict {
         kernel::probe()
     }
+}
+
+/// A socket that listens, to be accepted from like any other of this room.
+pub fn bound(socket: Socket) -> Box<dyn Bound> {
+    Box::new(TcpBound(socket))
 }
 
 /// A socket with the options that every use of an address shares.

@@ -7,5 +7,6 @@ pub mod ktls;
 pub mod outq;
 pub mod pacing;
 pub mod page_cache;
+pub mod priority;
 mod socket_option;
 pub mod tcp;

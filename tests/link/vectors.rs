@@ -155,6 +155,7 @@ fn the_golden_answer_has_the_tree_of_its_object_and_the_tickets_of_its_sources()
                 not_before: 1_767_323_046 + source.not_before_s,
                 expires: 1_767_323_046 + source.expires_s,
                 bytes: 4 * object.length,
+                rate_bps: None,
             };
             texts.push(signer().ticket(&ticket));
             let believed = verifier.ticket(&reply.tickets[number]).unwrap();

@@ -143,6 +143,10 @@ async fn a_box_gives_its_bytes_only_under_the_name_that_was_asked_for() {
     let (plane, stranger) = (Plane::new(), Plane::new());
     let (asker, giver) = (plane.enrol(ASKER), plane.enrol(GIVER));
     let server = box_server_config(&giver).unwrap();
+    assert!(
+        server.enable_secret_extraction,
+        "the kernel could not be given the keys"
+    );
     let to_giver = box_client_config(&asker, &name(GIVER)).unwrap();
     let (client, served) = meet(to_giver.clone(), server.clone()).await;
     assert!(served.is_ok(), "{served:?}");

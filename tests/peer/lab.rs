@@ -18,6 +18,8 @@ use oca::object::Digest;
 use oca::peer;
 use oca::peer::Limits;
 use oca::peer::View;
+use oca::serve::Offload;
+use oca::serve::socket::ThreadWorkers;
 use oca::store;
 use oca::task::PhaseTx;
 use oca::telemetry;
@@ -65,7 +67,8 @@ pub(crate) struct Lab {
     /// What the giver is at the moment.
     pub(crate) giver: Arc<Mutex<Option<Identity>>>,
     pub(crate) asker: Identity,
-    directory: tempfile::TempDir,
+    pub(crate) disk: PathBuf,
+    _directory: tempfile::TempDir,
 }
 
 /// What to change for one test.
@@ -73,6 +76,11 @@ pub(crate) struct Setting {
     pub(crate) limits: Limits,
     pub(crate) connections: usize,
     pub(crate) rate_limit: BytesPerSecond,
+    pub(crate) offload: Offload,
+    /// The giver's disk, where it is not to be memory.
+    pub(crate) disk: Option<PathBuf>,
+    /// How long a disk may take for an answer.
+    pub(crate) deadline: Duration,
 }
 
 /// A connection of a box.
@@ -91,6 +99,9 @@ impl Default for Setting {
             limits: Limits::default(),
             connections: 64,
             rate_limit: BytesPerSecond(1 << 40),
+            offload: Offload::Auto,
+            disk: None,
+            deadline: Duration::from_secs(10),
         }
     }
 }
@@ -136,17 +147,20 @@ impl Lab {
 
     pub(crate) async fn with(setting: Setting) -> Self {
         let plane = Plane::new();
-        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-        let disk = directory.path().join("disk");
-        std::fs::create_dir(&disk).unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm");
+        let directory = memory.or_else(|_| tempfile::tempdir()).unwrap();
+        let disk = setting
+            .disk
+            .unwrap_or_else(|| directory.path().join("disk"));
+        std::fs::create_dir_all(&disk).unwrap();
         let store = store::start(&store::Config {
             disks: vec![store::DiskConfig {
-                path: disk,
+                path: disk.clone(),
                 class: store::DiskClass::Ssd,
                 plain_directory: true,
             }],
             state_dir: directory.path().join("state"),
-            deadline: Duration::from_secs(10),
+            deadline: setting.deadline,
         })
         .unwrap();
         store.ready().await;
@@ -162,6 +176,8 @@ impl Lab {
             }),
             store: store.clone(),
             bind: Arc::new(peer::net::Tcp),
+            spawn: Arc::new(ThreadWorkers),
+            offload: setting.offload,
             phase: watched,
             metrics: metrics.clone(),
             limits: setting.limits,
@@ -180,7 +196,8 @@ impl Lab {
             store,
             metrics,
             giver,
-            directory,
+            disk,
+            _directory: directory,
         }
     }
 
@@ -208,7 +225,7 @@ impl Lab {
     /// Where the bytes are.
     pub(crate) fn file(&self, digest: Digest) -> PathBuf {
         let text = digest.to_string();
-        let objects = self.directory.path().join("disk/objects");
+        let objects = self.disk.join("objects");
         objects.join(&text[..2]).join(&text[2..4]).join(text)
     }
 
@@ -222,6 +239,7 @@ impl Lab {
             not_before: now,
             expires: now + 60,
             bytes,
+            rate_bps: None,
         }
     }
 

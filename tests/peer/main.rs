@@ -6,8 +6,18 @@
     reason = "a test that cannot go on should say where"
 )]
 
+#[path = "../support/loop_disk.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod loop_disk;
+#[path = "../serve/slow_disk.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod slow_disk;
+
+mod disks;
 mod fetch;
 mod hostile;
 mod identity;
 mod lab;
+mod pace;
+mod readers;
 mod tickets;

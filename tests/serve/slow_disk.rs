@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -40,6 +41,10 @@ impl SlowDisk {
         std::fs::create_dir(&place).unwrap();
         let disk = LoopDisk::mount(&dir.path().join("image"), &place, megabytes);
         Self { disk, dir }
+    }
+
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.dir.path().join("mount")
     }
 
     /// See [`LoopDisk::throttle`].

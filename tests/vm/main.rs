@@ -2,7 +2,7 @@
 //!
 //! [`machine`] boots it, [`guest`] runs the checks inside and judges them outside, [`mark`] is what
 //! passes between. Inside, [`stage`] has the box and its content, [`viewer`] and [`curl`] are the
-//! clients. `tests/run` installs the peers; without them the tests fail and say what to install.
+//! clients; [`boxes`] has the listener for other boxes in this very process. `tests/run` installs the peers; without them the tests fail and say what to install.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,11 @@
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod support;
 
+#[path = "../peer/lab.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod lab;
+
+mod boxes;
 mod curl;
 mod disks;
 mod endings;
@@ -78,6 +83,8 @@ checks! {
     no_byte_of_a_file_comes_to_user_space: zero_copy::no_byte;
     an_unreadable_piece_cuts_its_response_and_no_other: disks::unreadable;
     with_the_offload_off_every_byte_does: zero_copy::control;
+    no_byte_of_an_object_comes_to_user_space_for_another_box: boxes::no_byte;
+    with_the_offload_off_another_box_has_every_byte_of_it: boxes::control;
     nothing_is_left_when_all_is_over: health::nothing_left;
 }
 

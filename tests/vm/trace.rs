@@ -69,6 +69,17 @@ impl Trace {
     }
 }
 
+impl Drop for Trace {
+    /// A process that is traced by nobody's leave cannot be traced again.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // It ends in between, or it is killed.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 /// Adds up a trace. Objects are the files below a directory.
 pub(crate) fn account(trace: &str, objects: &str) -> Account {
     let mut account = Account::default();

@@ -10,6 +10,7 @@ use super::desk::Plan;
 use super::metrics::Counters;
 use super::origins::Url;
 use super::origins::Way;
+use super::stage::Seat;
 use super::stage::Stage;
 use crate::clock;
 use crate::clock::Wall;
@@ -128,7 +129,7 @@ pub(super) fn write(paper: Paper, signer: &Signer, counters: &Counters) -> FillS
         });
     }
     let tickets = match paper.stage.seat(paper.asker) {
-        Some(asker) => drafts.sign(&asker.id, paper.wall, signer),
+        Some(asker) => drafts.sign(&asker.id, rate_bps(&paper.stage, asker), paper.wall, signer),
         None => Vec::new(),
     };
     FillSources {
@@ -137,6 +138,13 @@ pub(super) fn write(paper: Paper, signer: &Signer, counters: &Counters) -> FillS
         objects: answered,
         tickets,
     }
+}
+
+/// What the site of the asker lets it receive: no source need send faster.
+fn rate_bps(stage: &Stage, asker: &Seat) -> Option<u64> {
+    let appliance = stage.registry.appliances.get(&asker.id)?;
+    let site = stage.registry.sites.get(&appliance.site)?;
+    site.fill.rate_limit_bps
 }
 
 fn sources(paper: &Paper, found: &Found, offers: &Offers, drafts: &mut Drafts) -> Vec<FillSource> {
@@ -299,7 +307,13 @@ impl Drafts {
         at
     }
 
-    fn sign(self, asker: &BoxId, wall: Wall, signer: &Signer) -> Vec<String> {
+    fn sign(
+        self,
+        asker: &BoxId,
+        rate_bps: Option<u64>,
+        wall: Wall,
+        signer: &Signer,
+    ) -> Vec<String> {
         let now = clock::unix_seconds(wall);
         let drafts = self.tickets.into_iter();
         drafts
@@ -311,8 +325,26 @@ impl Drafts {
                     not_before: now.saturating_sub(BACKDATED_S),
                     expires: now.saturating_add(GRANTED.as_secs()),
                     bytes: draft.bytes,
+                    rate_bps,
                 })
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Yard;
+    use super::*;
+
+    #[test]
+    fn a_ticket_has_the_rate_of_the_site_of_its_asker_where_there_is_one() {
+        let mut yard = Yard::new(2, 1);
+        let site = yard.registry.appliances[&yard.ids[1]].site.clone();
+        let fill = &mut yard.registry.sites.get_mut(&site).unwrap().fill;
+        fill.rate_limit_bps = Some(400_000_000);
+        let stage = yard.stage();
+        let rates = [0, 1].map(|place| rate_bps(&stage, stage.seat(place).unwrap()));
+        assert_eq!(rates, [None, Some(400_000_000)]);
     }
 }

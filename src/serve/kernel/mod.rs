@@ -24,6 +24,8 @@ mod records;
 mod stat;
 mod transport;
 
+pub(super) use handover::Handover;
+pub(super) use handover::hand_over;
 pub use offload::CipherView;
 pub(super) use offload::Counts;
 pub use offload::Offload;

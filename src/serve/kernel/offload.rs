@@ -250,6 +250,11 @@ impl Path {
 }
 
 impl Counts {
+    /// Connections that the kernel seals, or has sealed.
+    pub(in crate::serve) fn kernel(&self) -> u64 {
+        self.kernel.load(Relaxed)
+    }
+
     pub(super) fn handed_over(&self) {
         self.kernel.fetch_add(1, Relaxed);
     }
