@@ -13,6 +13,23 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// First segments that belong to the appliance itself: path tokens, box-to-box fill, speed test.
 const RESERVED_FIRST: [&str; 3] = ["t", "fill", "speedtest"];
 
+/// The bytes of the grammar: A-Z a-z 0-9 - . _ ~ and /.
+const MAY_STAND: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+        byte += 1;
+    }
+    table
+};
+
+/// Is `byte` one of those that keys are made of, `/` included?
+pub fn may_stand(byte: u8) -> bool {
+    MAY_STAND[usize::from(byte)]
+}
+
 /// A valid key. Ordered and hashed by its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -56,10 +73,7 @@ pub fn check(bytes: &[u8]) -> Result<&str, KeyError> {
     if bytes.len() > KEY_BYTES_MAX {
         return Err(KeyError::TooLong(bytes.len()));
     }
-    let bad = bytes
-        .iter()
-        .position(|b| !b.is_ascii_alphanumeric() && !b"-._~/".contains(b));
-    if let Some(at) = bad {
+    if let Some(at) = bytes.iter().position(|byte| !may_stand(*byte)) {
         return Err(KeyError::Byte {
             byte: bytes[at],
             at,
@@ -71,17 +85,19 @@ pub fn check(bytes: &[u8]) -> Result<&str, KeyError> {
             at: 0,
         });
     };
-    for (index, segment) in text.split('/').enumerate() {
+    let mut first = true;
+    for segment in bytes.split(|byte| *byte == b'/') {
         match segment {
-            "" => return Err(KeyError::EmptySegment),
-            "." | ".." => return Err(KeyError::DotSegment),
-            "range" => return Err(KeyError::RangeSegment),
-            _ if index > 0 => {}
-            first => {
-                if let Some(word) = RESERVED_FIRST.iter().find(|word| **word == first) {
+            b"" => return Err(KeyError::EmptySegment),
+            b"." | b".." => return Err(KeyError::DotSegment),
+            b"range" => return Err(KeyError::RangeSegment),
+            segment if std::mem::take(&mut first) => {
+                let is_it = |word: &&&str| word.as_bytes() == segment;
+                if let Some(word) = RESERVED_FIRST.iter().find(is_it) {
                     return Err(KeyError::Reserved(word));
                 }
             }
+            _ => {}
         }
     }
     Ok(text)
@@ -120,6 +136,15 @@ mod tests {
             assert_eq!(Key::parse(path), Err(error), "{path:?}");
         }
         assert_eq!(Key::parse(&[b'a'; 1025]), Err(KeyError::TooLong(1025)));
+    }
+
+    #[test]
+    fn exactly_the_bytes_of_the_grammar_may_stand() {
+        let grammar = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+        for byte in 0..=u8::MAX {
+            let stands = grammar.as_bytes().contains(&byte);
+            assert_eq!(MAY_STAND[usize::from(byte)], stands, "{byte}");
+        }
     }
 
     proptest! {

@@ -234,13 +234,13 @@ impl Carrier {
         }
         let last = load.last.min((at + bytes).saturating_sub(1));
         let terms = Arc::clone(&self.terms);
-        let piece = Body {
+        let mut piece = Body {
             object: load.object,
             part: Part { first: at, last },
             heart: &terms.heart,
             pages: load.pages(at, last),
         };
-        match self.send(head, Some(piece)).await {
+        match self.send(head, Some(&mut piece)).await {
             Ok(()) => Ok(()),
             Err(Cut::Read(error)) => {
                 load.content.read_failed(load.object, &error);
@@ -250,10 +250,10 @@ impl Carrier {
         }
     }
 
-    async fn send(&mut self, head: &[u8], body: Option<Body<'_>>) -> Result<(), Cut> {
+    async fn send(&mut self, head: &[u8], body: Option<&mut Body<'_>>) -> Result<(), Cut> {
         let patience = self.terms.patience;
         let (transport, alarm) = (&mut self.transport, &mut self.alarm);
-        let sent = send::send(transport, alarm, patience, head, body).await;
+        let sent = send::send(transport, alarm, patience, head, body, clock::now()).await;
         if matches!(sent.outcome, Err(Cut::Slow)) {
             self.transport.give_up();
         }

@@ -50,6 +50,9 @@ pub(super) struct Connection {
     pub(super) out: Vec<u8>,
     pub(super) requests: u32,
     pub(super) delivery: Delivery,
+    /// Since when it is nobody's turn but the viewer's: the end of the last response, or the
+    /// beginning.
+    pub(super) since: Instant,
     /// When this connection last told the table of viewers.
     pub(super) recorded: Option<Instant>,
 }
@@ -83,6 +86,7 @@ impl Connection {
             buffer: Vec::new(),
             out: Vec::new(),
             requests: 0,
+            since: clock::now(),
             recorded: None,
         }
     }
@@ -94,7 +98,9 @@ impl Connection {
                 Arrival::Head(head) => {
                     let exchange = self.decide(head.clone());
                     if exchange.is_upload() {
-                        Box::pin(self.receive(exchange, head.end)).await
+                        let (mut exchange, end) = Box::pin(self.receive(exchange, head.end)).await;
+                        exchange.now = clock::now();
+                        (exchange, end)
                     } else {
                         (exchange, head.end)
                     }
@@ -129,7 +135,7 @@ impl Connection {
         self.look_at_settings();
         let limits = &self.settings.limits;
         let mut scan = HeadScan::default();
-        let idle_since = clock::now();
+        let idle_since = self.since;
         let mut head_since: Option<Instant> = None;
         loop {
             match scan.step(&self.buffer, limits.head) {

@@ -16,7 +16,6 @@ use super::quality::Note;
 use super::quality::Sample;
 use super::send::Body;
 use super::send::Sent;
-use crate::clock;
 use crate::prefix::Prefix;
 use crate::sys::tcp::TcpInfo;
 use crate::units::BytesPerSecond;
@@ -86,15 +85,15 @@ impl Delivery {
 
 impl Connection {
     /// Sends what `out` holds and the body, at the rate that this response has.
-    pub(super) async fn deliver(&mut self, exchange: &Exchange, body: Option<Body<'_>>) -> Sent {
+    pub(super) async fn deliver(
+        &mut self,
+        exchange: &Exchange,
+        body: Option<&mut Body<'_>>,
+    ) -> Sent {
         if body.is_some() {
             self.pace(exchange);
         }
-        let sent = self.send(body).await;
-        if sent.body > 0 {
-            self.note(exchange, sent.body);
-        }
-        sent
+        self.send(body, exchange.now).await
     }
 
     /// Tells the kernel the rate of this response, where it is another than the last one's.
@@ -121,7 +120,8 @@ impl Connection {
         }
     }
 
-    fn note(&mut self, exchange: &Exchange, bytes: u64) {
+    /// After `bytes` of an object were sent, `self.since` now.
+    pub(super) fn note(&mut self, exchange: &Exchange, bytes: u64) {
         let Some(stream) = self.transport.stream() else {
             return;
         };
@@ -138,7 +138,7 @@ impl Connection {
             cmcd: exchange.cmcd.as_deref(),
             sample,
         };
-        quality.record(self.delivery.network, clock::now(), &note);
+        quality.record(self.delivery.network, self.since, &note);
     }
 }
 

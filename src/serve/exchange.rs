@@ -15,7 +15,7 @@ use super::answer::Refused;
 use super::cmcd::Cmcd;
 use super::connection::Connection;
 use super::counters::Refusal;
-use super::counters::add;
+use super::counters::count;
 use super::kernel::Path;
 use super::pages::Pages;
 use super::range::Part;
@@ -31,6 +31,7 @@ use super::session::SessionError;
 use super::speedtest::FILE_BYTES;
 use super::speedtest::Measure;
 use super::speedtest::Seat;
+use super::transport::Transport;
 use super::worker::Worker;
 use crate::clock;
 use crate::clock::Instant;
@@ -57,6 +58,9 @@ pub(super) struct Exchange {
     pub(super) token_rate: Option<BytesPerSecond>,
     /// Of the speed test.
     seat: Option<Seat>,
+    /// The time. Read when the head was there and after whatever has waited since, because a clock
+    /// call at each step would be a tenth of what a small response costs us.
+    pub(super) now: Instant,
 }
 
 impl Connection {
@@ -66,7 +70,7 @@ impl Connection {
         self.requests += 1;
         // A reload during the wait counts from this request on.
         self.look_at_settings();
-        let settings = Arc::clone(&self.settings);
+        let settings = &*self.settings;
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let head = match Head::parse(&self.buffer[head], &mut room, settings.limits.headers) {
             Ok(head) => head,
@@ -76,7 +80,7 @@ impl Connection {
         let house = &self.worker.house;
         let peer = self.card.peer.ip();
         let admission = self.worker.admits(peer, &settings.limits, now);
-        let mut guard = self.worker.guard(&settings, &admission, peer, now);
+        let mut guard = self.worker.guard(settings, &admission, peer, now);
         let answer = match answer::answer(&head, &admission, &*house.content, &mut guard) {
             Ok(answer) => answer,
             Err(refused) => Answer::Refused(refused),
@@ -108,13 +112,15 @@ impl Connection {
             trouble: None,
             token_rate: pass.and_then(|pass| pass.rate),
             seat,
+            now,
         }
     }
 
     /// The exchange for a head that could not be read.
     pub(super) fn refuse(&self, refused: Refused, record: Option<Record>) -> Exchange {
         let access = self.settings.access.as_ref();
-        let unreadable = || access.map(|_| Record::unreadable(clock::now()));
+        let now = clock::now();
+        let unreadable = || access.map(|_| Record::unreadable(now));
         Exchange {
             answer: Answer::Refused(refused),
             method: Method::Get,
@@ -125,15 +131,32 @@ impl Connection {
             trouble: None,
             token_rate: None,
             seat: None,
+            now,
         }
     }
 
     /// Opens what is to be sent, sends it, writes it down. True if the connection goes on.
-    pub(super) async fn respond(&mut self, mut exchange: Exchange) -> Result<bool, ()> {
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the parameters of an async fn take their place in its future twice"
+    )]
+    pub(super) fn respond(
+        &mut self,
+        mut exchange: Exchange,
+    ) -> impl Future<Output = Result<bool, ()>> + Send + '_ {
+        async move { self.respond_to(&mut exchange).await }
+    }
+
+    async fn respond_to(&mut self, exchange: &mut Exchange) -> Result<bool, ()> {
         let worker = Arc::clone(&self.worker);
         let mut object = None;
         let drop_behind = self.settings.drop_behind;
-        let body = exchange.body(&worker, drop_behind, &mut object).await;
+        let mut body = exchange.body(&worker, drop_behind, &mut object).await;
+        if let Some(reading) = &mut body
+            && !exchange.begin(&worker, reading).await
+        {
+            body = None;
+        }
         let refused = match &exchange.answer {
             Answer::Refused(refused) => Some(refused),
             Answer::Options
@@ -156,7 +179,7 @@ impl Connection {
             (true, false) => Persistence::Stays,
         };
         self.out.clear();
-        self.worker.with_date(|date| {
+        self.worker.with_date(exchange.now, |date| {
             reply::write(
                 &mut self.out,
                 &exchange.answer,
@@ -174,18 +197,23 @@ impl Connection {
         };
         let cut = match measured {
             Some((file, part)) => {
-                self.pace(&exchange);
-                self.send_measured(file, part).await
+                self.pace(exchange);
+                Box::pin(self.send_measured(file, part)).await
             }
-            None => self.deliver(&exchange, body).await,
+            None => self.deliver(exchange, body.as_mut()).await,
         };
+        drop(body);
+        self.since = clock::now();
+        if measured.is_none() && cut.body > 0 {
+            self.note(exchange, cut.body);
+        }
         if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {
             worker.read_failed(object, error);
         }
         if let (Err(Cut::Disk(FillError::NoAnswer)), Some(object)) = (&cut.outcome, &object) {
             worker.files.forget(object.digest);
         }
-        self.account(&exchange, &cut);
+        self.account(exchange, &cut);
         match cut.outcome {
             Ok(()) => Ok(keep),
             Err(Cut::Slow) => {
@@ -196,14 +224,17 @@ impl Connection {
         }
     }
 
-    pub(super) async fn send(&mut self, body: Option<Body<'_>>) -> send::Sent {
-        if let Some(Body { part, .. }) = &body
-            && !self.hand_over(part.last - part.first + 1).await
-        {
-            return send::Sent {
-                body: 0,
-                outcome: Err(Cut::Tls(SessionError::NoOffload)),
-            };
+    /// Sends `out` and `body`; it is `now`.
+    pub(super) async fn send(&mut self, body: Option<&mut Body<'_>>, now: Instant) -> send::Sent {
+        let mut now = now;
+        if let (Some(Body { part, .. }), Transport::Tls(_)) = (&body, &self.transport) {
+            if !Box::pin(self.hand_over(part.last - part.first + 1)).await {
+                return send::Sent {
+                    body: 0,
+                    outcome: Err(Cut::Tls(SessionError::NoOffload)),
+                };
+            }
+            now = clock::now();
         }
         send::send(
             &mut self.transport,
@@ -211,6 +242,7 @@ impl Connection {
             self.settings.limits.patience(),
             &self.out,
             body,
+            now,
         )
         .await
     }
@@ -236,10 +268,10 @@ impl Connection {
         counters.status(status);
         // Of objects alone; the speed test counts its own.
         if exchange.seat.is_none() {
-            add(&counters.body_bytes, sent.body);
+            count(&counters.body_bytes, sent.body);
         }
-        add(&self.card.requests, 1);
-        add(&self.card.bytes, sent.body);
+        count(&self.card.requests, 1);
+        count(&self.card.bytes, sent.body);
         let cut = match &sent.outcome {
             Ok(()) => None,
             Err(Cut::Slow) => {
@@ -287,7 +319,7 @@ impl Connection {
                 cmcd: exchange.cmcd.as_deref(),
                 reason: cut.as_deref().or(exchange.trouble.as_deref()).or(refused),
             };
-            sink.write(record, &ending, clock::now());
+            sink.write(record, &ending, self.since);
         }
     }
 }
@@ -298,8 +330,7 @@ impl Exchange {
         matches!(self.answer, Answer::Speedtest(Measure::Upload(_)))
     }
 
-    /// Opens the object of the answer and waits for its first bytes to be in memory. What fails
-    /// here becomes a 503: the head is not written yet.
+    /// Opens the object of the answer. What fails here becomes a 503: the head is not written yet.
     async fn body<'a>(
         &mut self,
         worker: &'a Worker,
@@ -310,37 +341,51 @@ impl Exchange {
             return None;
         };
         let (entry, part) = (found.entry, part.or_else(|| whole(found.entry.length))?);
-        let object = match worker.open(entry).await {
-            Ok(object) => &*opened.insert(object),
-            Err(error) => {
-                worker.open_refused(entry, &error);
-                self.fail(&error);
-                return None;
+        let object = match worker.files.get(entry.digest, self.now) {
+            Some(object) => object,
+            None => {
+                let outcome = Box::pin(worker.open(entry)).await;
+                self.now = clock::now();
+                match outcome {
+                    Ok(object) => object,
+                    Err(error) => {
+                        worker.open_refused(entry, &error);
+                        self.fail(&error);
+                        return None;
+                    }
+                }
             }
         };
+        let object = &*opened.insert(object);
         let content = &*worker.house.content;
-        let mut pages = Pages::new(content, object, part, drop_behind, clock::now());
-        if let Err(error) = pages.begin().await {
-            self.fail(&error);
-            // Another disk may have it: the store is asked next time.
-            if matches!(error, FillError::NoAnswer) {
-                worker.files.forget(object.digest);
-            }
-            if let Some(error) = error.into_io() {
-                worker.read_failed(object, &error);
-            }
-            return None;
-        }
-        if let Answer::Content(found, _) = &mut self.answer {
-            found.waited = pages.waited();
-        }
-        let heart = &worker.heart;
         Some(Body {
             object,
             part,
-            heart,
-            pages,
+            heart: &worker.heart,
+            pages: Pages::new(content, object, part, drop_behind, self.now),
         })
+    }
+
+    /// Waits for the first bytes to be in memory; what fails here still becomes a 503. Apart from
+    /// [`Exchange::body`], so that the state of the pages stays where it is made.
+    async fn begin(&mut self, worker: &Worker, body: &mut Body<'_>) -> bool {
+        let begun = body.pages.begin().await;
+        self.now = body.pages.looked_at();
+        let Err(error) = begun else {
+            if let Answer::Content(found, _) = &mut self.answer {
+                found.waited = body.pages.waited();
+            }
+            return true;
+        };
+        self.fail(&error);
+        // Another disk may have it: the store is asked next time.
+        if matches!(error, FillError::NoAnswer) {
+            worker.files.forget(body.object.digest);
+        }
+        if let Some(error) = error.into_io() {
+            worker.read_failed(body.object, &error);
+        }
+        false
     }
 
     fn fail(&mut self, error: &dyn std::error::Error) {

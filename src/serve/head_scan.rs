@@ -115,14 +115,14 @@ fn next_control(bytes: &[u8]) -> Option<usize> {
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let value = u64::from_le_bytes(*word);
-        // A high bit may be set for an innocent neighbour of a hit, never missed for a hit.
+        // A hit may set the high bit of an innocent byte after it, never of one before it: the
+        // lowest bit is right.
         let below = value.wrapping_sub(ONES * 0x20) & !value & HIGH;
         let delete = value ^ (ONES * 0x7f);
         let is_delete = delete.wrapping_sub(ONES) & !delete & HIGH;
-        if below | is_delete != 0
-            && let Some(at) = word.iter().position(is_control)
-        {
-            return Some(index * 8 + at);
+        let hits = below | is_delete;
+        if hits != 0 {
+            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
         }
     }
     let at = tail.iter().position(is_control)?;

@@ -41,6 +41,7 @@ mod handle;
 mod handshake;
 mod head_scan;
 mod histogram;
+mod http_date;
 mod kernel;
 mod lately;
 mod life;

@@ -51,6 +51,8 @@ pub(super) struct Pages<'a> {
     until: u64,
     /// … at this time.
     seen: Instant,
+    /// The time when [`Pages::begin`] was done.
+    looked_at: Instant,
     /// The chunk whose next one has been asked for.
     asked_from: Option<u64>,
     /// What [`Pages::ask_ahead`] found: the end of the chunk that was there, and when.
@@ -102,6 +104,7 @@ impl<'a> Pages<'a> {
             last: part.last,
             until: part.first,
             seen: now,
+            looked_at: now,
             asked_from: None,
             ahead: None,
             disappointments: (part.first, 0),
@@ -126,8 +129,10 @@ impl<'a> Pages<'a> {
         }
         if !self.is_ready(self.part.first, now) {
             // Bytes of our own are as good a sign; they are read again when it is their turn.
-            self.bring(self.part.first, Urgency::Begins).await?;
-            self.waited = Some(clock::now().saturating_duration_since(now));
+            let brought = Box::pin(self.bring(self.part.first, Urgency::Begins)).await;
+            self.looked_at = clock::now();
+            brought?;
+            self.waited = Some(self.looked_at.saturating_duration_since(now));
         }
         if is_small && self.part.first == 0 && self.until == self.object.length {
             note_seen(self.object, self.seen);
@@ -138,6 +143,11 @@ impl<'a> Pages<'a> {
     /// What [`Pages::begin`] waited for the disk, if it did.
     pub(super) fn waited(&self) -> Option<Duration> {
         self.waited
+    }
+
+    /// The time, as far as it was read here: what [`Pages::begin`] waited for has passed.
+    pub(super) fn looked_at(&self) -> Instant {
+        self.looked_at
     }
 
     /// How many bytes from `at` were seen in memory: to be sent while [`Pages::is_fresh`]. `None`:

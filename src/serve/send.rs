@@ -99,24 +99,29 @@ struct Progress<'a> {
     turn: u64,
     /// Steps that moved something.
     steps: u64,
+    /// The time, as long as nothing has waited since it was read.
+    now: Option<Instant>,
 }
 
-/// Sends `head` and then the body.
+/// Sends `head` and then the body. The body is lent from step to step: its state is moved once.
+/// `now` is the time of this turn.
 pub(super) async fn send(
     transport: &mut Transport,
     alarm: &mut Alarm,
     patience: Patience,
     head: &[u8],
-    body: Option<Body<'_>>,
+    body: Option<&mut Body<'_>>,
+    now: Instant,
 ) -> Sent {
     let mut progress = Progress {
-        since: clock::now(),
+        since: now,
         alarm,
         patience,
         moved: 0,
         waiting: None,
         turn: 0,
         steps: 0,
+        now: Some(now),
     };
     let mut moved = 0;
     let outcome = match transport {
@@ -135,7 +140,7 @@ async fn plain(
     stream: &mut Box<dyn ViewerStream>,
     progress: &mut Progress<'_>,
     head: &[u8],
-    body: Option<Body<'_>>,
+    body: Option<&mut Body<'_>>,
     moved: &mut u64,
 ) -> Result<(), Cut> {
     let mut rest = head;
@@ -143,20 +148,20 @@ async fn plain(
         let more = body.is_some();
         rest = &rest[write_some(stream, progress, rest, more).await?..];
     }
-    let Some(mut body) = body else {
+    let Some(body) = body else {
         return Ok(());
     };
     let mut at = body.part.first;
     while at <= body.part.last {
         let count = match body.pages.look(at) {
-            Some(there) => match send_some(stream, progress, &body, at, there).await? {
+            Some(there) => match send_some(stream, progress, body, at, there).await? {
                 0 => {
                     body.pages.doubt(at);
                     0
                 }
                 count => count,
             },
-            None => match progress.for_disk(body.pages.supply(at)).await? {
+            None => match progress.for_disk(Box::pin(body.pages.supply(at))).await? {
                 Supply::Cached => 0,
                 Supply::Bytes(bytes) => write_some(stream, progress, &bytes, false).await?,
             },
@@ -172,7 +177,7 @@ async fn sealed(
     kernel: &mut KernelTransport,
     progress: &mut Progress<'_>,
     head: &[u8],
-    body: Option<Body<'_>>,
+    body: Option<&mut Body<'_>>,
     moved: &mut u64,
 ) -> Result<(), Cut> {
     let flush = |kernel: &mut KernelTransport, cx: &mut Context<'_>| {
@@ -217,8 +222,9 @@ async fn send_some(
     there: u64,
 ) -> Result<usize, Cut> {
     let length = usize::try_from(there.min(TURN_BYTES)).unwrap_or(PIECE_MAX);
+    let mut now = progress.now.take();
     let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
-        if !body.pages.is_fresh(clock::now()) {
+        if !body.pages.is_fresh(now.take().unwrap_or_else(clock::now)) {
             return Poll::Ready(Ok(0));
         }
         let stream = Pin::new(&mut **stream);
@@ -239,14 +245,14 @@ async fn encrypted(
     tls: &mut TlsTransport,
     progress: &mut Progress<'_>,
     head: &[u8],
-    mut body: Option<Body<'_>>,
+    mut body: Option<&mut Body<'_>>,
     moved: &mut u64,
 ) -> Result<(), Cut> {
     let mut head = head;
     let mut at = body.as_ref().map_or(0, |body| body.part.first);
     let mut piece = PIECE_FIRST;
     loop {
-        let taken = seal_piece(tls, progress, head, body.as_mut(), at, piece).await?;
+        let taken = seal_piece(tls, progress, head, body.as_deref_mut(), at, piece).await?;
         head = &[];
         let whole = tls.session.outgoing().len();
         let mut first = None;
@@ -305,7 +311,7 @@ async fn seal_piece(
         })?;
         match (sealed, &mut body) {
             (Some(read), _) => return Ok(read),
-            (None, Some(body)) => match progress.for_disk(body.pages.supply(at)).await? {
+            (None, Some(body)) => match progress.for_disk(Box::pin(body.pages.supply(at))).await? {
                 Supply::Cached => {}
                 Supply::Bytes(bytes) => copied = bytes,
             },
@@ -337,6 +343,7 @@ impl Progress<'_> {
         &mut self,
         supply: impl Future<Output = Result<Supply, FillError>>,
     ) -> Result<Supply, Cut> {
+        self.now = None;
         let since = clock::now();
         let outcome = supply.await;
         self.since += clock::now().saturating_duration_since(since);
@@ -355,6 +362,7 @@ impl Progress<'_> {
     ) -> Result<usize, Cut> {
         if self.turn >= TURN_BYTES {
             self.turn = 0;
+            self.now = None;
             tokio::task::yield_now().await;
         }
         let count = poll_fn(|cx| {
@@ -362,6 +370,7 @@ impl Progress<'_> {
                 if let Poll::Ready(outcome) = step(outlet, cx) {
                     return Poll::Ready(outcome);
                 }
+                self.now = None;
                 self.alarm.set(self.since + self.patience.time);
                 ready!(self.alarm.poll(cx));
                 let waiting = outlet.unacknowledged();

@@ -64,7 +64,8 @@ pub enum PlaceError {
 impl<'b> Target<'b> {
     /// RFC 9112 section 3.2: origin-form, absolute-form, and asterisk-form with OPTIONS.
     pub fn parse(raw: &'b [u8], method: Method) -> Result<Parsed<'b>, Fault> {
-        if raw.contains(&b'#') {
+        let mark = raw.iter().position(|byte| matches!(byte, b'?' | b'#'));
+        if mark.is_some_and(|at| raw[at..].contains(&b'#')) {
             return Err(Fault::TargetSyntax);
         }
         match raw {
@@ -74,7 +75,10 @@ impl<'b> Target<'b> {
                 authority: None,
             }),
             [b'/', ..] => {
-                let (path, query) = split_query(raw);
+                let (path, query) = match mark {
+                    Some(mark) => (&raw[..mark], &raw[mark + 1..]),
+                    None => (raw, &b""[..]),
+                };
                 Ok(Parsed {
                     target: Self::Path(path),
                     query,
@@ -143,7 +147,7 @@ pub(super) fn is_host(text: &[u8]) -> bool {
         let address = std::str::from_utf8(host).ok();
         address.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
     } else {
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        let allowed = |byte: &u8| *byte != b'/' && key::may_stand(*byte);
         !host.is_empty() && host.iter().all(allowed)
     };
     good_host && is_port(port)

@@ -20,10 +20,10 @@ use super::counters::Counters;
 use super::counters::Refusal;
 use super::counters::add;
 use super::files::Files;
+use super::http_date::DateLine;
 use super::kernel;
 use super::listener::Bound;
 use super::quality::Quality;
-use super::reply::DateLine;
 use super::sessions::Sessions;
 use super::speedtest;
 use super::speedtest::Speedtest;
@@ -204,16 +204,12 @@ impl Worker {
     }
 
     /// Lends the current date in the form of the `Date` field.
-    pub(super) fn with_date(&self, work: impl FnOnce(&str)) {
-        let second = clock::unix_seconds(clock::wall());
-        work(lock(&self.date).at(second));
+    pub(super) fn with_date(&self, now: Instant, work: impl FnOnce(&[u8])) {
+        work(lock(&self.date).at(now, clock::wall));
     }
 
-    /// An open object: from this worker's own table, or from the store.
+    /// Opens an object that this worker's own table does not have.
     pub(super) async fn open(&self, entry: Entry) -> Result<Arc<ObjectFile>, OpenError> {
-        if let Some(object) = self.files.get(entry.digest, clock::now()) {
-            return Ok(object);
-        }
         let object = self.house.content.open(entry.digest).await?;
         if object.length != entry.length {
             let (digest, found, length) = (entry.digest, object.length, entry.length);

@@ -65,13 +65,15 @@ impl Connection {
             }
             let piece = Part { first, last };
             let heart = &Arc::clone(&self.worker).heart;
-            let sent = self.send(Some(Body {
+            let now = clock::now();
+            let mut piece = Body {
                 object: file,
                 part: piece,
                 heart,
                 // A small file that every test reads stays in memory.
-                pages: Pages::in_memory(file, piece, clock::now()),
-            }));
+                pages: Pages::in_memory(file, piece, now),
+            };
+            let sent = self.send(Some(&mut piece), now);
             let send::Sent {
                 body: moved,
                 outcome,
@@ -105,7 +107,7 @@ impl Connection {
         if upload.expects_continue && self.buffer.is_empty() {
             self.out.clear();
             self.out.extend_from_slice(CONTINUE);
-            if self.send(None).await.outcome.is_err() {
+            if self.send(None, clock::now()).await.outcome.is_err() {
                 exchange.answer = Answer::Refused(Refused::cut_short());
                 return (exchange, self.buffer.len());
             }
