@@ -5,7 +5,10 @@
 )]
 
 mod bird;
+mod check;
 mod corpus;
 mod hostile;
 mod learning;
 mod memory;
+mod mutants;
+mod oracle;
