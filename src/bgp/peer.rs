@@ -9,6 +9,8 @@ use super::Config;
 use super::NeighbourConfig;
 use super::import::Import;
 use super::metrics::Counters;
+use super::net::Dial;
+use super::net::Guard;
 use super::net::Link;
 use super::net::Net;
 use super::pipe;
@@ -34,6 +36,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,6 +67,7 @@ pub(super) struct Peer {
     pub(super) config: Config,
     pub(super) neighbour: NeighbourConfig,
     pub(super) net: Arc<dyn Net>,
+    pub(super) guard: Guard,
     pub(super) random: fastrand::Rng,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) arrivals: mpsc::Receiver<Link>,
@@ -281,8 +285,12 @@ impl<'a> Life<'a> {
         match action {
             Action::Connect => {
                 let neighbour = &self.peer.neighbour;
-                let remote = std::net::SocketAddr::new(neighbour.address, neighbour.port);
-                self.dial = Some(self.peer.net.connect(neighbour.local_address, remote));
+                let dial = Dial {
+                    local: neighbour.local_address,
+                    remote: SocketAddr::new(neighbour.address, neighbour.port),
+                    guard: self.peer.guard.clone(),
+                };
+                self.dial = Some(self.peer.net.connect(dial));
             }
             Action::CancelConnect => self.dial = None,
             Action::Send(id, bytes) => {
