@@ -7,6 +7,10 @@ use super::Config;
 use super::NeighbourConfig;
 use super::Seams;
 use super::Snapshot;
+use super::command;
+use super::command::Asked;
+use super::command::Command;
+use super::command::CommandError;
 use super::listener;
 use super::listener::Door;
 use super::metrics::Counters;
@@ -30,6 +34,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -42,6 +47,9 @@ const ARRIVALS: usize = 4;
 /// For CEASE to leave and to be read, before the rest is cut off.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// For a neighbour's task to begin with what an operator wants.
+const COMMAND_TIME: Duration = Duration::from_secs(5);
+
 /// The running speaker. Clones share it; it is stopped with the last one.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
@@ -50,6 +58,8 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     board: Arc<Board>,
     counters: Vec<Arc<Counters>>,
+    /// By the neighbours' names.
+    commands: Vec<(String, mpsc::Sender<Asked>)>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<Option<String>>,
     /// Aborts when dropped.
@@ -80,10 +90,12 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
     let (stop, stopped) = watch::channel(None);
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::run(publisher, receiver, Arc::clone(&board)));
-    let (mut doors, mut counters) = (Vec::new(), Vec::new());
+    let (mut doors, mut counters, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut random = fastrand::Rng::with_seed(seams.seed);
     for (index, (neighbour, expected)) in config.neighbours.iter().zip(&*expected).enumerate() {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let (commander, asked) = mpsc::channel(command::QUEUE);
+        commands.push((neighbour.name.clone(), commander));
         let counted = Arc::new(Counters::default());
         let (passive, way_in) = (neighbour.passive, expected.clone());
         doors.push(Door::new(way_in, passive, sender, Arc::clone(&counted), now));
@@ -97,6 +109,7 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
             random: random.fork(),
             events: events.clone(),
             arrivals,
+            commands: asked,
             stop: stopped.clone(),
             counters: counted,
         };
@@ -110,6 +123,7 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
     Ok(Handle(Arc::new(Shared {
         board,
         counters,
+        commands,
         addresses,
         stop,
         listeners: Mutex::new(listeners),
@@ -131,6 +145,25 @@ impl Handle {
     /// Where neighbours may connect, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.0.addresses
+    }
+
+    /// Has one neighbour's task do something; answers when it has begun.
+    pub async fn command(&self, neighbour: &str, command: Command) -> Result<(), CommandError> {
+        let name = neighbour.to_owned();
+        let mut all = self.0.commands.iter();
+        let Some((_, queue)) = all.find(|(name, _)| name == neighbour) else {
+            return Err(CommandError::Unknown { name });
+        };
+        let (answer, answered) = oneshot::channel();
+        let busy = || CommandError::Busy {
+            name: neighbour.to_owned(),
+        };
+        let asked = Asked { command, answer };
+        queue.try_send(asked).map_err(|_| busy())?;
+        match clock::within(COMMAND_TIME, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
     }
 
     pub fn register(&self, registry: &telemetry::Registry) {

@@ -5,6 +5,7 @@
 //! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
 //! everybody else reads. Nothing is announced; nothing here knows of content.
 
+mod command;
 mod handle;
 mod import;
 mod listener;
@@ -12,6 +13,7 @@ mod memory;
 mod metrics;
 mod net;
 mod options;
+mod outbox;
 mod password;
 mod peer;
 mod pipe;
@@ -35,6 +37,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use command::Command;
+pub use command::CommandError;
 pub use handle::Handle;
 pub use handle::start;
 pub use memory::MemoryNet;
@@ -49,6 +53,7 @@ pub use net::Tcp;
 pub use options::Role;
 pub use options::SessionConfig;
 pub use options::TransportConfig;
+pub use session::SessionFacts;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -126,6 +131,7 @@ pub struct NeighbourView {
     pub uptime_s: Option<u64>,
     /// In words, with whose fault it was: bounded and printable.
     pub last_error: Option<String>,
+    pub session: SessionFacts,
 }
 
 /// What the room needs from outside.

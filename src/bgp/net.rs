@@ -157,9 +157,17 @@ impl Guard {
         }
     }
 
-    /// For what to say when nothing answers.
-    pub(super) fn asks_for_hops(&self) -> bool {
-        self.hops_least > 0
+    /// What to say when nothing answers: the kernel drops in silence what does not fit.
+    pub(super) fn no_answer(&self) -> &'static str {
+        match (self.hops_least > 0, self.key.is_some()) {
+            (false, false) => "connect: no answer",
+            (true, false) => "connect: no answer; ttl_security wants the router to send 255 hops",
+            (false, true) => "connect: no answer; is the password the same on the router?",
+            (true, true) => {
+                "connect: no answer; ttl_security wants the router to send 255 hops, and the \
+                 password must be the same there"
+            }
+        }
     }
 
     /// On a socket that connects, before it does, or on one that was accepted.

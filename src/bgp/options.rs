@@ -1,6 +1,7 @@
 //! What the operator chooses for one session beyond who the neighbour is: how its packets must look,
 //! and what is offered to it. Names and numbers only; `net` and `session` do something with them.
 
+use super::wire;
 use crate::route::Class;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -83,51 +84,85 @@ impl Default for SessionConfig {
     }
 }
 
-/// RFC 9234 section 4.1.
-const PROVIDER: u8 = 0;
-const RS: u8 = 1;
-const RS_CLIENT: u8 = 2;
-const CUSTOMER: u8 = 3;
-const PEER: u8 = 4;
-
 impl Role {
-    /// The number on the wire. A box takes routes from its host and from transit as a customer
+    /// As it is said on the wire. A box takes routes from its host and from transit as a customer
     /// does; roles have no meaning within one AS.
-    pub(super) fn number(self, class: Class, external: bool) -> Option<u8> {
-        let number = match (self, class) {
+    pub(super) fn said(self, class: Class, external: bool) -> Option<wire::Role> {
+        let role = match (self, class) {
             (Self::None, Class::Embedded | Class::Peering | Class::Transit) => None,
-            (Self::Auto, Class::Embedded | Class::Transit) => Some(CUSTOMER),
-            (Self::Auto, Class::Peering) => Some(PEER),
-            (Self::Provider, _) => Some(PROVIDER),
-            (Self::Rs, _) => Some(RS),
-            (Self::RsClient, _) => Some(RS_CLIENT),
-            (Self::Customer, _) => Some(CUSTOMER),
-            (Self::Peer, _) => Some(PEER),
+            (Self::Auto, Class::Embedded | Class::Transit) => Some(wire::Role::Customer),
+            (Self::Auto, Class::Peering) => Some(wire::Role::Peer),
+            (Self::Provider, _) => Some(wire::Role::Provider),
+            (Self::Rs, _) => Some(wire::Role::RouteServer),
+            (Self::RsClient, _) => Some(wire::Role::RouteServerClient),
+            (Self::Customer, _) => Some(wire::Role::Customer),
+            (Self::Peer, _) => Some(wire::Role::Peer),
         };
-        number.filter(|_| external)
+        role.filter(|_| external)
     }
 }
 
 /// RFC 9234 section 4.2, table 2.
-pub(super) fn roles_fit(ours: u8, theirs: u8) -> bool {
+pub(super) fn roles_fit(ours: wire::Role, theirs: wire::Role) -> bool {
+    use wire::Role::Customer;
+    use wire::Role::Peer;
+    use wire::Role::Provider;
+    use wire::Role::RouteServer;
+    use wire::Role::RouteServerClient;
     matches!(
         (ours, theirs),
-        (PROVIDER, CUSTOMER)
-            | (CUSTOMER, PROVIDER)
-            | (RS, RS_CLIENT)
-            | (RS_CLIENT, RS)
-            | (PEER, PEER)
+        (Provider, Customer)
+            | (Customer, Provider)
+            | (RouteServer, RouteServerClient)
+            | (RouteServerClient, RouteServer)
+            | (Peer, Peer)
     )
 }
 
 /// For people.
-pub(super) fn role_words(number: u8) -> &'static str {
-    match number {
-        PROVIDER => "provider",
-        RS => "rs",
-        RS_CLIENT => "rs-client",
-        CUSTOMER => "customer",
-        PEER => "peer",
-        _ => "unknown",
+pub(super) fn role_words(role: wire::Role) -> &'static str {
+    match role {
+        wire::Role::Provider => "provider",
+        wire::Role::RouteServer => "rs",
+        wire::Role::RouteServerClient => "rs-client",
+        wire::Role::Customer => "customer",
+        wire::Role::Peer => "peer",
+        wire::Role::Unknown(_) => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_is_a_customer_of_its_host_and_of_transit_and_a_peer_of_peers() {
+        let auto = |class| Role::Auto.said(class, true);
+        assert_eq!(auto(Class::Embedded), Some(wire::Role::Customer));
+        assert_eq!(auto(Class::Transit), Some(wire::Role::Customer));
+        assert_eq!(auto(Class::Peering), Some(wire::Role::Peer));
+        assert_eq!(Role::Auto.said(Class::Embedded, false), None);
+        assert_eq!(Role::None.said(Class::Embedded, true), None);
+        let server = Role::RsClient.said(Class::Peering, true);
+        assert_eq!(server, Some(wire::Role::RouteServerClient));
+    }
+
+    #[test]
+    fn five_pairs_of_roles_fit_and_no_others() {
+        let all = (0..6).map(wire::Role::from);
+        let fitting: Vec<_> = all
+            .clone()
+            .flat_map(|one| all.clone().map(move |other| (one, other)))
+            .filter(|(one, other)| roles_fit(*one, *other))
+            .map(|(one, other)| format!("{} {}", role_words(one), role_words(other)))
+            .collect();
+        let expected = [
+            "provider customer",
+            "rs rs-client",
+            "rs-client rs",
+            "customer provider",
+            "peer peer",
+        ];
+        assert_eq!(fitting, expected);
     }
 }
