@@ -17,8 +17,6 @@ use super::metrics::Counters;
 use super::metrics::Metrics;
 use super::net::Expected;
 use super::net::Guard;
-use super::password::Key;
-use super::password::PasswordError;
 use super::peer;
 use super::peer::Peer;
 use super::publish;
@@ -26,7 +24,6 @@ use super::publish::Board;
 use super::publish::Index;
 use super::publish::Publisher;
 use crate::clock;
-use crate::sys::tcp_ao;
 use crate::telemetry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,7 +95,13 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
         commands.push((neighbour.name.clone(), commander));
         let counted = Arc::new(Counters::default());
         let (passive, way_in) = (neighbour.passive, expected.clone());
-        doors.push(Door::new(way_in, passive, sender, Arc::clone(&counted), now));
+        doors.push(Door::new(
+            way_in,
+            passive,
+            sender,
+            Arc::clone(&counted),
+            now,
+        ));
         counters.push(Arc::clone(&counted));
         let peer = Peer {
             index: Index(index),
@@ -192,27 +195,10 @@ impl Handle {
 /// Whom to let in, in the order of the configuration, with the keys from their files.
 fn expected(config: &Config) -> Result<Arc<[Expected]>, BgpError> {
     let one = |neighbour: &NeighbourConfig| {
-        let transport = &neighbour.transport;
-        let key = match &transport.password_file {
-            Some(path) => {
-                let failed = |problem: PasswordError| BgpError::Password {
-                    neighbour: neighbour.name.clone(),
-                    path: path.clone(),
-                    problem: problem.to_string(),
-                };
-                Some(Key::read(path, transport.tcp_ao_id).map_err(failed)?)
-            }
-            None => None,
-        };
-        if key.as_ref().is_some_and(|key| key.ao_id.is_some()) && !tcp_ao::is_supported() {
-            return Err(BgpError::NoTcpAo {
-                neighbour: neighbour.name.clone(),
-            });
-        }
         Ok(Expected {
             address: neighbour.address,
             local: neighbour.local_address,
-            guard: Guard::new(transport, key),
+            guard: Guard::new(&neighbour.transport, neighbour.key()?),
         })
     };
     config.neighbours.iter().map(one).collect()

@@ -53,6 +53,7 @@ pub use net::Tcp;
 pub use options::Role;
 pub use options::SessionConfig;
 pub use options::TransportConfig;
+pub use password::Unusable;
 pub use session::SessionFacts;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
@@ -171,7 +172,7 @@ pub enum BgpError {
          local_address or port"
     )]
     SameAddress { one: String, other: String },
-    #[error("the password_file {path} of the neighbour `{neighbour}` {problem}")]
+    #[error("the password_file {} of the neighbour `{neighbour}` {problem}", path.display())]
     Password {
         neighbour: String,
         path: PathBuf,

@@ -2,7 +2,10 @@
 //!
 //! I/O: reads a small file.
 
+use super::BgpError;
+use super::NeighbourConfig;
 use crate::sys::md5;
+use crate::sys::tcp_ao;
 use std::fmt;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +31,10 @@ pub(super) enum PasswordError {
     NoFile,
     #[error("can be read by everybody; take that right away: chmod o= and the owner that runs oca")]
     Open,
-    #[error("must hold one line of 1 to {} bytes: the password", md5::KEY_BYTES_MAX)]
+    #[error(
+        "must hold one line of 1 to {} bytes: the password",
+        md5::KEY_BYTES_MAX
+    )]
     Strange,
 }
 
@@ -69,6 +75,55 @@ impl Key {
     }
 }
 
+/// What of a neighbour this machine cannot do, for `oca check`.
+#[derive(Debug)]
+pub struct Unusable {
+    pub key: &'static str,
+    pub problem: String,
+    pub remedy: &'static str,
+}
+
+impl NeighbourConfig {
+    /// Its key, if it has one, as this machine can use it.
+    pub(super) fn key(&self) -> Result<Option<Key>, BgpError> {
+        let Some(path) = &self.transport.password_file else {
+            return Ok(None);
+        };
+        let ao_id = self.transport.tcp_ao_id;
+        let key = Key::read(path, ao_id).map_err(|problem| BgpError::Password {
+            neighbour: self.name.clone(),
+            path: path.clone(),
+            problem: problem.to_string(),
+        })?;
+        if ao_id.is_some() && !tcp_ao::is_supported() {
+            let neighbour = self.name.clone();
+            return Err(BgpError::NoTcpAo { neighbour });
+        }
+        Ok(Some(key))
+    }
+
+    /// The same question without an answer that is kept. Reads the password file.
+    pub fn unusable(&self) -> Option<Unusable> {
+        let (key, problem, remedy) = match self.key() {
+            Ok(_) => return None,
+            Err(error @ BgpError::NoTcpAo { .. }) => {
+                let remedy = "leave the key out, on the router too, or use such a kernel";
+                ("tcp_ao_id", error, remedy)
+            }
+            Err(error) => {
+                let remedy = "put the password there, in one line, and let the user that runs \
+                              oca read it; check as that user or as root";
+                ("password_file", error, remedy)
+            }
+        };
+        Some(Unusable {
+            key,
+            problem: problem.to_string(),
+            remedy,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +134,27 @@ mod tests {
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(file.path(), permissions).unwrap();
         Key::read(file.path(), None)
+    }
+
+    #[test]
+    fn what_this_machine_cannot_do_is_told_by_its_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "s3cret\n").unwrap();
+        let mut neighbour = super::super::tests_support::neighbour("edge", crate::route::Asn(1));
+        assert!(neighbour.unusable().is_none());
+        neighbour.transport.password_file = Some(file.path().to_owned());
+        assert!(neighbour.unusable().is_none());
+        neighbour.transport.tcp_ao_id = Some(1);
+        let told = neighbour.unusable();
+        assert_eq!(told.is_none(), tcp_ao::is_supported());
+        if let Some(told) = told {
+            assert_eq!(told.key, "tcp_ao_id");
+            assert!(told.problem.contains("CONFIG_TCP_AO"), "{}", told.problem);
+        }
+        neighbour.transport.password_file = Some("/nonexistent/password".into());
+        let told = neighbour.unusable().unwrap();
+        assert_eq!(told.key, "password_file");
+        assert!(told.problem.contains("cannot be read"), "{}", told.problem);
     }
 
     #[test]

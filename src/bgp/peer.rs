@@ -298,12 +298,7 @@ impl<'a> Life<'a> {
         self.outbox.seal();
     }
 
-    fn message(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        message: Result<Message<'_>, Malformed>,
-    ) {
+    fn message(&mut self, now: Instant, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
         let message = match message {
             Ok(message) => message,
             Err(malformed) => {
@@ -368,7 +363,11 @@ impl<'a> Life<'a> {
             self.peer.counters.fault(kind);
         }
         if let Some(left_out) = self.limit.step(clock::now()) {
-            let wire::UpdateFault { kind, attribute, handling } = worst;
+            let wire::UpdateFault {
+                kind,
+                attribute,
+                handling,
+            } = worst;
             let (name, section) = (&self.peer.neighbour.name, kind.section());
             tracing::warn!(neighbour = %name, attribute, error = kind.as_str(), section,
                 ?handling, left_out, "malformed UPDATE");

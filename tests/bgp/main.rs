@@ -9,3 +9,5 @@ mod corpus;
 mod hostile;
 mod learning;
 mod memory;
+mod punctual;
+mod restart;

@@ -176,7 +176,11 @@ impl Settings {
                 (&mut restart.ipv4, long_lived.0),
                 (&mut restart.ipv6, long_lived.1),
             ] {
-                if let Some(LongLived { forwarding, seconds }) = long {
+                if let Some(LongLived {
+                    forwarding,
+                    seconds,
+                }) = long
+                {
                     let asked = Duration::from_secs(seconds.into());
                     kept.long_lived = asked.min(self.options.long_lived);
                     kept.long_forwarding = forwarding;
@@ -276,7 +280,10 @@ impl Agreed {
         let all = [
             (said.four_octets, "four-octet-as"),
             (self.refresh != Refreshing::Never, "route-refresh"),
-            (self.refresh == Refreshing::Enhanced, "enhanced-route-refresh"),
+            (
+                self.refresh == Refreshing::Enhanced,
+                "enhanced-route-refresh",
+            ),
             (self.restart.is_some(), "graceful-restart"),
             (
                 self.restart.is_some_and(|restart| restart.notification),

@@ -89,9 +89,7 @@ impl Session {
         match phase {
             Some(Phase::OpenConfirm) if is_update => Fault::UNEXPECTED_IN_OPEN_CONFIRM.into(),
             Some(Phase::Delayed) if is_unreadable => UNEXPECTED.into(),
-            Some(
-                Phase::Delayed | Phase::OpenSent | Phase::OpenConfirm | Phase::Established,
-            )
+            Some(Phase::Delayed | Phase::OpenSent | Phase::OpenConfirm | Phase::Established)
             | None => said,
         }
     }

@@ -23,6 +23,14 @@ mod steps;
 mod timers;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod option_tests;
+#[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 use super::SessionConfig;
@@ -313,7 +321,10 @@ impl Session {
     }
 
     fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.ours.iter().chain(&self.theirs).chain(&self.established)
+        self.ours
+            .iter()
+            .chain(&self.theirs)
+            .chain(&self.established)
     }
 
     fn slot_of(&self, id: ConnectionId) -> Option<Slot> {

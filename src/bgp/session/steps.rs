@@ -213,13 +213,7 @@ impl Session {
     }
 
     /// A connection is no more. The session goes on if there is another one.
-    pub(super) fn lost(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        cause: Cause,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn lost(&mut self, now: Instant, slot: Slot, cause: Cause, out: &mut Vec<Action>) {
         let Some(connection) = self.slot(slot).take() else {
             return;
         };
@@ -248,13 +242,7 @@ impl Session {
     }
 
     /// The established session is over.
-    fn down(
-        &mut self,
-        now: Instant,
-        connection: &Connection,
-        cause: Cause,
-        out: &mut Vec<Action>,
-    ) {
+    fn down(&mut self, now: Instant, connection: &Connection, cause: Cause, out: &mut Vec<Action>) {
         if now.saturating_duration_since(connection.since) >= timers::STABLE {
             (self.failures, self.ended) = (0, 0);
         }
