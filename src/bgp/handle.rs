@@ -4,12 +4,19 @@
 
 use super::BgpError;
 use super::Config;
+use super::NeighbourConfig;
 use super::Seams;
 use super::Snapshot;
+use super::command;
+use super::command::Asked;
+use super::command::Command;
+use super::command::CommandError;
 use super::listener;
 use super::listener::Door;
 use super::metrics::Counters;
 use super::metrics::Metrics;
+use super::net::Expected;
+use super::net::Guard;
 use super::peer;
 use super::peer::Peer;
 use super::publish;
@@ -24,6 +31,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -36,6 +44,9 @@ const ARRIVALS: usize = 4;
 /// For CEASE to leave and to be read, before the rest is cut off.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// For a neighbour's task to begin with what an operator wants.
+const COMMAND_TIME: Duration = Duration::from_secs(5);
+
 /// The running speaker. Clones share it; it is stopped with the last one.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
@@ -44,6 +55,8 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     board: Arc<Board>,
     counters: Vec<Arc<Counters>>,
+    /// By the neighbours' names.
+    commands: Vec<(String, mpsc::Sender<Asked>)>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<Option<String>>,
     /// Aborts when dropped.
@@ -56,6 +69,9 @@ struct Shared {
 pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
     check(config)?;
     let now = clock::now();
+    let publisher = Publisher::new(config, now);
+    let board = Arc::new(Board::new(&publisher, now));
+    let expected = expected(config)?;
     let mut bound = Vec::new();
     let mut addresses = Vec::new();
     for address in &config.listen {
@@ -63,31 +79,40 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
             address: *address,
             error,
         };
-        let listener = seams.net.listen(*address).map_err(failed)?;
+        let listener = seams.net.listen(*address, &expected).map_err(failed)?;
         addresses.push(listener.address().map_err(failed)?);
         bound.push(listener);
     }
-    let publisher = Publisher::new(config, now);
-    let board = Arc::new(Board::new(&publisher, now));
     let (events, receiver) = mpsc::channel(EVENTS);
     let (stop, stopped) = watch::channel(None);
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::run(publisher, receiver, Arc::clone(&board)));
-    let (mut doors, mut counters) = (Vec::new(), Vec::new());
+    let (mut doors, mut counters, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut random = fastrand::Rng::with_seed(seams.seed);
-    for (index, neighbour) in config.neighbours.iter().enumerate() {
+    for (index, (neighbour, expected)) in config.neighbours.iter().zip(&*expected).enumerate() {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let (commander, asked) = mpsc::channel(command::QUEUE);
+        commands.push((neighbour.name.clone(), commander));
         let counted = Arc::new(Counters::default());
-        doors.push(Door::new(neighbour, sender, Arc::clone(&counted), now));
+        let (passive, way_in) = (neighbour.passive, expected.clone());
+        doors.push(Door::new(
+            way_in,
+            passive,
+            sender,
+            Arc::clone(&counted),
+            now,
+        ));
         counters.push(Arc::clone(&counted));
         let peer = Peer {
             index: Index(index),
             config: config.clone(),
             neighbour: neighbour.clone(),
+            guard: expected.guard.clone(),
             net: Arc::clone(&seams.net),
             random: random.fork(),
             events: events.clone(),
             arrivals,
+            commands: asked,
             stop: stopped.clone(),
             counters: counted,
         };
@@ -101,6 +126,7 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
     Ok(Handle(Arc::new(Shared {
         board,
         counters,
+        commands,
         addresses,
         stop,
         listeners: Mutex::new(listeners),
@@ -124,6 +150,25 @@ impl Handle {
         &self.0.addresses
     }
 
+    /// Has one neighbour's task do something; answers when it has begun.
+    pub async fn command(&self, neighbour: &str, command: Command) -> Result<(), CommandError> {
+        let name = neighbour.to_owned();
+        let mut all = self.0.commands.iter();
+        let Some((_, queue)) = all.find(|(name, _)| name == neighbour) else {
+            return Err(CommandError::Unknown { name });
+        };
+        let (answer, answered) = oneshot::channel();
+        let busy = || CommandError::Busy {
+            name: neighbour.to_owned(),
+        };
+        let asked = Asked { command, answer };
+        queue.try_send(asked).map_err(|_| busy())?;
+        match clock::within(COMMAND_TIME, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+
     pub fn register(&self, registry: &telemetry::Registry) {
         registry.register(Metrics {
             board: Arc::clone(&self.0.board),
@@ -145,6 +190,18 @@ impl Handle {
             tracing::warn!("BGP sessions did not end in time and are cut off");
         }
     }
+}
+
+/// Whom to let in, in the order of the configuration, with the keys from their files.
+fn expected(config: &Config) -> Result<Arc<[Expected]>, BgpError> {
+    let one = |neighbour: &NeighbourConfig| {
+        Ok(Expected {
+            address: neighbour.address,
+            local: neighbour.local_address,
+            guard: Guard::new(&neighbour.transport, neighbour.key()?),
+        })
+    };
+    config.neighbours.iter().map(one).collect()
 }
 
 /// What one neighbour alone cannot tell.

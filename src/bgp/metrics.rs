@@ -24,6 +24,8 @@ pub(super) struct Counters {
     pub(super) established: AtomicU64,
     /// Connections closed as they came.
     pub(super) refused: AtomicU64,
+    /// The longest time that a KEEPALIVE left after it was due.
+    pub(super) keepalive_late_us: AtomicU64,
 }
 
 impl Counters {
@@ -83,6 +85,16 @@ impl Collector for Metrics {
                 routes.push((vec![label, ("state", state)], f64::from(count)));
             }
         }
+        let late: Vec<_> = named
+            .clone()
+            .map(|(neighbour, counters)| {
+                let label = ("neighbour", neighbour.name.as_str());
+                let late_us = counters.keepalive_late_us.load(Relaxed);
+                (vec![label], as_f64(late_us) / 1e6)
+            })
+            .collect();
+        let help = "The longest time that a KEEPALIVE left after it was due.";
+        into.gauges("bgp_keepalive_late_seconds_max", help, &late)?;
         into.gauges("bgp_session_up", "1 while established.", &up)?;
         into.gauges("bgp_routes", "Routes learned.", &routes)?;
         for (name, help, read) in SHOWN {

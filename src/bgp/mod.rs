@@ -5,12 +5,16 @@
 //! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
 //! everybody else reads. Nothing is announced; nothing here knows of content.
 
+mod command;
 mod handle;
 mod import;
 mod listener;
 mod memory;
 mod metrics;
 mod net;
+mod options;
+mod outbox;
+mod password;
 mod peer;
 mod pipe;
 mod publish;
@@ -29,17 +33,28 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use command::Command;
+pub use command::CommandError;
 pub use handle::Handle;
 pub use handle::start;
 pub use memory::MemoryNet;
 pub use net::ByteStream;
+pub use net::Dial;
+pub use net::Expected;
+pub use net::Guard;
 pub use net::Link;
 pub use net::Listener;
 pub use net::Net;
 pub use net::Tcp;
+pub use options::Role;
+pub use options::SessionConfig;
+pub use options::TransportConfig;
+pub use password::Unusable;
+pub use session::SessionFacts;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +90,8 @@ pub struct NeighbourConfig {
     pub max_prefixes: u32,
     /// Drop bogons from steering. Default true; laboratories and documentation prefixes: `none`.
     pub bogons: Bogons,
+    pub transport: TransportConfig,
+    pub session: SessionConfig,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -115,6 +132,7 @@ pub struct NeighbourView {
     pub uptime_s: Option<u64>,
     /// In words, with whose fault it was: bounded and printable.
     pub last_error: Option<String>,
+    pub session: SessionFacts,
 }
 
 /// What the room needs from outside.
@@ -154,4 +172,16 @@ pub enum BgpError {
          local_address or port"
     )]
     SameAddress { one: String, other: String },
+    #[error("the password_file {} of the neighbour `{neighbour}` {problem}", path.display())]
+    Password {
+        neighbour: String,
+        path: PathBuf,
+        problem: String,
+    },
+    #[error(
+        "the neighbour `{neighbour}` wants TCP-AO (tcp_ao_id), which this kernel does not have; \
+         it needs Linux 6.7 built with CONFIG_TCP_AO. Leave tcp_ao_id out for TCP-MD5, on the \
+         router too"
+    )]
+    NoTcpAo { neighbour: String },
 }

@@ -5,12 +5,18 @@
 //!
 //! I/O: reads, connects, sleeps; writing is left to a task a connection (`pipe`).
 
+mod actions;
+
 use super::Config;
 use super::NeighbourConfig;
+use super::SessionFacts;
+use super::command::Asked;
 use super::import::Import;
 use super::metrics::Counters;
+use super::net::Guard;
 use super::net::Link;
 use super::net::Net;
+use super::outbox::Outbox;
 use super::pipe;
 use super::pipe::Pipe;
 use super::publish::Change;
@@ -27,9 +33,9 @@ use super::session::Side;
 use super::wire;
 use super::wire::Malformed;
 use super::wire::Message;
-use super::wire::Negotiated;
 use super::wire::Update;
 use crate::clock;
+use crate::clock::Instant;
 use crate::help;
 use crate::prefix::Family;
 use crate::telemetry::LogLimit;
@@ -45,9 +51,6 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Changes that go to the publisher in one piece.
-const BATCH: usize = 1024;
-
 /// Memory of one neighbour's attribute sets. A full table of the internet needs some 50 MB; one
 /// whose every route has 4 kB of attributes of its own would need 4 GB.
 const ATTRIBUTE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -60,6 +63,10 @@ const CLOSE_TIME: Duration = Duration::from_secs(3);
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Others on this thread, our own writer first, get their turn after so much reading: a keepalive
+/// that is due leaves in time however much a neighbour has to say.
+const TURN: Duration = Duration::from_millis(5);
+
 /// What a neighbour's task is made of; survives a panic.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -67,9 +74,11 @@ pub(super) struct Peer {
     pub(super) config: Config,
     pub(super) neighbour: NeighbourConfig,
     pub(super) net: Arc<dyn Net>,
+    pub(super) guard: Guard,
     pub(super) random: fastrand::Rng,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) arrivals: mpsc::Receiver<Link>,
+    pub(super) commands: mpsc::Receiver<Asked>,
     /// The text of the CEASE, once the room stops.
     pub(super) stop: watch::Receiver<Option<String>>,
     pub(super) counters: Arc<Counters>,
@@ -86,16 +95,18 @@ struct Life<'a> {
     closing: JoinSet<()>,
     dial: Option<BoxFuture<'static, io::Result<Link>>>,
     next_id: u64,
-    changes: Vec<Change>,
+    outbox: Outbox,
     inputs: VecDeque<Input<'static>>,
-    /// Families that are ignored until the session ends (RFC 4760 section 7).
-    disabled: Vec<Family>,
+    /// Of reading without a rest.
+    turn_ends: Instant,
     shown: SessionView,
     limit: LogLimit,
 }
 
 enum Woken {
     Stop(String),
+    Command(Asked),
+    PassedOn,
     Arrived(Link),
     Dialed(io::Result<Link>),
     Read(ConnectionId, io::Result<usize>),
@@ -115,6 +126,7 @@ pub(super) async fn run(mut peer: Peer) {
             state: "idle",
             since: None,
             last_error: Some("an internal error; please report it".to_owned()),
+            facts: SessionFacts::default(),
         };
         let _ = peer.events.send(Event::Gone(peer.index, view)).await;
         let stopped = peer.stop.wait_for(Option::is_some);
@@ -130,9 +142,12 @@ impl<'a> Life<'a> {
             asn: peer.config.asn,
             router_id: peer.config.router_id,
             neighbour_asn: peer.neighbour.asn,
+            class: peer.neighbour.class,
             passive: peer.neighbour.passive,
             hold_time: peer.neighbour.hold_time,
             connect_retry: peer.neighbour.connect_retry,
+            no_answer: peer.guard.no_answer(),
+            options: peer.neighbour.session.clone(),
         };
         Self {
             session: Session::new(settings, peer.random.fork()),
@@ -142,9 +157,9 @@ impl<'a> Life<'a> {
             closing: JoinSet::new(),
             dial: None,
             next_id: 0,
-            changes: Vec::new(),
+            outbox: Outbox::new(peer.index, peer.events.clone()),
             inputs: VecDeque::from([Input::Start]),
-            disabled: Vec::new(),
+            turn_ends: clock::now() + TURN,
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
             peer,
@@ -153,13 +168,19 @@ impl<'a> Life<'a> {
 
     async fn run(mut self) {
         loop {
-            self.settle().await;
+            self.settle();
+            if clock::now() >= self.turn_ends {
+                tokio::task::yield_now().await;
+                self.turn_ends = clock::now() + TURN;
+            }
             match self.woken().await {
                 Woken::Stop(text) => {
                     self.inputs.push_back(Input::Stop(text));
-                    self.settle().await;
+                    self.settle();
                     break;
                 }
+                Woken::Command(asked) => self.command(asked),
+                Woken::PassedOn => {}
                 Woken::Arrived(link) => self.connected(Side::Theirs, link),
                 Woken::Dialed(result) => {
                     self.dial = None;
@@ -172,12 +193,17 @@ impl<'a> Life<'a> {
                         }
                     }
                 }
-                Woken::Read(id, read) => self.read(id, read).await,
+                Woken::Read(id, read) => self.read(id, read),
                 Woken::Deadline => self.inputs.push_back(Input::Tick),
             }
         }
-        let closed = async { while self.closing.join_next().await.is_some() {} };
-        let _ = clock::within(CLOSE_TIME, closed).await;
+        let last = async {
+            while self.outbox.is_waiting() {
+                self.outbox.pass_on().await;
+            }
+            while self.closing.join_next().await.is_some() {}
+        };
+        let _ = clock::within(CLOSE_TIME, last).await;
     }
 
     async fn woken(&mut self) -> Woken {
@@ -194,16 +220,20 @@ impl<'a> Life<'a> {
                 None => std::future::pending().await,
             }
         };
-        // Time comes first, so that keepalives do not depend on how much there is to read.
+        let may_read = !self.outbox.is_waiting();
+        // Time comes first, so that keepalives do not depend on how much there is to read; and
+        // nothing is read while news of what was read wait for the publisher.
         tokio::select! {
             biased;
             Ok(text) = self.peer.stop.wait_for(Option::is_some) => {
                 Woken::Stop(text.clone().unwrap_or_default())
             }
             () = wait => Woken::Deadline,
+            Some(asked) = self.peer.commands.recv() => Woken::Command(asked),
             dialed = dial => Woken::Dialed(dialed),
             Some(link) = self.peer.arrivals.recv() => Woken::Arrived(link),
-            (id, read) = pipe::read_any(&mut self.pipes) => Woken::Read(id, read),
+            () = self.outbox.pass_on() => Woken::PassedOn,
+            (id, read) = pipe::read_any(&mut self.pipes), if may_read => Woken::Read(id, read),
             Some(_) = self.closing.join_next() => Woken::Deadline,
         }
     }
@@ -212,15 +242,16 @@ impl<'a> Life<'a> {
         self.next_id += 1;
         let id = ConnectionId(self.next_id);
         tracing::debug!(neighbour = %self.peer.neighbour.name, ?side, ?link, "connected");
-        self.pipes.push(Pipe::new(id, link.stream));
+        let counters = Arc::clone(&self.peer.counters);
+        self.pipes.push(Pipe::new(id, link.stream, counters));
         self.inputs.push_back(Input::Connected(side, id));
     }
 
-    /// Every whole message of what has come in.
-    async fn read(&mut self, id: ConnectionId, read: io::Result<usize>) {
+    /// Every whole message of what has come in, until the turn ends.
+    fn read(&mut self, id: ConnectionId, read: io::Result<usize>) {
         let why = match read {
             Ok(0) => "the neighbour closed the connection".to_owned(),
-            Ok(_) => return self.messages(id).await,
+            Ok(_) => return self.messages(id),
             Err(error) => {
                 let why = help::printable(error.to_string().as_bytes(), 120);
                 format!("the connection was lost: {why}")
@@ -230,18 +261,15 @@ impl<'a> Life<'a> {
         self.inputs.push_back(Input::Closed(id, why));
     }
 
-    async fn messages(&mut self, id: ConnectionId) {
+    fn messages(&mut self, id: ConnectionId) {
         let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) else {
             return;
         };
         // Lent out, so that messages can borrow from it while they are applied.
         let lent = pipe.lend();
-        let mut consumed = 0;
+        let (mut consumed, mut has_more) = (0, false);
         while self.pipes.iter().any(|pipe| pipe.id() == id) {
-            let session = self.session.negotiated(id).map(|session| {
-                let without = |session: Negotiated, family: &Family| session.without(*family);
-                self.disabled.iter().fold(session, without)
-            });
+            let session = self.session.negotiated(id);
             let most = session.map_or(wire::MESSAGE_BYTES_MAX, |s| s.message_bytes_max());
             let unread = &lent.unread()[consumed..];
             let message = match wire::frame(unread, most) {
@@ -252,20 +280,25 @@ impl<'a> Life<'a> {
                 Ok(_) => break,
                 Err(notification) => Err(notification.into()),
             };
-            self.message(id, message).await;
-            if self.session.deadline().is_some_and(|at| clock::now() >= at) {
+            let now = clock::now();
+            self.message(now, id, message);
+            if self.session.deadline().is_some_and(|at| now >= at) {
                 self.inputs.push_back(Input::Tick);
             }
-            self.settle().await;
+            self.settle();
+            if now >= self.turn_ends || self.outbox.is_waiting() {
+                has_more = true;
+                break;
+            }
         }
         if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) {
-            pipe.take_back(lent, consumed);
+            has_more &= consumed < lent.unread().len();
+            pipe.take_back(lent, consumed, has_more);
         }
-        self.flush().await;
+        self.outbox.seal();
     }
 
-    async fn message(&mut self, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
-        let now = clock::now();
+    fn message(&mut self, now: Instant, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
         let message = match message {
             Ok(message) => message,
             Err(malformed) => {
@@ -278,103 +311,18 @@ impl<'a> Life<'a> {
         };
         for action in self.session.step(now, Input::Message(id, &message)) {
             match (action, &message) {
-                (Action::Apply(_), Message::Update(update)) => self.update(update).await,
-                (action, _) => self.perform(action).await,
+                (Action::Apply(_), Message::Update(update)) => self.update(update),
+                (action, _) => self.perform(action),
             }
         }
     }
 
-    /// Steps the session through everything that waits, and does what it says.
-    async fn settle(&mut self) {
-        while let Some(input) = self.inputs.pop_front() {
-            for action in self.session.step(clock::now(), input) {
-                self.perform(action).await;
-            }
-        }
-        let view = self.view();
-        if view != self.shown {
-            self.shown = view.clone();
-            let _ = self
-                .peer
-                .events
-                .send(Event::Session(self.peer.index, view))
-                .await;
-        }
-    }
-
-    fn view(&self) -> SessionView {
-        SessionView {
-            state: self.session.state(),
-            since: self.session.established_since(),
-            last_error: self.session.last_error(),
-        }
-    }
-
-    async fn perform(&mut self, action: Action) {
-        let (name, counters) = (&self.peer.neighbour.name, &self.peer.counters);
-        match action {
-            Action::Connect => {
-                let neighbour = &self.peer.neighbour;
-                let remote = std::net::SocketAddr::new(neighbour.address, neighbour.port);
-                self.dial = Some(self.peer.net.connect(neighbour.local_address, remote));
-            }
-            Action::CancelConnect => self.dial = None,
-            Action::Send(id, bytes) => {
-                let pipe = self.pipes.iter().find(|pipe| pipe.id() == id);
-                if pipe.is_some_and(|pipe| !pipe.send(bytes)) {
-                    self.pipes.retain(|pipe| pipe.id() != id);
-                    let why = "the neighbour does not read what we send".to_owned();
-                    self.inputs.push_back(Input::Closed(id, why));
-                }
-            }
-            Action::Close(id) => {
-                if let Some(at) = self.pipes.iter().position(|pipe| pipe.id() == id) {
-                    self.closing.spawn(self.pipes.swap_remove(at).close());
-                }
-            }
-            Action::Up(_) => {
-                counters.established.fetch_add(1, Relaxed);
-                tracing::info!(neighbour = %name, "BGP session established");
-            }
-            // Done where the UPDATE is.
-            Action::Apply(_) => {}
-            Action::Down => {
-                let error = self.session.last_error().unwrap_or_default();
-                tracing::warn!(neighbour = %name, error, "BGP session ended");
-                self.disabled.clear();
-                self.rib = Rib::default();
-                self.changes.clear();
-                self.shown = self.view();
-                let gone = Event::Gone(self.peer.index, self.shown.clone());
-                let _ = self.peer.events.send(gone).await;
-            }
-            Action::Sent(notification) => {
-                counters.notifications_sent.fetch_add(1, Relaxed);
-                let words = notification.words();
-                tracing::info!(neighbour = %name, words, "NOTIFICATION sent");
-            }
-            Action::Received(notification) => {
-                counters.notifications_received.fetch_add(1, Relaxed);
-                let words = notification.words();
-                tracing::info!(neighbour = %name, words, "NOTIFICATION received");
-            }
-        }
-    }
-
-    async fn update(&mut self, update: &Update<'_>) {
+    fn update(&mut self, update: &Update<'_>) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
         self.tell_faults(update);
-        if let Some(family) = update.disabled {
-            self.disabled.push(family);
-            let prefixes = self.rib.withdraw_family(family);
-            let gone = prefixes
-                .into_iter()
-                .map(|prefix| Change { prefix, to: None });
-            self.changes.extend(gone);
-        }
         for wire::Nlri { prefix, .. } in update.withdrawn() {
             if self.rib.withdraw(&prefix) {
-                self.changes.push(Change { prefix, to: None });
+                self.outbox.change(Change { prefix, to: None });
             }
         }
         for reach in update.announced() {
@@ -385,13 +333,10 @@ impl<'a> Life<'a> {
                 let filtered = self.import.route(&prefix, shared);
                 if self.rib.announce(prefix, &held, filtered) {
                     let to = Some((Arc::clone(&held.attributes), filtered));
-                    self.changes.push(Change { prefix, to });
+                    self.outbox.change(Change { prefix, to });
                 }
             }
             self.rib.release(held);
-        }
-        if self.changes.len() >= BATCH {
-            self.flush().await;
         }
         if let Some(family) = update.end_of_rib {
             let (name, routes) = (&self.peer.neighbour.name, self.rib.family_len(family));
@@ -426,19 +371,6 @@ impl<'a> Life<'a> {
             let (name, section) = (&self.peer.neighbour.name, kind.section());
             tracing::warn!(neighbour = %name, attribute, error = kind.as_str(), section,
                 ?handling, left_out, "malformed UPDATE");
-        }
-    }
-
-    /// Waits while the publisher is busy; a merge of a whole table takes a fraction of the
-    /// shortest keepalive time.
-    async fn flush(&mut self) {
-        if !self.changes.is_empty() {
-            let changes = std::mem::take(&mut self.changes);
-            let _ = self
-                .peer
-                .events
-                .send(Event::Routes(self.peer.index, changes))
-                .await;
         }
     }
 }

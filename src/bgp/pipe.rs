@@ -3,13 +3,17 @@
 //!
 //! I/O: reads and writes a stream.
 
+use super::metrics::Counters;
 use super::net::ByteStream;
 use super::session::ConnectionId;
 use crate::clock;
+use crate::clock::Instant;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -42,8 +46,16 @@ pub(super) struct Pipe {
     /// Read and not yet consumed: `start..end` of the buffer.
     start: usize,
     end: usize,
-    queue: mpsc::Sender<Vec<u8>>,
+    /// What is unread is not yet looked at.
+    has_more: bool,
+    queue: mpsc::Sender<Outgoing>,
     writer: JoinHandle<()>,
+}
+
+/// A message, and when it should have left if that is known.
+struct Outgoing {
+    message: Vec<u8>,
+    due: Option<Instant>,
 }
 
 /// A pipe's buffer, in other hands.
@@ -59,7 +71,11 @@ impl Lent {
 }
 
 impl Pipe {
-    pub(super) fn new(id: ConnectionId, stream: Box<dyn ByteStream>) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        stream: Box<dyn ByteStream>,
+        counters: Arc<Counters>,
+    ) -> Self {
         let (reader, half) = tokio::io::split(stream);
         let (queue, messages) = mpsc::channel(QUEUE);
         Self {
@@ -68,8 +84,9 @@ impl Pipe {
             buffer: vec![0; BUFFER_BYTES].into(),
             start: 0,
             end: 0,
+            has_more: false,
             queue,
-            writer: tokio::spawn(write(half, messages)),
+            writer: tokio::spawn(write(half, messages, counters)),
         }
     }
 
@@ -77,9 +94,9 @@ impl Pipe {
         self.id
     }
 
-    /// False if the neighbour does not read.
-    pub(super) fn send(&self, message: Vec<u8>) -> bool {
-        self.queue.try_send(message).is_ok()
+    /// False if the neighbour does not read. `due`: when it should have left.
+    pub(super) fn send(&self, message: Vec<u8>, due: Option<Instant>) -> bool {
+        self.queue.try_send(Outgoing { message, due }).is_ok()
     }
 
     /// What has been read, until [`Pipe::take_back`]: nothing is read meanwhile.
@@ -90,8 +107,9 @@ impl Pipe {
         }
     }
 
-    /// After `consumed` bytes of it are done with.
-    pub(super) fn take_back(&mut self, lent: Lent, consumed: usize) {
+    /// After `consumed` bytes of it are done with. `has_more`: and the rest can be gone on with.
+    pub(super) fn take_back(&mut self, lent: Lent, consumed: usize, has_more: bool) {
+        self.has_more = has_more;
         self.buffer = lent.buffer;
         self.start = (self.start + consumed).min(self.end);
     }
@@ -109,6 +127,9 @@ impl Pipe {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.has_more) {
+            return Poll::Ready(Ok(self.end - self.start));
+        }
         // What is left is less than one message, and a buffer holds one of any size.
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -139,11 +160,20 @@ pub(super) async fn read_any(pipes: &mut [Pipe]) -> (ConnectionId, io::Result<us
     .await
 }
 
-async fn write(mut half: WriteHalf<Box<dyn ByteStream>>, mut messages: mpsc::Receiver<Vec<u8>>) {
-    while let Some(message) = messages.recv().await {
+async fn write(
+    mut half: WriteHalf<Box<dyn ByteStream>>,
+    mut messages: mpsc::Receiver<Outgoing>,
+    counters: Arc<Counters>,
+) {
+    while let Some(Outgoing { message, due }) = messages.recv().await {
         let written = clock::within(WRITE_TIME, half.write_all(&message)).await;
         if !matches!(written, Ok(Ok(()))) {
             return;
+        }
+        if let Some(due) = due {
+            let late = clock::now().saturating_duration_since(due).as_micros();
+            let late = u64::try_from(late).unwrap_or(u64::MAX);
+            counters.keepalive_late_us.fetch_max(late, Relaxed);
         }
     }
     let _ = clock::within(LINGER_TIME, half.shutdown()).await;

@@ -8,6 +8,7 @@
 
 use super::Config;
 use super::NeighbourView;
+use super::SessionFacts;
 use super::Snapshot;
 use crate::clock;
 use crate::clock::Instant;
@@ -68,6 +69,7 @@ pub(super) struct SessionView {
     pub(super) state: &'static str,
     pub(super) since: Option<Instant>,
     pub(super) last_error: Option<String>,
+    pub(super) facts: SessionFacts,
 }
 
 /// Where snapshots appear.
@@ -329,6 +331,7 @@ impl Publisher {
             filtered: neighbour.filtered,
             uptime_s: uptime_s(neighbour.session.since, now),
             last_error: neighbour.session.last_error.clone(),
+            session: neighbour.session.facts.clone(),
         });
         Snapshot {
             generation: self.generation,

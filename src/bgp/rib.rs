@@ -30,6 +30,8 @@ pub(super) struct Rib {
 struct Entry {
     slot: Slot,
     filtered: Option<Filtered>,
+    /// Nobody has vouched for it since [`Rib::mark_stale`].
+    is_stale: bool,
 }
 
 /// Place of an attribute set in the interner.
@@ -91,7 +93,11 @@ impl Rib {
         filtered: Option<Filtered>,
     ) -> bool {
         let slot = held.slot;
-        let entry = Entry { slot, filtered };
+        let entry = Entry {
+            slot,
+            filtered,
+            is_stale: false,
+        };
         let old = match packed(&prefix) {
             Packed::Ipv4(key) => self.ipv4.insert(key, entry),
             Packed::Ipv6(key) => self.ipv6.insert(key, entry),
@@ -100,7 +106,37 @@ impl Rib {
         if let Some(old) = old {
             self.attributes.release(old.slot);
         }
-        old != Some(entry)
+        old.is_none_or(|old| (old.slot, old.filtered) != (slot, filtered))
+    }
+
+    /// Until it is announced again, every route of the family is stale.
+    pub(super) fn mark_stale(&mut self, family: Family) {
+        match family {
+            Family::Ipv4 => self.ipv4.values_mut().for_each(|e| e.is_stale = true),
+            Family::Ipv6 => self.ipv6.values_mut().for_each(|e| e.is_stale = true),
+        }
+    }
+
+    /// Forgets what is stale of a family; what it was.
+    pub(super) fn sweep_stale(&mut self, family: Family) -> Vec<Prefix> {
+        let gone: Vec<(Option<Prefix>, Slot)> = match family {
+            Family::Ipv4 => {
+                let gone = self.ipv4.extract_if(|_, entry| entry.is_stale);
+                gone.map(|(key, entry)| (unpacked_ipv4(key), entry.slot))
+                    .collect()
+            }
+            Family::Ipv6 => {
+                let gone = self.ipv6.extract_if(|_, entry| entry.is_stale);
+                gone.map(|(key, entry)| (unpacked_ipv6(key), entry.slot))
+                    .collect()
+            }
+        };
+        let mut prefixes = Vec::with_capacity(gone.len());
+        for (prefix, slot) in gone {
+            self.attributes.release(slot);
+            prefixes.extend(prefix);
+        }
+        prefixes
     }
 
     /// Forgets all of a family; what there was.

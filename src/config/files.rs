@@ -11,10 +11,37 @@ use super::Problem;
 use crate::tls::CertificateConfig;
 use std::path::Path;
 
-/// A problem for each certificate or key file of a box that cannot be read.
+/// A problem for each certificate, key or password file of a box that cannot be used, and for what
+/// the kernel of this machine does not have.
 pub fn check_files(loaded: &Loaded) -> Vec<Problem> {
     let certificates = &loaded.config.serve.tls.certificates;
-    check(loaded, "serve.tls.certificate", certificates)
+    let mut problems = check(loaded, "serve.tls.certificate", certificates);
+    problems.extend(neighbours(loaded));
+    problems
+}
+
+fn neighbours(loaded: &Loaded) -> Vec<Problem> {
+    let bgp = loaded.config.bgp.iter();
+    let all = bgp.flat_map(|bgp| bgp.neighbours.iter().enumerate());
+    let mut problems = Vec::new();
+    for (index, neighbour) in all {
+        let Some(unusable) = neighbour.unusable() else {
+            continue;
+        };
+        let key = format!("bgp.neighbour[{index}].{}", unusable.key);
+        let setting = loaded.settings.iter().find(|setting| setting.key == key);
+        if let Some(place) = setting.and_then(|setting| setting.origin.clone()) {
+            problems.push(Problem {
+                file: place.file,
+                line: place.line,
+                column: place.column,
+                key: format!("bgp.neighbour.{}", unusable.key),
+                problem: unusable.problem,
+                remedy: unusable.remedy.to_owned(),
+            });
+        }
+    }
+    problems
 }
 
 /// The same of a control plane.

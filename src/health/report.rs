@@ -250,6 +250,7 @@ mod tests {
                 filtered: 0,
                 uptime_s: Some(5),
                 last_error: None,
+                session: bgp::SessionFacts::default(),
             }],
         }
     }

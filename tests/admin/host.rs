@@ -186,6 +186,7 @@ pub(crate) fn bgp_snapshot() -> bgp::Snapshot {
         filtered: 1,
         uptime_s: error.is_none().then_some(60),
         last_error: error.map(str::to_owned),
+        session: bgp::SessionFacts::default(),
     };
     bgp::Snapshot {
         generation: 3,

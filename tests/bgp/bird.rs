@@ -5,6 +5,8 @@
 use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
+use oca::bgp::SessionConfig;
+use oca::bgp::TransportConfig;
 use oca::clock;
 use oca::prefix::Family;
 use oca::prefix::Prefix;
@@ -121,6 +123,11 @@ pub(crate) fn config(ports: Ports, active: Active) -> Config {
             connect_retry: Duration::from_secs(1),
             max_prefixes: 100_000,
             bogons: Bogons::None,
+            transport: TransportConfig {
+                ttl_security: false,
+                ..TransportConfig::default()
+            },
+            session: SessionConfig::default(),
         }],
     }
 }

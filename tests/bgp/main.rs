@@ -12,3 +12,5 @@ mod learning;
 mod memory;
 mod mutants;
 mod oracle;
+mod punctual;
+mod restart;

@@ -6,12 +6,16 @@ use futures_util::future::BoxFuture;
 use oca::bgp;
 use oca::bgp::Bogons;
 use oca::bgp::Config;
+use oca::bgp::Dial;
+use oca::bgp::Expected;
 use oca::bgp::Handle;
 use oca::bgp::MemoryNet;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Net;
 use oca::bgp::Seams;
+use oca::bgp::SessionConfig;
 use oca::bgp::Snapshot;
+use oca::bgp::TransportConfig;
 use oca::bgp::wire;
 use oca::bgp::wire::Capabilities;
 use oca::bgp::wire::Capability;
@@ -38,19 +42,21 @@ use tokio::io::AsyncWriteExt as _;
 const OPEN: u8 = 1;
 
 const OURS: &str = "192.0.2.9:179";
-const GOOD: &str = "192.0.2.1";
+pub(crate) const GOOD: &str = "192.0.2.1";
 const BAD: &str = "192.0.2.2";
 
 /// One connection of a router that the test plays.
-struct Router {
+pub(crate) struct Router {
     link: bgp::Link,
     unread: Vec<u8>,
     ip: IpAddr,
     asn: Asn,
     four_octets: bool,
+    /// Said in the OPEN beside families and the AS.
+    more: Vec<Capability<'static>>,
 }
 
-fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
+pub(crate) fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
     NeighbourConfig {
         name: name.to_owned(),
         address: address.parse().unwrap(),
@@ -63,10 +69,16 @@ fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
         connect_retry: Duration::from_secs(30),
         max_prefixes: 10_000,
         bogons: Bogons::None,
+        transport: TransportConfig::default(),
+        // A test's neighbour is let in again however it ended.
+        session: SessionConfig {
+            idle_hold: Duration::ZERO,
+            ..SessionConfig::default()
+        },
     }
 }
 
-fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle {
+pub(crate) fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle {
     start_on(Arc::new(net.clone()), neighbours)
 }
 
@@ -80,7 +92,7 @@ fn start_on(net: Arc<dyn Net>, neighbours: Vec<NeighbourConfig>) -> Handle {
     bgp::start(&config, Seams { net, seed: 1 }).unwrap()
 }
 
-async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+pub(crate) async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let mut snapshots = handle.subscribe();
     let found = snapshots.wait_for(|snapshot| wanted(snapshot));
     let found = oca::clock::within(Duration::from_secs(600), found).await;
@@ -88,26 +100,41 @@ async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snaps
 }
 
 impl Router {
-    async fn connect(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
+    pub(crate) async fn connect(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
         let ip: IpAddr = ip.parse().unwrap();
-        let link = net.connect(Some(ip), OURS.parse().unwrap()).await.unwrap();
+        let link = net.connect(Dial::new(Some(ip), OURS.parse().unwrap()));
+        let link = link.await.unwrap();
         Self {
             link,
             unread: Vec::new(),
             ip,
             asn: Asn(asn),
             four_octets,
+            more: Vec::new(),
         }
     }
 
     /// With OPENs and KEEPALIVEs exchanged.
     async fn up(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
         let mut router = Self::connect(net, ip, asn, four_octets).await;
+        router.come_up().await;
+        router
+    }
+
+    /// The same for one that has more capabilities.
+    pub(crate) async fn up_with(net: &MemoryNet, more: &[Capability<'static>]) -> Self {
+        let mut router = Self::connect(net, GOOD, 64500, true).await;
+        router.more = more.to_vec();
+        router.come_up().await;
+        router
+    }
+
+    async fn come_up(&mut self) {
+        let router = self;
         router.send(&router.open(30)).await;
         assert_eq!(router.next().await.map(|bytes| bytes[18]), Some(OPEN));
         assert_eq!(router.next().await, Some(wire::keepalive()));
         router.send(&wire::keepalive()).await;
-        router
     }
 
     fn open(&self, hold_time: u16) -> Vec<u8> {
@@ -121,6 +148,7 @@ impl Router {
         if self.four_octets {
             capabilities.push(Capability::FourOctetAs(self.asn));
         }
+        capabilities.extend_from_slice(&self.more);
         wire::open(&Open {
             asn: self.asn,
             hold_time,
@@ -129,12 +157,12 @@ impl Router {
         })
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         // We may have closed already; what comes back says so.
         let _ = self.link.stream.write_all(bytes).await;
     }
 
-    async fn announce(&mut self, path: &str, prefixes: &[&str]) {
+    pub(crate) async fn announce(&mut self, path: &str, prefixes: &[&str]) {
         let prefixes: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
         let attributes = Attributes {
             as_path: path.parse().unwrap(),
@@ -148,7 +176,7 @@ impl Router {
     }
 
     /// The next message; `None` once we have closed.
-    async fn next(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Ok(Some(length)) = wire::frame(&self.unread, wire::MESSAGE_BYTES_MAX)
                 && length <= self.unread.len()
@@ -168,7 +196,7 @@ impl Router {
     }
 
     /// Skips keepalives.
-    async fn last_words(&mut self) -> Option<Notification> {
+    pub(crate) async fn last_words(&mut self) -> Option<Notification> {
         loop {
             match wire::decode(&self.next().await?, None).unwrap() {
                 Message::Keepalive => {}
@@ -235,17 +263,17 @@ async fn a_hostile_neighbour_gets_its_answer_and_disturbs_nobody() {
 struct Trap(MemoryNet);
 
 impl Net for Trap {
-    fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn bgp::Listener>> {
-        self.0.listen(address)
+    fn listen(
+        &self,
+        address: SocketAddr,
+        expected: &Arc<[Expected]>,
+    ) -> io::Result<Box<dyn bgp::Listener>> {
+        self.0.listen(address, expected)
     }
 
-    fn connect(
-        &self,
-        local: Option<IpAddr>,
-        remote: SocketAddr,
-    ) -> BoxFuture<'static, io::Result<bgp::Link>> {
-        assert_ne!(remote.ip().to_string(), BAD, "as a bug would");
-        self.0.connect(local, remote)
+    fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<bgp::Link>> {
+        assert_ne!(dial.remote.ip().to_string(), BAD, "as a bug would");
+        self.0.connect(dial)
     }
 }
 

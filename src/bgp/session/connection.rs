@@ -1,8 +1,9 @@
-//! One TCP connection of a session: OpenSent → OpenConfirm → Established, and its two timers.
+//! One TCP connection of a session: Delayed → OpenSent → OpenConfirm → Established, and its timers.
 
 use super::ConnectionId;
+use super::Families;
+use super::agree::Agreed;
 use super::timers;
-use crate::bgp::wire::Negotiated;
 use crate::clock::Instant;
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ pub(in crate::bgp) enum Side {
     Theirs,
 }
 
-/// RFC 4271 section 8.2.2, the states with a connection.
+/// RFC 4271 section 8.2.2, the states with a connection. `Delayed` is Connect or Active with a
+/// running DelayOpenTimer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
+    Delayed,
     OpenSent,
     OpenConfirm,
     Established,
@@ -25,35 +28,48 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) phase: Phase,
-    /// Silence until then ends it.
+    /// Silence until then ends it; in `Delayed`, our OPEN goes out then.
     pub(super) hold_ends: Instant,
     hold: Duration,
     /// When to send the next KEEPALIVE; `None` before OPENs are exchanged.
     pub(super) keepalive_at: Option<Instant>,
-    pub(super) negotiated: Option<Negotiated>,
+    /// `None` before OPENs are exchanged.
+    pub(super) agreed: Option<Agreed>,
+    /// Of which families everything has been sent once.
+    pub(super) end_of_rib: Families,
     /// Of the phase.
     pub(super) since: Instant,
 }
 
 impl Connection {
-    pub(super) fn open_sent(id: ConnectionId, now: Instant) -> Self {
+    /// Our OPEN waits for theirs, but no longer than `delay`.
+    pub(super) fn delayed(id: ConnectionId, now: Instant, delay: Duration) -> Self {
         Self {
             id,
-            phase: Phase::OpenSent,
-            hold_ends: now + timers::OPEN_HOLD,
-            hold: timers::OPEN_HOLD,
+            phase: Phase::Delayed,
+            hold_ends: now + delay,
+            hold: delay,
             keepalive_at: None,
-            negotiated: None,
+            agreed: None,
+            end_of_rib: Families::NONE,
             since: now,
         }
     }
 
-    /// OPENs are exchanged and the hold time is the smaller of both.
-    pub(super) fn confirm(&mut self, now: Instant, negotiated: Negotiated, hold: Duration) {
-        self.phase = Phase::OpenConfirm;
-        self.negotiated = Some(negotiated);
+    /// Our OPEN goes out.
+    pub(super) fn open_sent(&mut self, now: Instant) {
+        self.phase = Phase::OpenSent;
         self.since = now;
-        self.hold = hold;
+        self.hold = timers::OPEN_HOLD;
+        self.heard(now);
+    }
+
+    /// OPENs are exchanged and the hold time is the smaller of both.
+    pub(super) fn confirm(&mut self, now: Instant, agreed: Agreed) {
+        self.phase = Phase::OpenConfirm;
+        self.since = now;
+        self.hold = agreed.hold;
+        self.agreed = Some(agreed);
         self.heard(now);
     }
 

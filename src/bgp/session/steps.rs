@@ -4,25 +4,47 @@ use super::Action;
 use super::Connection;
 use super::ConnectionId;
 use super::Dial;
+use super::FAMILIES;
+use super::Families;
 use super::Input;
 use super::Phase;
 use super::Run;
 use super::Session;
 use super::Side;
+use super::Slot;
+use super::messages::sweep;
 use super::timers;
 use crate::bgp::wire;
 use crate::bgp::wire::Capabilities;
-use crate::bgp::wire::Capability;
 use crate::bgp::wire::Fault;
-use crate::bgp::wire::Message;
-use crate::bgp::wire::Negotiated;
 use crate::bgp::wire::Notification;
 use crate::bgp::wire::Open;
 use crate::clock::Instant;
 use crate::prefix::Family;
 use std::time::Duration;
 
-const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+/// Sessions that we had to end, one after the other, before a neighbour must wait to be let in
+/// (RFC 4271 section 8.1.1, DampPeerOscillations). Fewer are an accident, and each costs a table.
+const OSCILLATIONS: u32 = 5;
+
+/// RFC 4486: administrative reset. Peer de-configured (3) and other configuration change (6) are
+/// understood and never said: neighbours are read at the start, and a stop is a shutdown.
+const RESET: Fault = Fault(6, 4);
+
+/// Why a connection is no more: it decides whether routes may outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The connection broke.
+    Broken,
+    /// Another one took its place (RFC 4724 section 5).
+    Replaced,
+    /// The neighbour sent a NOTIFICATION.
+    Told { is_hard: bool },
+    /// We sent one for what the neighbour did.
+    Refused,
+    /// We ended it and want nothing to be left.
+    Ended,
+}
 
 impl Session {
     pub(in crate::bgp) fn step(&mut self, now: Instant, input: Input<'_>) -> Vec<Action> {
@@ -32,20 +54,20 @@ impl Session {
             Input::Connected(side, id) => self.connected(now, side, id, &mut out),
             Input::ConnectFailed(why) => self.connect_failed(now, why),
             Input::Message(id, message) => {
-                if let Some(side) = self.side(id) {
-                    self.message(now, side, message, &mut out);
+                if let Some(slot) = self.slot_of(id) {
+                    self.message(now, slot, message, &mut out);
                 }
             }
             Input::Malformed(id, notification) => {
-                if let Some(side) = self.side(id) {
-                    let notification = self.in_this_state(side, notification);
-                    self.refuse(now, side, notification, &mut out);
+                if let Some(slot) = self.slot_of(id) {
+                    let notification = self.in_this_state(slot, notification);
+                    self.refuse(now, slot, notification, &mut out);
                 }
             }
             Input::Closed(id, why) => {
-                if let Some(side) = self.side(id) {
+                if let Some(slot) = self.slot_of(id) {
                     self.session_error = Some(why);
-                    self.lost(now, side, &mut out);
+                    self.lost(now, slot, Cause::Broken, &mut out);
                 }
             }
             Input::TooManyPrefixes(family, most) => {
@@ -53,13 +75,27 @@ impl Session {
                 let mut data = vec![high, low, 1];
                 data.extend_from_slice(&most.to_be_bytes());
                 let cease = Notification::new(Fault::TOO_MANY_PREFIXES, data);
-                self.bar(now, &cease, &mut out);
+                self.bar(now, &cease, timers::BARRED, &mut out);
             }
-            Input::OutOfResources => self.bar(now, &Fault::OUT_OF_RESOURCES.into(), &mut out),
+            Input::OutOfResources => {
+                let cease = Fault::OUT_OF_RESOURCES.into();
+                self.bar(now, &cease, timers::BARRED, &mut out);
+            }
+            Input::Refresh => self.ask_again(&mut out),
             Input::Stop(text) => {
                 let cease = Notification::shutdown(&text);
+                self.session_error = Some(format!("sent {}", cease.words()));
                 self.close_all(now, &cease, &mut out);
                 self.run = Run::Stopped;
+            }
+            Input::Reset(text) => {
+                let cease = Notification::shutdown(&text);
+                let cease = Notification::new(RESET, cease.data);
+                self.session_error = Some(format!("sent {}", cease.words()));
+                self.close_all(now, &cease, &mut out);
+                if self.run == Run::Running {
+                    self.dial(now, &mut out);
+                }
             }
             Input::Tick => self.tick(now, &mut out),
         }
@@ -88,7 +124,7 @@ impl Session {
         out.push(Action::Connect);
     }
 
-    fn stop_dialing(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_dialing(&mut self, out: &mut Vec<Action>) {
         if matches!(self.dial, Dial::Dialing { .. }) {
             out.push(Action::CancelConnect);
         }
@@ -108,6 +144,7 @@ impl Session {
     fn connected(&mut self, now: Instant, side: Side, id: ConnectionId, out: &mut Vec<Action>) {
         let refusal = match self.run {
             Run::Stopped | Run::Barred { .. } => Some(Fault::REJECTED),
+            Run::Running if self.may_have_restarted(side) => None,
             // RFC 4271 section 6.8: an established session wins.
             Run::Running => self.established_since().map(|_| Fault::COLLISION),
         };
@@ -123,159 +160,39 @@ impl Session {
             self.dial = Dial::Waiting { retry_at: None };
         }
         // A neighbour that restarted need not wait for what it has forgotten to time out.
-        if self.slot(side).is_some() {
-            self.say(side, Fault::COLLISION.into(), out);
-            self.slot(side).take();
+        let slot = Slot::from(side);
+        self.say(slot, Fault::COLLISION.into(), out);
+        let delay = self.settings.options.delay_open;
+        *self.slot(slot) = Some(Connection::delayed(id, now, delay));
+        if delay.is_zero() {
+            self.send_open(now, slot, out);
         }
-        *self.slot(side) = Some(Connection::open_sent(id, now));
-        out.push(Action::Send(id, self.open()));
     }
 
-    /// What we offer. Extended messages, ADD-PATH, graceful restart and roles would stand here.
-    fn open(&self) -> Vec<u8> {
+    /// RFC 4724 section 5: who can restart may come again before its end was noticed.
+    fn may_have_restarted(&self, side: Side) -> bool {
+        let established = self.established.as_ref().and_then(|c| c.agreed.as_ref());
+        side == Side::Theirs && established.is_some_and(|agreed| agreed.restart.is_some())
+    }
+
+    pub(super) fn send_open(&mut self, now: Instant, slot: Slot, out: &mut Vec<Action>) {
+        let capabilities = self.settings.offered(self.has_restarted);
         let settings = &self.settings;
-        let mut capabilities: Vec<_> = FAMILIES.map(Capability::unicast).into();
-        capabilities.push(Capability::RouteRefresh);
-        capabilities.push(Capability::FourOctetAs(settings.asn));
-        wire::open(&Open {
+        let bytes = wire::open(&Open {
             asn: settings.asn,
             hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
             router_id: settings.router_id,
             capabilities: Capabilities::of(&capabilities),
-        })
-    }
-
-    fn message(&mut self, now: Instant, side: Side, message: &Message<'_>, out: &mut Vec<Action>) {
-        use Phase::Established;
-        use Phase::OpenConfirm;
-        use Phase::OpenSent;
-        let Some(connection) = self.slot(side) else {
-            return;
-        };
-        match (connection.phase, message) {
-            (OpenSent, Message::Open(open)) => self.opened(now, side, open, out),
-            (OpenConfirm, Message::Keepalive) => self.established(now, side, out),
-            (Established, Message::Keepalive) => connection.heard(now),
-            (Established, Message::Update(_)) => {
-                connection.heard(now);
-                out.push(Action::Apply(connection.id));
-            }
-            // RFC 2918 section 4: to send everything again is to send nothing.
-            (Established, Message::RouteRefresh { .. }) => {}
-            // In every state, and never answered (RFC 4271 section 6.4).
-            (OpenSent | OpenConfirm | Established, Message::Notification(notification)) => {
-                out.push(Action::Close(connection.id));
-                self.session_error = Some(format!("received {}", notification.words()));
-                out.push(Action::Received(notification.into_owned()));
-                self.lost(now, side, out);
-            }
-            (OpenSent, Message::Keepalive | Message::Update(_) | Message::RouteRefresh { .. }) => {
-                self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_SENT.into(), out)
-            }
-            (OpenConfirm, Message::Open(_) | Message::Update(_) | Message::RouteRefresh { .. }) => {
-                self.refuse(now, side, Fault::UNEXPECTED_IN_OPEN_CONFIRM.into(), out)
-            }
-            (Established, Message::Open(_)) => {
-                self.refuse(now, side, Fault::UNEXPECTED_IN_ESTABLISHED.into(), out);
-            }
-        }
-    }
-
-    /// RFC 6608: an UPDATE that cannot even be read yet is an error of the state.
-    fn in_this_state(&mut self, side: Side, notification: Notification) -> Notification {
-        let phase = self.slot(side).as_ref().map(|connection| connection.phase);
-        let is_update = notification.fault.0 == Fault::ATTRIBUTE_LIST.0;
-        match phase {
-            Some(Phase::OpenConfirm) if is_update => Fault::UNEXPECTED_IN_OPEN_CONFIRM.into(),
-            Some(Phase::OpenSent | Phase::OpenConfirm | Phase::Established) | None => notification,
-        }
-    }
-
-    /// RFC 4271 section 6.2, in the order of the fields.
-    fn negotiate(&self, open: &Open<'_>) -> Result<(Negotiated, Duration), Notification> {
-        let settings = &self.settings;
-        if open.asn != settings.neighbour_asn {
-            return Err(Fault::BAD_PEER_AS.into());
-        }
-        // RFC 4271 section 4.2 lets us refuse zero, and we do: a dead router's routes would stay
-        // for ever.
-        if open.hold_time == 0 {
-            return Err(Fault::BAD_HOLD_TIME.into());
-        }
-        // RFC 6286 section 2.1: unique within an AS.
-        let external = settings.asn != open.asn;
-        if !external && open.router_id == settings.router_id {
-            return Err(Fault::BAD_IDENTIFIER.into());
-        }
-        let negotiated = Negotiated {
-            four_octets: open.speaks_four_octets(),
-            ipv4: open.speaks(Family::Ipv4),
-            ipv6: open.speaks(Family::Ipv6),
-            external,
-            ..Negotiated::default()
-        };
-        if !negotiated.ipv4 && !negotiated.ipv6 {
-            // RFC 5492 section 3: what would have been needed.
-            let data = [1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1];
-            return Err(Notification::new(Fault::UNSUPPORTED_CAPABILITY, data));
-        }
-        let theirs = Duration::from_secs(open.hold_time.into());
-        Ok((negotiated, theirs.min(settings.hold_time)))
-    }
-
-    fn opened(&mut self, now: Instant, side: Side, open: &Open<'_>, out: &mut Vec<Action>) {
-        let (negotiated, hold) = match self.negotiate(open) {
-            Ok(agreed) => agreed,
-            Err(notification) => return self.refuse(now, side, notification, out),
-        };
-        // RFC 4271 section 6.8 and RFC 6286 section 2.3: the connection made by the side with the
-        // greater identifier, then the greater AS, stays.
-        let us = (self.settings.router_id, self.settings.asn);
-        let winner = if us > (open.router_id, open.asn) {
-            Side::Ours
-        } else {
-            Side::Theirs
-        };
-        let other = self.slot(side.other()).as_ref().map(|other| other.phase);
-        let loser = match other {
-            Some(Phase::Established) => Some(side),
-            Some(Phase::OpenConfirm) => Some(winner.other()),
-            Some(Phase::OpenSent) | None => None,
-        };
-        if let Some(loser) = loser {
-            self.say(loser, Fault::COLLISION.into(), out);
-            self.slot(loser).take();
-        }
-        let random = &mut self.random;
-        let connection = match side {
-            Side::Ours => self.ours.as_mut(),
-            Side::Theirs => self.theirs.as_mut(),
-        };
-        let Some(connection) = connection else {
-            return;
-        };
-        connection.confirm(now, negotiated, hold);
-        connection.keep_alive(now, random);
-        out.push(Action::Send(connection.id, wire::keepalive()));
-        self.stop_dialing(out);
-    }
-
-    fn established(&mut self, now: Instant, side: Side, out: &mut Vec<Action>) {
-        self.connect_error = None;
-        self.stop_dialing(out);
-        if self.slot(side.other()).is_some() {
-            self.say(side.other(), Fault::COLLISION.into(), out);
-            self.slot(side.other()).take();
-        }
-        if let Some(connection) = self.slot(side) {
-            connection.establish(now);
-            out.push(Action::Up(connection.id));
+        });
+        if let Some(connection) = self.slot(slot) {
+            connection.open_sent(now);
+            out.push(Action::Send(connection.id, bytes));
         }
     }
 
     /// Sends a NOTIFICATION and closes; the slot is the caller's to empty.
-    fn say(&mut self, side: Side, notification: Notification, out: &mut Vec<Action>) {
-        if let Some(connection) = self.slot(side) {
+    pub(super) fn say(&mut self, slot: Slot, notification: Notification, out: &mut Vec<Action>) {
+        if let Some(connection) = self.slot(slot) {
             let id = connection.id;
             out.push(Action::Send(id, wire::notification(&notification)));
             out.push(Action::Sent(notification));
@@ -283,39 +200,80 @@ impl Session {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         now: Instant,
-        side: Side,
+        slot: Slot,
         notification: Notification,
         out: &mut Vec<Action>,
     ) {
         self.session_error = Some(format!("sent {}", notification.words()));
-        self.say(side, notification, out);
-        self.lost(now, side, out);
+        self.say(slot, notification, out);
+        self.lost(now, slot, Cause::Refused, out);
     }
 
     /// A connection is no more. The session goes on if there is another one.
-    fn lost(&mut self, now: Instant, side: Side, out: &mut Vec<Action>) {
-        let Some(connection) = self.slot(side).take() else {
+    pub(super) fn lost(&mut self, now: Instant, slot: Slot, cause: Cause, out: &mut Vec<Action>) {
+        let Some(connection) = self.slot(slot).take() else {
             return;
         };
         if connection.phase == Phase::Established {
-            out.push(Action::Down);
-            if now.saturating_duration_since(connection.since) >= timers::STABLE {
-                self.failures = 0;
-            }
+            self.down(now, &connection, cause, out);
         }
-        if self.is_without_hope() && self.run == Run::Running && !self.settings.passive {
+        let is_over = cause == Cause::Replaced || self.run != Run::Running;
+        if self.is_without_hope() && !is_over && !self.settings.passive {
             self.failures = self.failures.saturating_add(1);
             if let Dial::Waiting { retry_at: before } = self.dial {
                 // Never later than planned: a neighbour whose own attempts fail one after the
                 // other must not put ours off for ever.
-                let at = now + timers::wait(self.failures, &mut self.random);
+                let first = self.settings.options.idle_hold;
+                let at = now + timers::wait(first, self.failures, &mut self.random);
                 let retry_at = Some(before.map_or(at, |before| before.min(at)));
                 self.dial = Dial::Waiting { retry_at };
             }
         }
+        if self.ended >= OSCILLATIONS && cause == Cause::Refused && self.run == Run::Running {
+            let first = self.settings.options.idle_hold;
+            if !first.is_zero() {
+                let time = timers::wait(first, self.ended, &mut self.random);
+                self.stay_idle(now, &Fault::REJECTED.into(), time, out);
+            }
+        }
+    }
+
+    /// The established session is over.
+    fn down(&mut self, now: Instant, connection: &Connection, cause: Cause, out: &mut Vec<Action>) {
+        if now.saturating_duration_since(connection.since) >= timers::STABLE {
+            (self.failures, self.ended) = (0, 0);
+        }
+        if cause == Cause::Refused {
+            self.ended = self.ended.saturating_add(1);
+        }
+        let restart = connection.agreed.as_ref().and_then(|agreed| agreed.restart);
+        let restart = restart.filter(|restart| match cause {
+            Cause::Broken | Cause::Replaced => true,
+            // RFC 8538 section 4: as if the connection had broken.
+            Cause::Told { is_hard: false } | Cause::Refused => restart.notification,
+            Cause::Told { is_hard: true } | Cause::Ended => false,
+        });
+        let mut kept = Families::NONE;
+        for family in FAMILIES {
+            let said = restart.map(|restart| restart.family(family));
+            let said = said.filter(|said| said.is_named);
+            let (time, long) = match (restart, said) {
+                (Some(restart), Some(said)) => {
+                    let most = self.settings.options.graceful_restart;
+                    (restart.time.min(most), said.long_lived)
+                }
+                (_, _) => (Duration::ZERO, Duration::ZERO),
+            };
+            let (verdict, is_kept) = self.stale.fall(now, family, time, long);
+            if is_kept {
+                sweep(verdict, family, out);
+            }
+            kept.set(family, is_kept);
+        }
+        out.push(Action::Down { kept });
     }
 
     /// Nothing that would make a connection of ours superfluous.
@@ -323,20 +281,53 @@ impl Session {
         self.ours.is_none() && !self.connections().any(|c| c.phase > Phase::OpenSent)
     }
 
+    /// Every connection, and what outlived the last.
     fn close_all(&mut self, now: Instant, cease: &Notification, out: &mut Vec<Action>) {
         self.stop_dialing(out);
-        for side in [Side::Ours, Side::Theirs] {
-            self.say(side, cease.clone(), out);
-            self.lost(now, side, out);
+        for slot in [Slot::Ours, Slot::Theirs, Slot::Established] {
+            let agreed = self.slot(slot).as_ref().and_then(|c| c.agreed.as_ref());
+            let restart = agreed.and_then(|agreed| agreed.restart);
+            // RFC 8538 section 3: otherwise the neighbour would wait for us.
+            let is_hard = restart.is_some_and(|restart| restart.notification);
+            let said = if is_hard && slot == Slot::Established {
+                cease.hard()
+            } else {
+                cease.clone()
+            };
+            self.say(slot, said, out);
+            self.lost(now, slot, Cause::Ended, out);
+        }
+        for family in FAMILIES {
+            if self.stale.families().has(family) {
+                self.stale.forget(family);
+                out.push(Action::Sweep(family));
+            }
         }
         self.dial = Dial::Waiting { retry_at: None };
     }
 
-    fn bar(&mut self, now: Instant, cease: &Notification, out: &mut Vec<Action>) {
+    fn bar(&mut self, now: Instant, cease: &Notification, time: Duration, out: &mut Vec<Action>) {
         self.session_error = Some(format!("sent {}", cease.words()));
         self.close_all(now, cease, out);
-        let until = now + timers::BARRED;
+        let until = now + time;
         self.run = Run::Barred { until };
+    }
+
+    /// Barred, but what is stale stays for its own time.
+    fn stay_idle(
+        &mut self,
+        now: Instant,
+        cease: &Notification,
+        time: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        let until = now + time;
+        self.run = Run::Barred { until };
+        self.stop_dialing(out);
+        for slot in [Slot::Ours, Slot::Theirs] {
+            self.say(slot, cease.clone(), out);
+            self.slot(slot).take();
+        }
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -347,7 +338,7 @@ impl Session {
         match self.dial {
             // RFC 4271 section 8.2.2, Connect: the attempt is dropped and made again.
             Dial::Dialing { give_up_at } if now >= give_up_at => {
-                self.connect_error = Some("connect: no answer".to_owned());
+                self.connect_error = Some(self.settings.no_answer.to_owned());
                 self.stop_dialing(out);
                 self.dial(now, out);
             }
@@ -359,24 +350,31 @@ impl Session {
             }
             Dial::Dialing { .. } | Dial::Waiting { .. } => {}
         }
-        for side in [Side::Ours, Side::Theirs] {
-            self.tick_connection(now, side, out);
+        for slot in [Slot::Ours, Slot::Theirs, Slot::Established] {
+            self.tick_connection(now, slot, out);
+        }
+        for family in FAMILIES {
+            let verdict = self.stale.tick(now, family);
+            sweep(verdict, family, out);
         }
     }
 
-    fn tick_connection(&mut self, now: Instant, side: Side, out: &mut Vec<Action>) {
-        let connection = match side {
-            Side::Ours => self.ours.as_mut(),
-            Side::Theirs => self.theirs.as_mut(),
-        };
-        let Some(connection) = connection else {
+    fn tick_connection(&mut self, now: Instant, slot: Slot, out: &mut Vec<Action>) {
+        let mut random = self.random.fork();
+        let Some(connection) = self.slot(slot) else {
             return;
         };
         if now >= connection.hold_ends {
-            self.refuse(now, side, Fault::HOLD_TIME_ENDED.into(), out);
-        } else if connection.keepalive_at.is_some_and(|at| now >= at) {
-            connection.keep_alive(now, &mut self.random);
-            out.push(Action::Send(connection.id, wire::keepalive()));
+            match connection.phase {
+                // RFC 4271 section 8.2.2, event 12: it has had its time to speak first.
+                Phase::Delayed => self.send_open(now, slot, out),
+                Phase::OpenSent | Phase::OpenConfirm | Phase::Established => {
+                    self.refuse(now, slot, Fault::HOLD_TIME_ENDED.into(), out);
+                }
+            }
+        } else if let Some(at) = connection.keepalive_at.filter(|at| now >= *at) {
+            connection.keep_alive(now, &mut random);
+            out.push(Action::KeepAlive(connection.id, at));
         }
     }
 }

@@ -1,0 +1,296 @@
+//! Any stream of events against a small model that knows only what RFC 4271 says of connections:
+//! which there are, in which state, and until when they may be silent.
+
+use super::super::wire;
+use super::super::wire::Fault;
+use super::super::wire::Update;
+use super::tests::id;
+use super::tests::open;
+use super::tests::settings;
+use super::*;
+use crate::clock;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// The neighbour's hold time, the smaller one.
+const HOLD: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Start,
+    Stop,
+    Connected(Side),
+    /// Of the connection at this place among all that ever were.
+    Open(usize),
+    Keepalive(usize),
+    Update(usize),
+    Notification(usize),
+    Malformed(usize),
+    Closed(usize),
+    Seconds(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    side: Side,
+    phase: Phase,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    is_running: bool,
+    all: BTreeMap<u64, Known>,
+}
+
+impl Model {
+    fn established(&self) -> Option<u64> {
+        self.find(|known| known.phase == Phase::Established)
+    }
+
+    fn find(&self, wanted: impl Fn(&Known) -> bool) -> Option<u64> {
+        let mut all = self.all.iter();
+        all.find(|(_, known)| wanted(known)).map(|(id, _)| *id)
+    }
+
+    fn is_in(&self, id: u64, phase: Phase) -> bool {
+        self.all.get(&id).is_some_and(|known| known.phase == phase)
+    }
+
+    fn connected(&mut self, now: Instant, id: u64, side: Side) {
+        if !self.is_running || self.established().is_some() {
+            return;
+        }
+        self.all.retain(|_, known| known.side != side);
+        let until = now + timers::OPEN_HOLD;
+        let phase = Phase::OpenSent;
+        self.all.insert(id, Known { side, phase, until });
+    }
+
+    /// The neighbour's identifier is the greater one: its own connection stays.
+    fn open(&mut self, now: Instant, id: u64) {
+        if !self.is_in(id, Phase::OpenSent) {
+            self.all.remove(&id);
+            return;
+        }
+        let rival = self.find(|known| known.phase == Phase::OpenConfirm);
+        if rival.is_some() {
+            self.all.retain(|_, known| known.side == Side::Theirs);
+        }
+        if let Some(known) = self.all.get_mut(&id) {
+            (known.phase, known.until) = (Phase::OpenConfirm, now + HOLD);
+        }
+    }
+
+    fn keepalive(&mut self, now: Instant, id: u64) {
+        if self.is_in(id, Phase::OpenConfirm) {
+            self.all.retain(|other, _| *other == id);
+        } else if !self.is_in(id, Phase::Established) {
+            self.all.remove(&id);
+        }
+        if let Some(known) = self.all.get_mut(&id) {
+            (known.phase, known.until) = (Phase::Established, now + HOLD);
+        }
+    }
+
+    fn update(&mut self, now: Instant, id: u64) {
+        match self.all.get_mut(&id) {
+            Some(known) if known.phase == Phase::Established => known.until = now + HOLD,
+            Some(_) | None => drop(self.all.remove(&id)),
+        }
+    }
+
+    /// The names that the state may have: whether we are connecting is not modelled.
+    fn states(&self) -> &'static [&'static str] {
+        let phase = self.all.values().map(|known| known.phase).max();
+        match (self.is_running, phase) {
+            (false, _) => &["idle"],
+            (true, None | Some(Phase::Delayed)) => &["connect", "active"],
+            (true, Some(Phase::OpenSent)) => &["open-sent"],
+            (true, Some(Phase::OpenConfirm)) => &["open-confirm"],
+            (true, Some(Phase::Established)) => &["established"],
+        }
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let one = || 0_usize..4;
+    let side = prop_oneof![Just(Side::Ours), Just(Side::Theirs)];
+    prop_oneof![
+        2 => Just(Event::Start),
+        1 => Just(Event::Stop),
+        6 => side.prop_map(Event::Connected),
+        6 => one().prop_map(Event::Open),
+        6 => one().prop_map(Event::Keepalive),
+        2 => one().prop_map(Event::Update),
+        1 => one().prop_map(Event::Notification),
+        1 => one().prop_map(Event::Malformed),
+        2 => one().prop_map(Event::Closed),
+        2 => (0_u64..40).prop_map(Event::Seconds),
+    ]
+}
+
+/// Both at the same event, and what came out of the session.
+struct Run {
+    session: Session,
+    model: Model,
+    now: Instant,
+    last: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let settings = Settings {
+            options: SessionConfig {
+                idle_hold: Duration::ZERO,
+                ..SessionConfig::default()
+            },
+            ..settings()
+        };
+        Self {
+            session: Session::new(settings, fastrand::Rng::with_seed(3)),
+            model: Model::default(),
+            now: clock::now(),
+            last: 0,
+        }
+    }
+
+    /// Counted from the last: what is spoken of is mostly there still.
+    fn id(&self, back: usize) -> u64 {
+        self.last.saturating_sub(back as u64)
+    }
+
+    fn say(&mut self, at: u64, message: &Message<'_>) -> Vec<Action> {
+        self.session.step(self.now, Input::Message(id(at), message))
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let now = self.now;
+        match event {
+            Event::Start => {
+                self.model.is_running = true;
+                self.session.step(now, Input::Start)
+            }
+            Event::Stop => {
+                self.model = Model::default();
+                self.session.step(now, Input::Stop("bye".to_owned()))
+            }
+            Event::Connected(side) => {
+                self.last += 1;
+                self.model.connected(now, self.last, side);
+                self.session
+                    .step(now, Input::Connected(side, id(self.last)))
+            }
+            Event::Open(back) => {
+                let at = self.id(back);
+                self.model.open(now, at);
+                self.say(at, &Message::Open(open([192, 0, 2, 9])))
+            }
+            Event::Keepalive(back) => {
+                let at = self.id(back);
+                self.model.keepalive(now, at);
+                self.say(at, &Message::Keepalive)
+            }
+            Event::Update(back) => {
+                let at = self.id(back);
+                self.model.update(now, at);
+                self.say(at, &Message::Update(Update::default()))
+            }
+            Event::Notification(back) => {
+                let at = self.id(back);
+                self.model.all.remove(&at);
+                let bye = Notification::shutdown("bye");
+                self.say(at, &Message::Notification(bye.borrowed()))
+            }
+            Event::Malformed(back) => {
+                let at = self.id(back);
+                self.model.all.remove(&at);
+                let malformed = Input::Malformed(id(at), Fault::NOT_SYNCHRONISED.into());
+                self.session.step(now, malformed)
+            }
+            Event::Closed(back) => {
+                let at = self.id(back);
+                self.model.all.remove(&at);
+                self.session
+                    .step(now, Input::Closed(id(at), "gone".to_owned()))
+            }
+            Event::Seconds(seconds) => {
+                self.now += Duration::from_secs(seconds);
+                let now = self.now;
+                self.model.all.retain(|_, known| now < known.until);
+                self.session.step(now, Input::Tick)
+            }
+        }
+    }
+}
+
+/// What must hold of the actions, whatever the model says.
+#[derive(Debug, Default)]
+struct Seen {
+    opened: BTreeSet<ConnectionId>,
+    closed: BTreeSet<ConnectionId>,
+    up: Option<ConnectionId>,
+}
+
+impl Seen {
+    fn action(&mut self, action: &Action) -> Result<(), TestCaseError> {
+        match action {
+            Action::Send(to, bytes) => {
+                prop_assert!(!self.closed.contains(to), "{action:?} after its end");
+                let said = wire::decode(bytes, Some(&Negotiated::default()));
+                if let Ok(Message::Open(_)) = said {
+                    prop_assert!(self.opened.insert(*to), "a second OPEN on {to:?}");
+                }
+            }
+            Action::KeepAlive(to, _) => prop_assert!(self.opened.contains(to)),
+            Action::Close(to) => prop_assert!(self.closed.insert(*to), "{to:?} closed twice"),
+            Action::Up(to) => {
+                prop_assert!(self.up.is_none(), "up twice");
+                self.up = Some(*to);
+            }
+            Action::Apply(to) => prop_assert_eq!(self.up, Some(*to)),
+            Action::Down { kept } => {
+                prop_assert!(self.up.take().is_some(), "down without up");
+                prop_assert_eq!(*kept, Families::NONE);
+            }
+            Action::Connect
+            | Action::CancelConnect
+            | Action::Sent(_)
+            | Action::Received(_)
+            | Action::MarkStale(_)
+            | Action::Sweep(_)
+            | Action::Forget(_) => {}
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_stream_of_events_leaves_the_session_where_the_model_is(
+        events in proptest::collection::vec(event(), 1..80),
+    ) {
+        let (mut run, mut seen) = (Run::new(), Seen::default());
+        for event in std::iter::once(Event::Start).chain(events) {
+            for action in run.step(event) {
+                seen.action(&action)?;
+            }
+            let states = run.model.states();
+            let state = run.session.state();
+            prop_assert!(states.contains(&state), "{event:?}: {state}, not {states:?}");
+            prop_assert_eq!(seen.up, run.model.established().map(ConnectionId), "{:?}", event);
+            prop_assert_eq!(seen.up.is_some(), run.session.established_since().is_some());
+            for at in 0..=run.last {
+                let is_known = run.session.slot_of(id(at)).is_some();
+                prop_assert_eq!(is_known, run.model.all.contains_key(&at), "{} {:?}", at, event);
+            }
+            if let Some(deadline) = run.session.deadline() {
+                let soonest = run.model.all.values().map(|known| known.until).min();
+                prop_assert!(soonest.is_none_or(|until| deadline <= until));
+            }
+        }
+    }
+}
