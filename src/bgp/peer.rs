@@ -7,17 +7,16 @@
 
 use super::Config;
 use super::NeighbourConfig;
-use super::import::Import;
+use super::ingest::Ingest;
+use super::ingest::TooMuch;
 use super::metrics::Counters;
 use super::net::Link;
 use super::net::Net;
 use super::pipe;
 use super::pipe::Pipe;
-use super::publish::Change;
 use super::publish::Event;
 use super::publish::Index;
 use super::publish::SessionView;
-use super::rib::Rib;
 use super::session::Action;
 use super::session::ConnectionId;
 use super::session::Input;
@@ -28,7 +27,6 @@ use super::wire;
 use super::wire::Update;
 use crate::clock;
 use crate::help;
-use crate::prefix::Family;
 use crate::telemetry::LogLimit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -41,13 +39,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Changes that go to the publisher in one piece.
-const BATCH: usize = 1024;
-
-/// Memory of one neighbour's attribute sets. A full table of the internet needs some 50 MB; one
-/// whose every route has 4 kB of attributes of its own would need 4 GB.
-const ATTRIBUTE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Before a neighbour whose bytes made us panic is listened to again.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
@@ -76,14 +67,12 @@ pub(super) struct Peer {
 struct Life<'a> {
     peer: &'a mut Peer,
     session: Session,
-    rib: Rib,
-    import: Import,
+    ingest: Ingest,
     pipes: Vec<Pipe>,
     /// Connections that are closed when their last bytes have left.
     closing: JoinSet<()>,
     dial: Option<BoxFuture<'static, io::Result<Link>>>,
     next_id: u64,
-    changes: Vec<Change>,
     inputs: VecDeque<Input>,
     shown: SessionView,
     limit: LogLimit,
@@ -131,13 +120,11 @@ impl<'a> Life<'a> {
         };
         Self {
             session: Session::new(settings, peer.random.fork()),
-            rib: Rib::default(),
-            import: Import::new(&peer.config, &peer.neighbour),
+            ingest: Ingest::new(&peer.config, &peer.neighbour),
             pipes: Vec::new(),
             closing: JoinSet::new(),
             dial: None,
             next_id: 0,
-            changes: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
@@ -167,7 +154,10 @@ impl<'a> Life<'a> {
                     }
                 }
                 Woken::Read(id, read) => self.read(id, read).await,
-                Woken::Deadline => self.inputs.push_back(Input::Tick),
+                Woken::Deadline => {
+                    self.inputs.push_back(Input::Tick);
+                    self.flush().await;
+                }
             }
         }
         let closed = async { while self.closing.join_next().await.is_some() {} };
@@ -175,7 +165,8 @@ impl<'a> Life<'a> {
     }
 
     async fn woken(&mut self) -> Woken {
-        let deadline = self.session.deadline();
+        let due = self.ingest.deadline(clock::now());
+        let deadline = self.session.deadline().into_iter().chain(due).min();
         let wait = async {
             match deadline {
                 Some(at) => clock::sleep_until(at).await,
@@ -302,12 +293,11 @@ impl<'a> Life<'a> {
                 counters.established.fetch_add(1, Relaxed);
                 tracing::info!(neighbour = %name, "BGP session established");
             }
-            Action::Update(update) => self.update(update).await,
+            Action::Update(update) => self.update(update),
             Action::Down => {
                 let error = self.session.last_error().unwrap_or_default();
                 tracing::warn!(neighbour = %name, error, "BGP session ended");
-                self.rib = Rib::default();
-                self.changes.clear();
+                self.ingest.clear();
                 self.shown = self.view();
                 let gone = Event::Gone(self.peer.index, self.shown.clone());
                 let _ = self.peer.events.send(gone).await;
@@ -325,42 +315,21 @@ impl<'a> Life<'a> {
         }
     }
 
-    async fn update(&mut self, update: Update) {
+    fn update(&mut self, update: Update) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
         self.tell_faults(&update);
-        for prefix in update.withdrawn {
-            if self.rib.withdraw(&prefix) {
-                self.changes.push(Change { prefix, to: None });
-            }
-        }
-        for reach in update.announced {
-            let shared = self.import.attributes(&reach.attributes);
-            let held = self.rib.hold(reach.attributes);
-            for prefix in reach.prefixes {
-                let filtered = self.import.route(&prefix, shared);
-                if self.rib.announce(prefix, &held, filtered) {
-                    let to = Some((Arc::clone(&held.attributes), filtered));
-                    self.changes.push(Change { prefix, to });
-                }
-            }
-            self.rib.release(held);
-        }
-        if self.changes.len() >= BATCH {
-            self.flush().await;
-        }
         if let Some(family) = update.end_of_rib {
-            let (name, routes) = (&self.peer.neighbour.name, self.rib.family_len(family));
+            let name = &self.peer.neighbour.name;
+            let routes = self.ingest.rib().family_len(family);
             tracing::info!(neighbour = %name, ?family, routes, "the neighbour has sent everything");
         }
-        let most = self.peer.neighbour.max_prefixes;
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if self.rib.family_len(family) > most as usize {
+        match self.ingest.update(&update) {
+            Ok(()) => {}
+            Err(TooMuch::Prefixes(family)) => {
+                let most = self.peer.neighbour.max_prefixes;
                 self.inputs.push_back(Input::TooManyPrefixes(family, most));
-                return;
             }
-        }
-        if self.rib.attribute_bytes() > ATTRIBUTE_BYTES_MAX {
-            self.inputs.push_back(Input::OutOfResources);
+            Err(TooMuch::AttributeBytes) => self.inputs.push_back(Input::OutOfResources),
         }
     }
 
@@ -381,13 +350,9 @@ impl<'a> Life<'a> {
     /// Waits while the publisher is busy; a merge of a whole table takes a fraction of the
     /// shortest keepalive time.
     async fn flush(&mut self) {
-        if !self.changes.is_empty() {
-            let changes = std::mem::take(&mut self.changes);
-            let _ = self
-                .peer
-                .events
-                .send(Event::Routes(self.peer.index, changes))
-                .await;
+        if let Some(batch) = self.ingest.take(clock::now()) {
+            let event = Event::Routes(self.peer.index, batch);
+            let _ = self.peer.events.send(event).await;
         }
     }
 }

@@ -60,7 +60,7 @@ async fn learn_and_lose(active: Active) {
     assert_eq!(snapshot.steerable, 12_000);
     assert_eq!(
         snapshot.hash,
-        SetHash::of(snapshot.routes.iter().map(Route::canonical))
+        SetHash::of(snapshot.routes.iter().map(|seen| seen.route().item()))
     );
     let view = &snapshot.neighbours[0];
     assert_eq!(

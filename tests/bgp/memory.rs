@@ -132,10 +132,8 @@ impl Router {
     async fn announce(&mut self, path: &str, prefixes: &[&str]) {
         let prefixes: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
         let attributes = Attributes {
-            as_path: path.parse().unwrap(),
             med: Some(5),
-            communities: Vec::new(),
-            next_hop: "198.51.100.7".parse().unwrap(),
+            ..Attributes::new(path.parse().unwrap(), "198.51.100.7".parse().unwrap())
         };
         for message in wire::announce(&attributes, &prefixes, self.four_octets).unwrap() {
             self.send(&message).await;

@@ -128,16 +128,18 @@ fn check_mandatory(all: &mut Collected<'_>, has_reach: bool, has_plain_reach: bo
 
 fn reaches(all: &mut Collected<'_>, plain: Vec<Prefix>, mp_reach: Option<MpReach>) -> Vec<Reach> {
     let mut shared = |next_hop: IpAddr, is_last: bool| Attributes {
-        as_path: match is_last {
-            true => all.as_path.take().unwrap_or_default(),
-            false => all.as_path.clone().unwrap_or_default(),
-        },
         med: all.med,
         communities: match is_last {
             true => std::mem::take(&mut all.communities),
             false => all.communities.clone(),
         },
-        next_hop,
+        ..Attributes::new(
+            match is_last {
+                true => all.as_path.take().unwrap_or_default(),
+                false => all.as_path.clone().unwrap_or_default(),
+            },
+            next_hop,
+        )
     };
     let mut reaches = Vec::new();
     let mp_reach = mp_reach.filter(|mp| !mp.prefixes.is_empty());

@@ -1,0 +1,171 @@
+//! An UPDATE becomes routes: import filter, Adj-RIB-In, and the batches that go to the publisher.
+//!
+//! Owned by the neighbour's task. Sans-IO: the task applies each UPDATE, asks [`Ingest::deadline`]
+//! when the next batch is due, and sends what [`Ingest::take`] gives. A first change goes at once;
+//! while updates stream, batches are gathered, because each costs a list of the attribute pages.
+
+use super::Config;
+use super::NeighbourConfig;
+use super::import::Import;
+use super::rib::Batch;
+use super::rib::Rib;
+use super::wire::Update;
+use crate::clock::Instant;
+use crate::prefix::Family;
+use crate::route::Packed;
+use crate::route::Packer;
+use std::time::Duration;
+
+/// Between two batches while updates stream.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// From this many changes on a batch goes at once: half a megabyte of them.
+const CHANGES_MAX: usize = 32 * 1024;
+
+/// Memory of one neighbour's attribute sets. A full table of the internet needs some 20 MB; one
+/// whose every route has 4 kB of attributes of its own would need 4 GB.
+const ATTRIBUTE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// One neighbour's routes, and the way in.
+#[derive(Debug)]
+pub(super) struct Ingest {
+    import: Import,
+    rib: Rib,
+    packer: Packer,
+    prefixes_max: usize,
+    last_batch: Option<Instant>,
+}
+
+/// The neighbour has sent more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    Prefixes(Family),
+    AttributeBytes,
+}
+
+impl Ingest {
+    pub(super) fn new(config: &Config, neighbour: &NeighbourConfig) -> Self {
+        Self {
+            import: Import::new(config, neighbour),
+            rib: Rib::new(neighbour.class, neighbour.name.as_str().into()),
+            packer: Packer::default(),
+            prefixes_max: neighbour.max_prefixes as usize,
+            last_batch: None,
+        }
+    }
+
+    pub(super) fn rib(&self) -> &Rib {
+        &self.rib
+    }
+
+    /// Forgets all routes, and the batches that were not taken.
+    pub(super) fn clear(&mut self) {
+        self.rib.clear();
+    }
+
+    /// Whatever is too much has been taken in all the same: who asks ends the session.
+    pub(super) fn update(&mut self, update: &Update) -> Result<(), TooMuch> {
+        let Self {
+            import,
+            rib,
+            packer,
+            ..
+        } = self;
+        for prefix in &update.withdrawn {
+            rib.withdraw(prefix, 0);
+        }
+        for reach in &update.announced {
+            let packed = packer.pack(&reach.attributes);
+            let shared = import.attributes(Packed::new(packed));
+            let held = rib.hold(packed).ok_or(TooMuch::AttributeBytes)?;
+            for prefix in &reach.prefixes {
+                let filtered = import.route(prefix, shared);
+                rib.announce(prefix, 0, &held, filtered);
+            }
+            rib.release(&held);
+        }
+        for family in [Family::Ipv4, Family::Ipv6] {
+            if self.rib.family_len(family) > self.prefixes_max {
+                return Err(TooMuch::Prefixes(family));
+            }
+        }
+        if self.rib.attribute_bytes() > ATTRIBUTE_BYTES_MAX {
+            return Err(TooMuch::AttributeBytes);
+        }
+        Ok(())
+    }
+
+    /// When [`Ingest::take`] has something.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        match self.rib.pending() {
+            0 => None,
+            CHANGES_MAX.. => Some(now),
+            _ => Some(self.last_batch.map_or(now, |last| last + SPACING)),
+        }
+    }
+
+    /// The changes since the last batch, when they are due.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Batch> {
+        self.deadline(now).filter(|due| *due <= now)?;
+        self.last_batch = Some(now);
+        self.rib.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests_support::config;
+    use super::super::tests_support::neighbour;
+    use super::super::wire::Reach;
+    use super::*;
+    use crate::clock;
+    use crate::route::Asn;
+    use crate::route::Attributes;
+    use std::net::Ipv4Addr;
+
+    fn ingest() -> Ingest {
+        let neighbour = NeighbourConfig {
+            max_prefixes: 3,
+            ..neighbour("edge", Asn(64500))
+        };
+        Ingest::new(&config(Asn(64510), vec![neighbour.clone()]), &neighbour)
+    }
+
+    fn announced(third: u8) -> Update {
+        let hop = Ipv4Addr::new(192, 0, 2, 1);
+        Update {
+            announced: vec![Reach {
+                attributes: Attributes::new("64500".parse().unwrap(), hop.into()),
+                prefixes: vec![format!("203.0.{third}.0/24").parse().unwrap()],
+            }],
+            ..Update::default()
+        }
+    }
+
+    #[test]
+    fn the_first_change_goes_at_once_and_a_stream_in_batches() {
+        let (mut ingest, start) = (ingest(), clock::now());
+        let ms = Duration::from_millis;
+        assert_eq!(ingest.deadline(start), None);
+        ingest.update(&announced(1)).unwrap();
+        assert_eq!(ingest.take(start).unwrap().routes, 1);
+        ingest.update(&announced(2)).unwrap();
+        assert_eq!(ingest.deadline(start), Some(start + ms(50)));
+        assert!(ingest.take(start + ms(49)).is_none());
+        assert_eq!(ingest.take(start + ms(50)).unwrap().changes.len(), 1);
+        assert_eq!(ingest.deadline(start + ms(60)), None);
+        // The same again changes nothing.
+        ingest.update(&announced(2)).unwrap();
+        assert_eq!(ingest.deadline(start + ms(60)), None);
+    }
+
+    #[test]
+    fn one_prefix_too_many_is_told() {
+        let mut ingest = ingest();
+        for third in 1..4 {
+            assert_eq!(ingest.update(&announced(third)), Ok(()));
+        }
+        let verdict = ingest.update(&announced(4));
+        assert_eq!(verdict, Err(TooMuch::Prefixes(Family::Ipv4)));
+    }
+}
