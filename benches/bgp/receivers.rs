@@ -121,7 +121,12 @@ impl Receiver {
         // `1220000 of 1220000 routes for 1220000 networks in table master4`, one line a table.
         let of = |line: &&str| line.contains(" in table ");
         let text = text.replace("1007-", "");
-        Ok(text.lines().map(str::trim).filter(of).filter_map(number).sum())
+        Ok(text
+            .lines()
+            .map(str::trim)
+            .filter(of)
+            .filter_map(number)
+            .sum())
     }
 
     /// One line to ours, and its answer.
@@ -161,7 +166,10 @@ impl Receiver {
             .split_whitespace()
             .map(|field| field.parse().unwrap_or(0))
             .collect();
-        let ticks = fields.get(11).zip(fields.get(12)).context("no times in stat")?;
+        let ticks = fields
+            .get(11)
+            .zip(fields.get(12))
+            .context("no times in stat")?;
         let status = fs::read_to_string(proc.join("status"))?;
         let resident = status
             .lines()

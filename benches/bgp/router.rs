@@ -67,7 +67,9 @@ impl Router {
 
     /// Returns when the kernel has taken the last of it.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.stream.write_all(bytes).context("the session was ended")
+        self.stream
+            .write_all(bytes)
+            .context("the session was ended")
     }
 
     pub(crate) fn keepalive(&mut self) -> anyhow::Result<()> {

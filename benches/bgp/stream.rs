@@ -80,7 +80,11 @@ impl Table {
                 reason = "a place in a short list"
             )]
             let many = (share * share * share * SETS as f64) as usize;
-            let place = if routes.len() < SETS { routes.len() } else { many };
+            let place = if routes.len() < SETS {
+                routes.len()
+            } else {
+                many
+            };
             routes.push(Route {
                 nlri,
                 octets: 1 + nlri[0].div_ceil(8),
@@ -220,7 +224,11 @@ fn set(rng: &mut Rng, number: usize) -> Vec<u8> {
 }
 
 fn prefix(rng: &mut Rng, is_ipv6: bool) -> [u8; 7] {
-    let lengths: &[(u8, u32)] = if is_ipv6 { &LENGTHS_IPV6 } else { &LENGTHS_IPV4 };
+    let lengths: &[(u8, u32)] = if is_ipv6 {
+        &LENGTHS_IPV6
+    } else {
+        &LENGTHS_IPV4
+    };
     let mut place = rng.u32(..1000);
     let mut length = lengths[0].0;
     for (one, share) in lengths {

@@ -9,11 +9,19 @@ use super::NeighbourConfig;
 use super::import::Import;
 use super::rib::Batch;
 use super::rib::Rib;
+use super::wire;
+use super::wire::Nlri;
+use super::wire::PATH_NUMBERS_KEPT;
+use super::wire::SegmentKind;
 use super::wire::Update;
 use crate::clock::Instant;
 use crate::prefix::Family;
+use crate::route::Aggregator;
+use crate::route::Fixed;
+use crate::route::Origin;
 use crate::route::Packed;
 use crate::route::Packer;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Between two batches while updates stream.
@@ -64,23 +72,27 @@ impl Ingest {
     }
 
     /// Whatever is too much has been taken in all the same: who asks ends the session.
-    pub(super) fn update(&mut self, update: &Update) -> Result<(), TooMuch> {
+    pub(super) fn update(&mut self, update: &Update<'_>) -> Result<(), TooMuch> {
         let Self {
             import,
             rib,
             packer,
             ..
         } = self;
-        for prefix in &update.withdrawn {
-            rib.withdraw(prefix, 0);
+        if let Some(family) = update.disabled {
+            rib.mark_stale(family);
+            rib.sweep_stale(family);
         }
-        for reach in &update.announced {
-            let packed = packer.pack(&reach.attributes);
+        for Nlri { prefix, path_id } in update.withdrawn() {
+            rib.withdraw(&prefix, path_id);
+        }
+        for reach in update.announced() {
+            let packed = pack(packer, update.attributes(), reach.next_hop);
             let shared = import.attributes(Packed::new(packed));
             let held = rib.hold(packed).ok_or(TooMuch::AttributeBytes)?;
-            for prefix in &reach.prefixes {
-                let filtered = import.route(prefix, shared);
-                rib.announce(prefix, 0, &held, filtered);
+            for Nlri { prefix, path_id } in reach.prefixes {
+                let filtered = import.route(&prefix, shared);
+                rib.announce(&prefix, path_id, &held, filtered);
             }
             rib.release(&held);
         }
@@ -112,13 +124,58 @@ impl Ingest {
     }
 }
 
+/// What is reported of an UPDATE's attributes, straight from its bytes.
+fn pack<'a>(
+    packer: &'a mut Packer,
+    attributes: &wire::Attributes<'_>,
+    next_hop: IpAddr,
+) -> &'a [u8] {
+    packer.begin();
+    let mut left = PATH_NUMBERS_KEPT;
+    for segment in attributes.as_path.segments() {
+        let is_set = match segment.kind {
+            SegmentKind::Set => true,
+            SegmentKind::Sequence => false,
+        };
+        let kept = segment.numbers.len().min(left);
+        packer.segment(is_set, segment.numbers.take(kept).map(|asn| asn.0));
+        left -= kept;
+        if left == 0 {
+            break;
+        }
+    }
+    packer.communities(attributes.communities.map(u32::from_be_bytes));
+    packer.extended(attributes.extended_communities.map(u64::from_be_bytes));
+    packer.large(attributes.large_communities.map(|octets| {
+        let mut parts = octets.as_chunks::<4>().0.iter();
+        [(); 3].map(|()| parts.next().map_or(0, |part| u32::from_be_bytes(*part)))
+    }));
+    packer.finish(&Fixed {
+        origin: match attributes.origin {
+            wire::Origin::Igp => Origin::Igp,
+            wire::Origin::Egp => Origin::Egp,
+            wire::Origin::Incomplete => Origin::Incomplete,
+        },
+        next_hop,
+        med: attributes.med,
+        local_pref: attributes.local_pref,
+        aggregator: attributes
+            .aggregator
+            .map(|wire::Aggregator { asn, address }| Aggregator { asn, address }),
+        atomic_aggregate: attributes.atomic_aggregate,
+        otc: attributes.only_to_customer,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests_support::config;
     use super::super::tests_support::neighbour;
-    use super::super::wire::Reach;
+    use super::super::wire::Message;
+    use super::super::wire::Negotiated;
     use super::*;
     use crate::clock;
+    use crate::prefix::Prefix;
     use crate::route::Asn;
     use crate::route::Attributes;
     use std::net::Ipv4Addr;
@@ -131,15 +188,24 @@ mod tests {
         Ingest::new(&config(Asn(64510), vec![neighbour.clone()]), &neighbour)
     }
 
-    fn announced(third: u8) -> Update {
+    fn announce(ingest: &mut Ingest, third: u8) -> Result<(), TooMuch> {
         let hop = Ipv4Addr::new(192, 0, 2, 1);
-        Update {
-            announced: vec![Reach {
-                attributes: Attributes::new("64500".parse().unwrap(), hop.into()),
-                prefixes: vec![format!("203.0.{third}.0/24").parse().unwrap()],
-            }],
-            ..Update::default()
+        let attributes = Attributes::new("64500".parse().unwrap(), hop.into());
+        let prefix: Prefix = format!("203.0.{third}.0/24").parse().unwrap();
+        let session = Negotiated {
+            ipv4: true,
+            four_octets: true,
+            ..Negotiated::default()
+        };
+        let messages = wire::announce(&attributes, &[prefix], true).unwrap();
+        for message in messages {
+            let decoded = wire::decode(&message, Some(&session)).unwrap();
+            let Message::Update(update) = decoded else {
+                panic!("no UPDATE");
+            };
+            ingest.update(&update)?;
         }
+        Ok(())
     }
 
     #[test]
@@ -147,15 +213,15 @@ mod tests {
         let (mut ingest, start) = (ingest(), clock::now());
         let ms = Duration::from_millis;
         assert_eq!(ingest.deadline(start), None);
-        ingest.update(&announced(1)).unwrap();
+        announce(&mut ingest, 1).unwrap();
         assert_eq!(ingest.take(start).unwrap().routes, 1);
-        ingest.update(&announced(2)).unwrap();
+        announce(&mut ingest, 2).unwrap();
         assert_eq!(ingest.deadline(start), Some(start + ms(50)));
         assert!(ingest.take(start + ms(49)).is_none());
         assert_eq!(ingest.take(start + ms(50)).unwrap().changes.len(), 1);
         assert_eq!(ingest.deadline(start + ms(60)), None);
         // The same again changes nothing.
-        ingest.update(&announced(2)).unwrap();
+        announce(&mut ingest, 2).unwrap();
         assert_eq!(ingest.deadline(start + ms(60)), None);
     }
 
@@ -163,9 +229,9 @@ mod tests {
     fn one_prefix_too_many_is_told() {
         let mut ingest = ingest();
         for third in 1..4 {
-            assert_eq!(ingest.update(&announced(third)), Ok(()));
+            assert_eq!(announce(&mut ingest, third), Ok(()));
         }
-        let verdict = ingest.update(&announced(4));
+        let verdict = announce(&mut ingest, 4);
         assert_eq!(verdict, Err(TooMuch::Prefixes(Family::Ipv4)));
     }
 }

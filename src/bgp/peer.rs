@@ -24,9 +24,13 @@ use super::session::Session;
 use super::session::Settings;
 use super::session::Side;
 use super::wire;
+use super::wire::Malformed;
+use super::wire::Message;
+use super::wire::Negotiated;
 use super::wire::Update;
 use crate::clock;
 use crate::help;
+use crate::prefix::Family;
 use crate::telemetry::LogLimit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -73,7 +77,9 @@ struct Life<'a> {
     closing: JoinSet<()>,
     dial: Option<BoxFuture<'static, io::Result<Link>>>,
     next_id: u64,
-    inputs: VecDeque<Input>,
+    inputs: VecDeque<Input<'static>>,
+    /// Families that are ignored until the session ends (RFC 4760 section 7).
+    disabled: Vec<Family>,
     shown: SessionView,
     limit: LogLimit,
 }
@@ -126,6 +132,7 @@ impl<'a> Life<'a> {
             dial: None,
             next_id: 0,
             inputs: VecDeque::from([Input::Start]),
+            disabled: Vec::new(),
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
             peer,
@@ -216,29 +223,57 @@ impl<'a> Life<'a> {
     }
 
     async fn messages(&mut self, id: ConnectionId) {
-        while let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) {
-            let length = match wire::frame(pipe.unread()) {
-                Ok(Some(length)) if length <= pipe.unread().len() => length,
-                Ok(_) => break,
-                Err(notification) => {
-                    self.inputs.push_back(Input::Malformed(id, notification));
-                    self.settle().await;
-                    break;
+        let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) else {
+            return;
+        };
+        // Lent out, so that messages can borrow from it while they are applied.
+        let lent = pipe.lend();
+        let mut consumed = 0;
+        while self.pipes.iter().any(|pipe| pipe.id() == id) {
+            let session = self.session.negotiated(id).map(|session| {
+                let without = |session: Negotiated, family: &Family| session.without(*family);
+                self.disabled.iter().fold(session, without)
+            });
+            let most = session.map_or(wire::MESSAGE_BYTES_MAX, |s| s.message_bytes_max());
+            let unread = &lent.unread()[consumed..];
+            let message = match wire::frame(unread, most) {
+                Ok(Some(length)) if length <= unread.len() => {
+                    consumed += length;
+                    wire::decode(&unread[..length], session.as_ref())
                 }
+                Ok(_) => break,
+                Err(notification) => Err(notification.into()),
             };
-            let session = self.session.negotiated(id);
-            let input = match wire::decode(&pipe.unread()[..length], session.as_ref()) {
-                Ok(message) => Input::Message(id, message),
-                Err(notification) => Input::Malformed(id, notification),
-            };
-            pipe.consume(length);
-            self.inputs.push_back(input);
+            self.message(id, message).await;
             if self.session.deadline().is_some_and(|at| clock::now() >= at) {
                 self.inputs.push_back(Input::Tick);
             }
             self.settle().await;
         }
+        if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) {
+            pipe.take_back(lent, consumed);
+        }
         self.flush().await;
+    }
+
+    async fn message(&mut self, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
+        let now = clock::now();
+        let message = match message {
+            Ok(message) => message,
+            Err(malformed) => {
+                if let Some(kind) = malformed.kind {
+                    self.peer.counters.fault(kind);
+                }
+                let input = Input::Malformed(id, malformed.notification);
+                return self.inputs.push_back(input);
+            }
+        };
+        for action in self.session.step(now, Input::Message(id, &message)) {
+            match (action, &message) {
+                (Action::Apply(_), Message::Update(update)) => self.update(update),
+                (action, _) => self.perform(action).await,
+            }
+        }
     }
 
     /// Steps the session through everything that waits, and does what it says.
@@ -293,10 +328,12 @@ impl<'a> Life<'a> {
                 counters.established.fetch_add(1, Relaxed);
                 tracing::info!(neighbour = %name, "BGP session established");
             }
-            Action::Update(update) => self.update(update),
+            // Done where the UPDATE is.
+            Action::Apply(_) => {}
             Action::Down => {
                 let error = self.session.last_error().unwrap_or_default();
                 tracing::warn!(neighbour = %name, error, "BGP session ended");
+                self.disabled.clear();
                 self.ingest.clear();
                 self.shown = self.view();
                 let gone = Event::Gone(self.peer.index, self.shown.clone());
@@ -315,15 +352,16 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn update(&mut self, update: Update) {
+    fn update(&mut self, update: &Update<'_>) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
-        self.tell_faults(&update);
+        self.tell_faults(update);
+        self.disabled.extend(update.disabled);
         if let Some(family) = update.end_of_rib {
             let name = &self.peer.neighbour.name;
             let routes = self.ingest.rib().family_len(family);
             tracing::info!(neighbour = %name, ?family, routes, "the neighbour has sent everything");
         }
-        match self.ingest.update(&update) {
+        match self.ingest.update(update) {
             Ok(()) => {}
             Err(TooMuch::Prefixes(family)) => {
                 let most = self.peer.neighbour.max_prefixes;
@@ -333,17 +371,23 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn tell_faults(&mut self, update: &Update) {
-        let Some(first) = update.faults.first() else {
+    fn tell_faults(&mut self, update: &Update<'_>) {
+        let Some(worst) = update.faults.worst() else {
             return;
         };
         self.peer.counters.malformed.fetch_add(1, Relaxed);
+        for kind in update.faults.kinds() {
+            self.peer.counters.fault(kind);
+        }
         if let Some(left_out) = self.limit.step(clock::now()) {
-            let (attribute, words) = (first.attribute, first.fault.words());
-            let routes_lost = update.faults.iter().any(|fault| fault.withdraws);
-            let name = &self.peer.neighbour.name;
-            tracing::warn!(neighbour = %name, attribute, words, routes_lost, left_out,
-                "malformed UPDATE");
+            let wire::UpdateFault {
+                kind,
+                attribute,
+                handling,
+            } = worst;
+            let (name, section) = (&self.peer.neighbour.name, kind.section());
+            tracing::warn!(neighbour = %name, attribute, error = kind.as_str(), section,
+                ?handling, left_out, "malformed UPDATE");
         }
     }
 

@@ -35,16 +35,13 @@ pub(crate) const TABLE: &[(&str, Fate)] = &[
     ),
     ("attributes-empty-with-nlri", Survived),
     ("default-routes", Announced(900)),
-    ("end-of-rib-malformed", Refused(Fault::OPTIONAL_ATTRIBUTE)),
+    ("end-of-rib-malformed", Survived),
     ("http", Refused(Fault::NOT_SYNCHRONISED)),
     ("length-underflow", Refused(Fault::BAD_LENGTH)),
     ("many-faults", Survived),
-    ("mp-reach-cut", Refused(Fault::OPTIONAL_ATTRIBUTE)),
+    ("mp-reach-cut", Survived),
     ("mp-reach-flowspec", Survived),
-    (
-        "mp-reach-next-hop-overrun",
-        Refused(Fault::OPTIONAL_ATTRIBUTE),
-    ),
+    ("mp-reach-next-hop-overrun", Survived),
     ("mp-reach-twice", Refused(Fault::ATTRIBUTE_LIST)),
     ("mp-unreach-and-nlri", Announced(1)),
     ("mp-unreach-without-mandatory", Survived),
@@ -103,16 +100,13 @@ fn the_decoder_gives_each_message_its_fate() {
         ipv4: true,
         ipv6: true,
         external: true,
+        ..Negotiated::default()
     };
     for (name, fate) in TABLE {
-        let found = match wire::decode(&file(name), Some(&session)) {
+        let bytes = file(name);
+        let found = match wire::decode(&bytes, Some(&session)) {
             Ok(Message::Update(update)) => {
-                match update
-                    .announced
-                    .iter()
-                    .map(|reach| reach.prefixes.len())
-                    .sum()
-                {
+                match update.announced().flat_map(|reach| reach.prefixes).count() {
                     0 => Survived,
                     count => Announced(count),
                 }
@@ -127,7 +121,7 @@ fn the_decoder_gives_each_message_its_fate() {
             }
             Ok(Message::Open(_)) => Refused(Fault::UNEXPECTED_IN_ESTABLISHED),
             Ok(Message::Keepalive | Message::RouteRefresh { .. }) => Survived,
-            Err(notification) => Refused(notification.fault),
+            Err(malformed) => Refused(malformed.notification.fault),
         };
         assert_eq!(found, *fate, "{name}");
     }
@@ -141,6 +135,7 @@ fn no_cut_and_no_flip_of_the_corpus_panics() {
         ipv4: true,
         ipv6: true,
         external,
+        ..Negotiated::default()
     };
     let sessions = [
         session(true, true),

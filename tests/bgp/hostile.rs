@@ -11,6 +11,7 @@ use oca::bgp;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Seams;
 use oca::bgp::wire;
+use oca::bgp::wire::Capabilities;
 use oca::bgp::wire::Capability;
 use oca::bgp::wire::Open;
 use oca::clock;
@@ -58,10 +59,10 @@ async fn rubbish_from_one_neighbour_leaves_birds_session_alone() {
         asn: Asn(64501),
         hold_time: 30,
         router_id: HOSTILE_IP,
-        capabilities: vec![
+        capabilities: Capabilities::of(&[
             Capability::unicast(Family::Ipv4),
             Capability::FourOctetAs(Asn(64501)),
-        ],
+        ]),
     });
     for (name, _) in corpus::TABLE.iter().step_by(4) {
         let bytes = [hello.clone(), wire::keepalive(), corpus::file(name)].concat();

@@ -32,17 +32,12 @@ fn sessions() -> [Option<Negotiated>; 4] {
 fn read_every_way(bytes: &[u8]) {
     for session in sessions() {
         if let Ok(Message::Update(update)) = decode(bytes, session.as_ref()) {
-            let reached: usize = update
-                .announced
-                .iter()
-                .map(|reach| reach.prefixes.len())
-                .sum();
-            assert!(update.withdrawn.len() + reached <= MESSAGE_BYTES_MAX);
-            let is_withdrawn = update.faults.iter().any(|fault| fault.withdraws);
-            assert!(!is_withdrawn || update.announced.is_empty());
+            let reached = update.announced().flat_map(|reach| reach.prefixes).count();
+            assert!(update.withdrawn().count() + reached <= MESSAGE_BYTES_MAX);
+            assert!(!update.faults.withdraws() || reached == 0);
         }
     }
-    let _ = frame(bytes);
+    let _ = frame(bytes, MESSAGE_BYTES_MAX);
 }
 
 fn asn() -> impl Strategy<Value = Asn> {
@@ -83,12 +78,14 @@ fn announcement() -> impl Strategy<Value = (Attributes, Vec<Prefix>)> {
     prop_oneof![(v4, vec(ipv4(), 1..2000)), (v6, vec(ipv6(), 1..800))]
 }
 
-fn capability() -> impl Strategy<Value = Capability> {
+fn capability() -> impl Strategy<Value = Capability<'static>> {
     prop_oneof![
         (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| Capability::MultiProtocol { afi, safi }),
         Just(Capability::RouteRefresh),
-        (66_u8..=255, vec(any::<u8>(), 0..40))
-            .prop_map(|(code, value)| Capability::Other { code, value }),
+        (100_u8..=255, vec(any::<u8>(), 0..40)).prop_map(|(code, value)| Capability::Other {
+            code,
+            value: value.leak()
+        }),
     ]
 }
 
@@ -102,14 +99,15 @@ proptest! {
         let messages = announce(&attributes, &prefixes, four_octets).unwrap();
         let mut found = Vec::new();
         for message in &messages {
-            prop_assert_eq!(frame(message), Ok(Some(message.len())));
+            prop_assert_eq!(frame(message, 4096), Ok(Some(message.len())));
             let Ok(Message::Update(update)) = decode(message, Some(&session)) else {
                 return Err(TestCaseError::fail("no UPDATE"));
             };
-            prop_assert!(!update.is_malformed() && update.withdrawn.is_empty());
-            for reach in update.announced {
-                prop_assert_eq!(&reach.attributes, &attributes);
-                found.extend(reach.prefixes);
+            prop_assert!(!update.is_malformed() && update.withdrawn().next().is_none());
+            for reach in update.announced() {
+                let copy = update.attributes().into_owned(reach.next_hop);
+                prop_assert_eq!(&copy, &attributes);
+                found.extend(reach.prefixes.map(|route| route.prefix));
             }
         }
         prop_assert_eq!(found, prefixes.clone());
@@ -118,8 +116,8 @@ proptest! {
             let Ok(Message::Update(update)) = decode(&message, Some(&session)) else {
                 return Err(TestCaseError::fail("no UPDATE"));
             };
-            prop_assert!(!update.is_malformed() && update.announced.is_empty());
-            found.extend(update.withdrawn);
+            prop_assert!(!update.is_malformed() && update.announced().next().is_none());
+            found.extend(update.withdrawn().map(|route| route.prefix));
         }
         prop_assert_eq!(found, prefixes);
     }
@@ -133,8 +131,10 @@ proptest! {
     ) {
         capabilities.push(Capability::FourOctetAs(asn));
         let router_id = router_id.into();
+        let capabilities = Capabilities::of(&capabilities);
         let open = Open { asn, hold_time, router_id, capabilities };
-        prop_assert_eq!(decode(&open_message(&open), None), Ok(Message::Open(open)));
+        let bytes = open_message(&open);
+        prop_assert_eq!(decode(&bytes, None), Ok(Message::Open(open)));
     }
 
     #[test]
@@ -144,10 +144,16 @@ proptest! {
         let sent = Notification::new(Fault(code, subcode), data);
         let words = sent.words();
         prop_assert!(words.len() < 400 && words.bytes().all(|b| (0x20..0x7f).contains(&b)));
-        prop_assert_eq!(decode(&notification(&sent), None), Ok(Message::Notification(sent)));
-        prop_assert_eq!(decode(&keepalive(), None), Ok(Message::Keepalive));
-        let refresh = Message::RouteRefresh { afi: 2, safi: 1 };
-        prop_assert_eq!(decode(&route_refresh(Family::Ipv6), None), Ok(refresh));
+        let bytes = notification(&sent);
+        let read = Message::Notification(sent.borrowed());
+        prop_assert_eq!(decode(&bytes, None), Ok(read));
+        let bytes = keepalive();
+        prop_assert_eq!(decode(&bytes, None), Ok(Message::Keepalive));
+        for subtype in [Refresh::Request, Refresh::Begin, Refresh::End, Refresh::Unknown(9)] {
+            let bytes = refresh(Family::Ipv6, subtype);
+            let read = Message::RouteRefresh { afi: 2, safi: 1, subtype };
+            prop_assert_eq!(decode(&bytes, None), Ok(read));
+        }
     }
 
     #[test]
@@ -182,6 +188,6 @@ proptest! {
     }
 }
 
-fn open_message(value: &Open) -> Vec<u8> {
+fn open_message(value: &Open<'_>) -> Vec<u8> {
     super::open(value)
 }

@@ -194,6 +194,7 @@ fn any_route() -> impl Strategy<Value = Route> {
     )
         .prop_map(|(address, length, neighbour, med, bogon)| Route {
             prefix: crate::prefix::Prefix::new(address, length).unwrap(),
+            path_id: med.unwrap_or(0),
             filtered: bogon.then_some(Filtered::Bogon),
             ..route("192.0.2.0/24", ["a", "b", "c"][neighbour], med)
         })
@@ -205,7 +206,9 @@ proptest! {
         routes in proptest::collection::btree_set(any_route(), 0..40),
         turn in 0_usize..40,
     ) {
-        let sorted: Vec<Route> = routes.into_iter().collect();
+        let mut sorted: Vec<Route> = routes.into_iter().collect();
+        // A neighbour has one route for a prefix and path identifier.
+        sorted.dedup_by_key(|route| (route.prefix, Arc::clone(&route.neighbour), route.path_id));
         let mut turned = sorted.clone();
         turned.rotate_left(turn % sorted.len().max(1));
         let hash = SetHash::of(sorted.iter().map(Route::item));
