@@ -1,17 +1,20 @@
 //! The bench of the BGP speaker: it and BIRD 2 receive the same bytes in the same run.
 //!
 //! [`stream`] makes a table as the internet's → [`router`] sends it → [`receivers`] are watched
-//! until they come to rest ([`receive`] is ours) → figures with their bars. Started by
+//! until they come to rest ([`receive`] is ours), in the [`phases`] of a table's life and in a
+//! [`storm`] → [`link`] reports a million routes → figures with their bars. Started by
 //! `benches/run bgp`.
 //!
 //! I/O: starts processes, loads them over loopback.
 
 #[path = "../serve/figure.rs"]
 mod figure;
+mod link;
 mod phases;
 mod receive;
 mod receivers;
 mod router;
+mod storm;
 mod stream;
 
 use comfy_table::Table;
@@ -67,7 +70,6 @@ fn run() -> anyhow::Result<bool> {
 
 fn table(figures: &[Figure]) -> Table {
     let mut table = Table::new();
-    table.load_style(comfy_table::TableStyle::new("     ──  ──        ").unwrap_or_default());
     table.set_header(["figure", "ours", "BIRD 2", "ratio", "spread", "verdict"]);
     for figure in figures {
         let cells = figure.cells().map(|cell| cell.replace("NaN", "–"));

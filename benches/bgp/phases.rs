@@ -2,11 +2,12 @@
 
 use crate::figure::Figure;
 use crate::figure::Pair;
+use crate::link;
 use crate::receivers;
 use crate::receivers::Receiver;
 use crate::receivers::Used;
 use crate::router::Router;
-use crate::stream;
+use crate::storm;
 use crate::stream::Table;
 use oca::bgp::wire;
 use oca::bgp::wire::Message;
@@ -20,16 +21,6 @@ const BAR: f64 = 0.6;
 
 /// Long enough that nothing of it shows.
 const HOLD: u16 = 240;
-
-/// The shortest there is; a third of it is between two keepalives.
-const HOLD_SHORT: u16 = 3;
-const KEEPALIVE: Duration = Duration::from_secs(1);
-
-/// Late means: later than a third of the hold time after the one before.
-const LATE_MS_MAX: f64 = 100.0;
-
-const STORM: Duration = Duration::from_secs(30);
-const STORM_QUICK: Duration = Duration::from_secs(8);
 
 /// One phase of one receiver.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +79,6 @@ pub(crate) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
             ));
         }
     }
-    let alone = |name: &str, value: f64| {
-        let pair = Pair {
-            ours: value,
-            peer: f64::NAN,
-        };
-        Figure::new(name, None, &[pair])
-    };
     let (last, _) = &rounds[rounds.len() - 1];
     figures.push(alone(
         "what covers an address, three full tables: ns",
@@ -102,7 +86,8 @@ pub(crate) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
     ));
     figures.push(alone("a walk over three full tables: ms", last.walk_ms));
     figures.push(alone("decoding alone: MB/s", decoding(&streams.full)));
-    figures.extend(punctuality(&streams, quick)?);
+    figures.extend(storm::figures(&streams.full, &streams.other, quick)?);
+    figures.extend(link::figures(&table)?);
     Ok(figures)
 }
 
@@ -132,6 +117,15 @@ impl Streams {
             full,
         }
     }
+}
+
+/// A figure that has no peer.
+pub(crate) fn alone(name: impl Into<String>, value: f64) -> Figure {
+    let pair = Pair {
+        ours: value,
+        peer: f64::NAN,
+    };
+    Figure::new(name, None, &[pair])
 }
 
 fn phases(mut receiver: Receiver, streams: &Streams) -> anyhow::Result<Phases> {
@@ -233,36 +227,4 @@ fn decoding(bytes: &[u8]) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "millions")]
     let megabytes = bytes.len() as f64 / 1e6;
     megabytes / best
-}
-
-/// How late keepalives come while a router changes every route over and over.
-fn punctuality(streams: &Streams, quick: bool) -> anyhow::Result<Vec<Figure>> {
-    let receiver = Receiver::ours(HOLD_SHORT)?;
-    let mut router = Router::connect(receivers::router(0), receiver.address, HOLD_SHORT)?;
-    let begun = clock::now();
-    let storm = if quick { STORM_QUICK } else { STORM };
-    let mut rounds = [&streams.full, &streams.other].into_iter().cycle();
-    while begun.elapsed() < storm {
-        router.send(rounds.next().map_or(&[][..], |bytes| bytes))?;
-    }
-    let heard = router.heard();
-    let mut late: Vec<f64> = heard
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]).saturating_sub(KEEPALIVE).as_secs_f64() * 1e3)
-        .collect();
-    late.sort_by(f64::total_cmp);
-    anyhow::ensure!(!late.is_empty(), "no keepalives came");
-    let p99 = late[(late.len() * 99).div_ceil(100).saturating_sub(1)];
-    let pair = Pair {
-        ours: p99,
-        peer: LATE_MS_MAX,
-    };
-    Ok(vec![Figure::new(
-        format!(
-            "keepalives in a storm ({}): p99 lateness, ms, beside the most allowed",
-            late.len()
-        ),
-        Some(1.0),
-        &[pair],
-    )])
 }

@@ -15,34 +15,52 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::AsyncBufReadExt as _;
 
 use crate::receivers;
 
 /// Addresses looked up for the figure.
 const LOOKUPS: u32 = 1_000_000;
 
-/// Ends with standard input.
+/// Ends with standard input. Questions are answered on a thread of their own, as the daemon's admin
+/// socket has one.
 pub(crate) async fn receive(hold: u16) -> anyhow::Result<()> {
     let handle = bgp::start(&config(hold), Seams::real())?;
     say(&handle.addresses()[0].to_string())?;
-    let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
-    while let Some(question) = lines.next_line().await? {
-        let snapshot = handle.snapshot();
-        match question.as_str() {
-            "count" => say(&snapshot.routes.len().to_string())?,
-            "generation" => say(&snapshot.generation.to_string())?,
-            "lookup" => say(&lookup(&snapshot).to_string())?,
-            "walk" => {
-                let begun = clock::now();
-                let steerable = snapshot.routes.iter().filter(|seen| seen.is_steerable());
-                black_box(steerable.count());
-                say(&begun.elapsed().as_nanos().to_string())?;
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lines();
+        for question in lines.map_while(Result::ok) {
+            if answer(&handle, &question).is_err() {
+                break;
             }
-            _ => say("not known")?,
         }
-    }
+        let _ = end.send(());
+    });
+    let _ = ended.await;
     Ok(())
+}
+
+fn answer(handle: &bgp::Handle, question: &str) -> std::io::Result<()> {
+    let snapshot = handle.snapshot();
+    match question {
+        "count" => say(&snapshot.routes.len().to_string()),
+        "lookup" => say(&lookup(&snapshot).to_string()),
+        "walk" => {
+            let begun = clock::now();
+            let steerable = snapshot.routes.iter().filter(|seen| seen.is_steerable());
+            black_box(steerable.count());
+            say(&begun.elapsed().as_nanos().to_string())
+        }
+        // An address: what `oca show routes` would show.
+        _ => match question.parse() {
+            Ok(address) => {
+                let found = snapshot.routes.covering(address);
+                let found: Vec<_> = found.iter().map(|seen| seen.route()).collect();
+                say(&found.len().to_string())
+            }
+            Err(_) => say("not known"),
+        },
+    }
 }
 
 /// Nanoseconds for what `oca show routes` asks: everything that covers an address.

@@ -6,7 +6,12 @@
 //! those of the real table.
 
 use fastrand::Rng;
+use oca::bgp::wire;
+use oca::bgp::wire::Message;
+use oca::bgp::wire::Negotiated;
+use oca::route::Class;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 pub(crate) const IPV4: usize = 1_000_000;
 pub(crate) const IPV6: usize = 220_000;
@@ -121,6 +126,39 @@ impl Table {
             rest = later;
         }
         out
+    }
+
+    /// The routes as the receiver has them.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = oca::route::Route> {
+        let session = Negotiated {
+            four_octets: true,
+            ipv4: true,
+            ipv6: true,
+            external: true,
+            ..Negotiated::default()
+        };
+        let bytes = self.announced(0);
+        let neighbour: Arc<str> = "router-0".into();
+        let (mut rest, mut routes) = (&bytes[..], Vec::with_capacity(self.routes.len()));
+        while let Ok(Some(length)) = wire::frame(rest, wire::MESSAGE_BYTES_MAX)
+            && let Some((message, after)) = rest.split_at_checked(length)
+        {
+            if let Ok(Message::Update(update)) = wire::decode(message, Some(&session)) {
+                for reach in update.announced() {
+                    let attributes = Arc::new(update.attributes().into_owned(reach.next_hop));
+                    routes.extend(reach.prefixes.map(|nlri| oca::route::Route {
+                        prefix: nlri.prefix,
+                        neighbour: Arc::clone(&neighbour),
+                        path_id: nlri.path_id,
+                        class: Class::Embedded,
+                        attributes: Arc::clone(&attributes),
+                        filtered: None,
+                    }));
+                }
+            }
+            rest = after;
+        }
+        routes.into_iter()
     }
 
     /// UPDATE messages that withdraw everything.

@@ -82,7 +82,15 @@ pub(super) async fn routes(State(shared): State<Shared>, uri: Uri) -> Result<Res
         return Err(Failure::new(StatusCode::NOT_FOUND, missing));
     }
     let rows: Vec<Value> = rows.into_iter().map(|seen| row(&seen.route())).collect();
-    Ok(local::ok(json!({"routes": rows, "next": next})))
+    let mut answer = json!({"routes": rows, "next": next});
+    if let Some(address) = query.address {
+        // The prefix that viewers at this address are steered by, and the one that says that a
+        // neighbour reaches it at all: a default route or a filtered one does that too.
+        let prefix = |seen: Option<Seen<'_>>| json!(seen.map(|seen| seen.prefix));
+        answer["steerable"] = prefix(snapshot.routes.steerable(address));
+        answer["reachable"] = prefix(snapshot.routes.reachable(address));
+    }
+    Ok(local::ok(answer))
 }
 
 fn bad(message: impl Into<String>) -> Failure {

@@ -9,3 +9,4 @@ mod corpus;
 mod hostile;
 mod learning;
 mod memory;
+mod storm;

@@ -355,8 +355,9 @@ async fn a_router_of_two_octets_is_understood_and_filtered_routes_stay_visible()
         .routes
         .iter()
         .map(|route| {
-            let reason = route.filtered.map_or("", oca::route::Filtered::as_str);
-            format!("{} {} {reason}", route.prefix, route.attributes.as_path)
+            let reason = route.filtered().map_or("", oca::route::Filtered::as_str);
+            let path = route.packed().attributes().as_path;
+            format!("{} {path} {reason}", route.prefix)
         })
         .collect();
     let expected = [

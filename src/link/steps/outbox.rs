@@ -374,3 +374,6 @@ fn position(generation: u64) -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod routes_tests;
