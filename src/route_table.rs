@@ -238,6 +238,31 @@ impl RouteTable {
         before: &'a Self,
         mut each: impl FnMut(Option<Seen<'a>>, Option<Seen<'a>>),
     ) {
+        self.pairs(before, |was, is| {
+            let both = was.as_ref().zip(is.as_ref());
+            if !both.is_some_and(|(was, is)| was.is_same(is)) {
+                each(was, is);
+            }
+        });
+    }
+
+    /// Has a route that could steer in `before` gone, or been filtered? Milliseconds even when every
+    /// route of a full table has changed: attributes are not looked at.
+    pub fn has_lost(&self, before: &Self) -> bool {
+        let mut has_lost = false;
+        self.pairs(before, |was, is| {
+            let steered = was.is_some_and(|seen| seen.is_steerable());
+            has_lost |= steered && is.is_none_or(|seen| !seen.is_steerable());
+        });
+        has_lost
+    }
+
+    /// Calls `each` for all routes that may differ.
+    fn pairs<'a>(
+        &'a self,
+        before: &'a Self,
+        mut each: impl FnMut(Option<Seen<'a>>, Option<Seen<'a>>),
+    ) {
         let mut pairs: BTreeMap<&str, [Option<(usize, &Table)>; 2]> = BTreeMap::new();
         for (side, tables) in [&before.tables, &self.tables].into_iter().enumerate() {
             for (rank, table) in tables.iter().enumerate() {
@@ -296,9 +321,11 @@ impl<'a> Seen<'a> {
 
     /// Same filter, same attributes.
     fn is_same(&self, other: &Self) -> bool {
+        let pages = (&self.table.pages, &other.table.pages);
         self.filter == other.filter
             && self.class() == other.class()
-            && self.packed().bytes() == other.packed().bytes()
+            && (self.set == other.set && pages.0.shares(pages.1, self.set)
+                || self.packed().bytes() == other.packed().bytes())
     }
 
     /// Less is better: RFC 4271 section 9.1.2.2, with MED compared between all neighbours, because

@@ -7,7 +7,6 @@ use super::schedule::Input;
 use crate::bgp;
 use crate::link::message::FillOrders;
 use crate::link::message::FillProgress;
-use crate::route_table::RouteTable;
 use crate::store;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -122,7 +121,7 @@ pub(super) fn routes(
     let (before, after) = (before?, after?);
     if before.generation == after.generation {
         None
-    } else if has_lost(&before.routes, &after.routes) {
+    } else if after.routes.has_lost(&before.routes) {
         Some(Input::Changed)
     } else {
         let large = after.routes.len() > ROUTES_LARGE;
@@ -134,16 +133,6 @@ pub(super) fn routes(
             },
         })
     }
-}
-
-/// Is a steerable route of `before` absent from `after`, or filtered there? Costs what changed.
-fn has_lost(before: &RouteTable, after: &RouteTable) -> bool {
-    let mut lost = false;
-    after.compare(before, |was, is| {
-        let steered = was.is_some_and(|route| route.is_steerable());
-        lost |= steered && is.is_none_or(|route| !route.is_steerable());
-    });
-    lost
 }
 
 /// Waits for the next snapshot; for ever without BGP or once its task has ended.
@@ -200,6 +189,7 @@ mod tests {
     use crate::route::Class;
     use crate::route::Filtered;
     use crate::route::Route;
+    use crate::route_table::RouteTable;
     use proptest::prelude::*;
 
     fn route(number: u8, neighbour: &str, med: u32, filtered: bool) -> Route {
@@ -368,7 +358,7 @@ mod tests {
             };
             let naive = !steerable(&before).is_subset(&steerable(&after));
             let table = |routes: Vec<Route>| routes.into_iter().collect::<RouteTable>();
-            prop_assert_eq!(has_lost(&table(before), &table(after)), naive);
+            prop_assert_eq!(table(after).has_lost(&table(before)), naive);
         }
     }
 }

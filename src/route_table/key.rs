@@ -130,6 +130,7 @@ fn halves(value: u128) -> [u64; 2] {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -106,6 +106,12 @@ impl Pages {
         let page = self.0.get(id.page());
         Packed::new(page.map_or(&[], |page| page.slot(id.slot())))
     }
+
+    /// Is this set the very same in both? If not, it may still be equal.
+    pub(super) fn shares(&self, other: &Self, id: SetId) -> bool {
+        let pages = self.0.get(id.page()).zip(other.0.get(id.page()));
+        pages.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }
 
 impl Default for Sets {

@@ -149,7 +149,7 @@ fn descend<const N: usize>(chunks: &Chunks<N>, host: &Prefix, mut each: impl FnM
     }
 }
 
-/// What differs between two moments of one neighbour's routes, each with its rank.
+/// What may differ between two moments of one neighbour's routes, each with its rank.
 pub(super) fn compare<'a>(
     old: Option<(usize, &'a Table)>,
     new: Option<(usize, &'a Table)>,
@@ -190,14 +190,5 @@ fn of_form<'a, const N: usize>(
         Some(seen(row?, table, rank))
     };
     let (before, after) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));
-    after.compare(before, |one, other| {
-        let (one, other) = (of(old, one), of(new, other));
-        let is_same = one
-            .as_ref()
-            .zip(other.as_ref())
-            .is_some_and(|(one, other)| one.is_same(other));
-        if !is_same {
-            each(one, other);
-        }
-    });
+    after.compare(before, |one, other| each(of(old, one), of(new, other)));
 }

@@ -50,7 +50,10 @@ fn an_address_is_answered_longest_first_and_a_prefix_with_what_it_covers() {
     assert_eq!(covers["steerable"], "203.0.113.0/25");
     assert_eq!(covers["reachable"], "203.0.113.0/25");
     let beyond = client.get("/v1/routes?address=198.51.100.9").unwrap();
-    assert_eq!((&beyond["steerable"], &beyond["reachable"]), (&json!(null), &json!("0.0.0.0/0")));
+    assert_eq!(
+        (&beyond["steerable"], &beyond["reachable"]),
+        (&json!(null), &json!("0.0.0.0/0"))
+    );
     let below = client.get("/v1/routes?prefix=203.0.113.0/24").unwrap();
     let expected = [
         "203.0.113.0/24",
