@@ -35,7 +35,8 @@ impl Ribs {
         Self(["c", "a", "b"].map(|name| Rib::new(Class::Embedded, name.into())))
     }
 
-    /// A withdrawal is told even of what was never there.
+    /// `None`: nothing changed.
+    #[allow(clippy::unwrap_in_result)]
     fn change(&mut self, of: usize, third: u8, med: Option<u32>) -> Option<Event> {
         let (prefix, to) = change(third, med);
         let rib = &mut self.0[of];
@@ -53,7 +54,9 @@ impl Ribs {
     }
 }
 
-fn change(third: u8, med: Option<u32>) -> (Prefix, Option<(Arc<Attributes>, Option<Filtered>)>) {
+type To = Option<(Arc<Attributes>, Option<Filtered>)>;
+
+fn change(third: u8, med: Option<u32>) -> (Prefix, To) {
     let prefix = format!("198.51.{third}.0/24").parse().unwrap();
     let to = med.map(|med| (attributes(med), (med == 0).then_some(Filtered::Bogon)));
     (prefix, to)

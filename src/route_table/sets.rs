@@ -320,6 +320,8 @@ mod tests {
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
 
+    type Told = (SetId, Vec<u8>);
+
     fn packed(number: u32, communities: u32) -> Vec<u8> {
         let mut attributes = Attributes::new(
             format!("64500 {number}").parse().unwrap(),
@@ -335,8 +337,8 @@ mod tests {
             steps in proptest::collection::vec((0_u32..40, 0_u32..3, 0_u32..3), 0..400),
         ) {
             let mut sets = Sets::default();
-            let mut held: Vec<(SetId, Vec<u8>)> = Vec::new();
-            let mut readers: Vec<(Pages, Vec<(SetId, Vec<u8>)>)> = Vec::new();
+            let mut held: Vec<Told> = Vec::new();
+            let mut readers: Vec<(Pages, Vec<Told>)> = Vec::new();
             for (number, size, action) in steps {
                 // Many small ones, some of a few hundred bytes, some with a page of their own.
                 let bytes = packed(number, [0, 200, 2000][size as usize]);
