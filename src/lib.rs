@@ -3,8 +3,8 @@
 //! # Reading order
 //!
 //! 1. Vocabulary, which imports nothing of ours but itself: [`units`], [`clock`], [`object`],
-//!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`set_hash`],
-//!    [`window`], [`gate`], [`command`], [`help`].
+//!    [`key`], [`media_type`], [`ids`], [`prefix`], [`prefix_map`], [`route`], [`route_table`],
+//!    [`set_hash`], [`window`], [`gate`], [`command`], [`help`].
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
 //!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
 //!    (every unsafe block).
@@ -59,6 +59,7 @@ pub mod peer;
 pub mod prefix;
 pub mod prefix_map;
 pub mod route;
+pub mod route_table;
 pub mod serve;
 pub mod set_hash;
 pub mod store;

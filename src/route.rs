@@ -1,5 +1,21 @@
 //! A route as everybody speaks of it: learned by `bgp`, reported by `link`, weighed by `control`.
 
+mod item;
+mod packed;
+mod values;
+
+pub use item::Item;
+pub use packed::Fixed;
+pub use packed::Packed;
+pub use packed::PackedPath;
+pub use packed::Packer;
+pub use values::Aggregator;
+pub use values::Community;
+pub use values::ExtendedCommunity;
+pub use values::LargeCommunity;
+pub use values::Origin;
+
+use crate::object::Digest;
 use crate::prefix::Prefix;
 use serde::Deserialize;
 use serde::Serialize;
@@ -35,20 +51,31 @@ pub enum Segment {
 #[serde(into = "String", try_from = "String")]
 pub struct AsPath(pub Vec<Segment>);
 
-/// A standard community (RFC 1997). In text: `64500:120`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Community(pub u32);
-
-/// What several routes of one UPDATE share.
+/// What several routes of one UPDATE share. What is optional is left out where it is absent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Attributes {
     pub as_path: AsPath,
     /// MULTI_EXIT_DISC as received; missing compares as 0.
     pub med: Option<u32>,
-    /// Sorted, each once.
+    /// Sorted, each once, like the other two kinds.
     pub communities: Vec<Community>,
     pub next_hop: IpAddr,
+    #[serde(default, skip_serializing_if = "Origin::is_igp")]
+    pub origin: Origin,
+    /// From internal sessions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_pref: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended_communities: Vec<ExtendedCommunity>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub large_communities: Vec<LargeCommunity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregator: Option<Aggregator>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub atomic_aggregate: bool,
+    /// Only to Customer (RFC 9234).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otc: Option<Asn>,
 }
 
 /// Why a learned route never steers. It stays visible.
@@ -78,6 +105,8 @@ pub struct Route {
     pub prefix: Prefix,
     /// Name of the neighbour in the box's configuration.
     pub neighbour: Arc<str>,
+    /// Tells several routes of one neighbour for one prefix apart (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
     pub class: Class,
     pub attributes: Arc<Attributes>,
     /// `None`: steerable.
@@ -91,6 +120,10 @@ pub enum RouteError {
     AsPath(String),
     #[error("`{0}` is not a community: write `<0..65535>:<0..65535>`")]
     Community(String),
+    #[error("`{0}` is not an extended community: write its 16 hexadecimal digits")]
+    ExtendedCommunity(String),
+    #[error("`{0}` is not a large community: write `<number>:<number>:<number>`")]
+    LargeCommunity(String),
 }
 
 impl AsPath {
@@ -139,25 +172,34 @@ impl Route {
         self.filtered.is_none()
     }
 
-    /// The item of the routes' set hash: one line without its end, fields separated by `|`, absent
-    /// ones empty. docs/LINK.md defines it with test vectors.
-    pub fn canonical(&self) -> String {
-        let Attributes {
+    /// The item of the routes' set hash; docs/LINK.md defines it with test vectors.
+    pub fn item(&self) -> Vec<u8> {
+        let mut packer = Packer::default();
+        let attributes = Digest::of(packer.pack(&self.attributes));
+        let mut item = Item::default();
+        item.attributes(&attributes);
+        item.source(self.class, &self.neighbour, self.filtered);
+        item.place(&self.prefix, self.path_id);
+        item.bytes().to_vec()
+    }
+}
+
+impl Attributes {
+    /// With what every route has; the rest is absent.
+    pub fn new(as_path: AsPath, next_hop: IpAddr) -> Self {
+        Self {
             as_path,
-            med,
-            communities,
+            med: None,
+            communities: Vec::new(),
             next_hop,
-        } = &*self.attributes;
-        let med = med.map(|med| med.to_string()).unwrap_or_default();
-        let communities: Vec<String> = communities.iter().map(ToString::to_string).collect();
-        let filtered = self.filtered.map(Filtered::as_str).unwrap_or_default();
-        format!(
-            "{}|{}|{}|{as_path}|{med}|{}|{next_hop}|{filtered}",
-            self.prefix,
-            self.neighbour,
-            self.class.as_str(),
-            communities.join(" "),
-        )
+            origin: Origin::Igp,
+            local_pref: None,
+            extended_communities: Vec::new(),
+            large_communities: Vec::new(),
+            aggregator: None,
+            atomic_aggregate: false,
+            otc: None,
+        }
     }
 }
 
@@ -181,6 +223,27 @@ impl Class {
 }
 
 impl Filtered {
+    /// Every reason, in the order of the enum.
+    const ALL: [Self; 8] = [
+        Self::DefaultRoute,
+        Self::Bogon,
+        Self::PrefixLength,
+        Self::BogonAsn,
+        Self::AsLoop,
+        Self::FirstAsn,
+        Self::AsPathTooLong,
+        Self::NextHop,
+    ];
+
+    /// In seven bits, for tables: 0 is none.
+    pub(crate) fn code(filtered: Option<Self>) -> u8 {
+        filtered.map_or(0, |filtered| filtered as u8 + 1)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DefaultRoute => "default-route",
@@ -273,37 +336,6 @@ impl From<AsPath> for String {
     }
 }
 
-impl fmt::Display for Community {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff)
-    }
-}
-
-impl FromStr for Community {
-    type Err = RouteError;
-
-    fn from_str(text: &str) -> Result<Self, RouteError> {
-        let refused = || RouteError::Community(crate::help::printable(text.as_bytes(), 40));
-        let (high, low) = text.split_once(':').ok_or_else(refused)?;
-        let half = |part: &str| part.parse::<u16>().map(u32::from).map_err(|_| refused());
-        Ok(Self(half(high)? << 16 | half(low)?))
-    }
-}
-
-impl TryFrom<String> for Community {
-    type Error = RouteError;
-
-    fn try_from(text: String) -> Result<Self, RouteError> {
-        text.parse()
-    }
-}
-
-impl From<Community> for String {
-    fn from(community: Community) -> Self {
-        community.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,22 +358,45 @@ mod tests {
     }
 
     #[test]
-    fn the_canonical_line_has_every_field_in_its_place() {
+    fn every_reason_has_a_code_of_its_own() {
+        assert_eq!(Filtered::code(None), 0);
+        for (place, reason) in Filtered::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(Filtered::code(Some(reason))), place + 1);
+            assert_eq!(
+                Filtered::from_code(Filtered::code(Some(reason))),
+                Some(reason)
+            );
+        }
+    }
+
+    #[test]
+    fn the_item_has_every_part_in_its_place() {
+        let attributes = Attributes {
+            med: Some(20),
+            communities: vec!["64500:1".parse().unwrap(), "64500:2".parse().unwrap()],
+            ..Attributes::new(
+                "64500 64501".parse().unwrap(),
+                "198.51.100.1".parse().unwrap(),
+            )
+        };
+        let packed = Packer::default().pack(&attributes).to_vec();
+        let expected = "0042c63364010000001400020003020000020000fbf40000fbf5fbf40001fbf40002";
+        assert_eq!(hex(&packed), expected);
         let route = Route {
             prefix: "192.0.2.0/24".parse().unwrap(),
             neighbour: "edge-1".into(),
+            path_id: 7,
             class: Class::Peering,
-            attributes: Arc::new(Attributes {
-                as_path: "64500 64501".parse().unwrap(),
-                med: Some(20),
-                communities: vec!["64500:1".parse().unwrap(), "64500:2".parse().unwrap()],
-                next_hop: "198.51.100.1".parse().unwrap(),
-            }),
+            attributes: Arc::new(attributes),
             filtered: Some(Filtered::Bogon),
         };
-        assert_eq!(
-            route.canonical(),
-            "192.0.2.0/24|edge-1|peering|64500 64501|20|64500:1 64500:2|198.51.100.1|bogon"
-        );
+        let item = route.item();
+        assert_eq!(item[..32], Digest::of(&packed).0);
+        let behind = [&[4, 24, 192, 0, 2, 0, 0, 0, 0, 7, 1][..], b"edge-1\0bogon"];
+        assert_eq!(item[32..], behind.concat());
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -30,6 +30,7 @@ const VOCABULARY: &[&str] = &[
     "prefix",
     "prefix_map",
     "route",
+    "route_table",
     "set_hash",
     "units",
     "window",

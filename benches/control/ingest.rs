@@ -230,15 +230,17 @@ fn route(cluster: u32, number: u32, round: u64) -> Route {
     Route {
         prefix: Prefix::new(address, 24).unwrap_or(Prefix::host(address)),
         neighbour: "edge-1".into(),
+        path_id: 0,
         class: Class::Embedded,
         attributes: Arc::new(Attributes {
-            as_path: AsPath(vec![Segment::Sequence(vec![
-                Asn(4_200_000_000 + cluster),
-                Asn(4_200_100_000 + number % 50),
-            ])]),
             med: u32::try_from(med).ok(),
-            communities: Vec::new(),
-            next_hop: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            ..Attributes::new(
+                AsPath(vec![Segment::Sequence(vec![
+                    Asn(4_200_000_000 + cluster),
+                    Asn(4_200_100_000 + number % 50),
+                ])]),
+                IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            )
         }),
         filtered: None,
     }
@@ -286,7 +288,7 @@ fn report(number: u32, round: u64) -> Report {
             from,
             to: round + 1,
             count: u64::from(ROUTES),
-            digest: SetHash::of(all.iter().map(Route::canonical)).digest(),
+            digest: SetHash::of(all.iter().map(Route::item)).digest(),
             added: steps::group(&came),
             removed: steps::group(&went),
         },

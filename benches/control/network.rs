@@ -237,10 +237,11 @@ fn prefixes(provider: u32) -> Vec<Prefix> {
 fn routes(own: &[Prefix], asn: u32, hops: u32, med: u32, class: Class) -> Vec<Route> {
     let path = vec![Asn(asn); hops as usize];
     let attributes = Arc::new(Attributes {
-        as_path: AsPath(vec![Segment::Sequence(path)]),
         med: Some(med),
-        communities: Vec::new(),
-        next_hop: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        ..Attributes::new(
+            AsPath(vec![Segment::Sequence(path)]),
+            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        )
     });
     let neighbour: Arc<str> = "edge-1".into();
     let mut routes: Vec<Route> = own
@@ -248,6 +249,7 @@ fn routes(own: &[Prefix], asn: u32, hops: u32, med: u32, class: Class) -> Vec<Ro
         .map(|prefix| Route {
             prefix: *prefix,
             neighbour: neighbour.clone(),
+            path_id: 0,
             class,
             attributes: attributes.clone(),
             filtered: None,

@@ -5,9 +5,10 @@ use crate::bgp::Snapshot;
 use crate::help;
 use crate::local;
 use crate::local::Failure;
-use crate::prefix::Family;
 use crate::prefix::Prefix;
 use crate::route::Route;
+use crate::route_table::RouteTable;
+use crate::route_table::Seen;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -62,7 +63,11 @@ pub(super) async fn routes(State(shared): State<Shared>, uri: Uri) -> Result<Res
         (Some(_), Some(_)) => {
             return Err(bad("ask for an address or for a prefix, not for both"));
         }
-        (Some(address), None) => (covering(&snapshot.routes, address, most), None),
+        (Some(address), None) => {
+            let mut found = snapshot.routes.covering(address);
+            found.truncate(most);
+            (found, None)
+        }
         (None, prefix) => {
             let after = query.after.as_deref().map(place).transpose()?;
             page(&snapshot.routes, prefix, after, most)
@@ -76,69 +81,71 @@ pub(super) async fn routes(State(shared): State<Shared>, uri: Uri) -> Result<Res
         };
         return Err(Failure::new(StatusCode::NOT_FOUND, missing));
     }
-    let rows: Vec<Value> = rows.into_iter().map(row).collect();
-    Ok(local::ok(json!({"routes": rows, "next": next})))
+    let rows: Vec<Value> = rows.into_iter().map(|seen| row(&seen.route())).collect();
+    let mut answer = json!({"routes": rows, "next": next});
+    if let Some(address) = query.address {
+        // The prefix that viewers at this address are steered by, and the one that says that a
+        // neighbour reaches it at all: a default route or a filtered one does that too.
+        let prefix = |seen: Option<Seen<'_>>| json!(seen.map(|seen| seen.prefix));
+        answer["steerable"] = prefix(snapshot.routes.steerable(address));
+        answer["reachable"] = prefix(snapshot.routes.reachable(address));
+    }
+    Ok(local::ok(answer))
 }
 
 fn bad(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, message)
 }
 
+/// The attributes as the link says them, with what is absent left out but for MED.
 fn row(route: &Route) -> Value {
-    json!({
-        "prefix": route.prefix,
-        "neighbour": &*route.neighbour,
-        "class": route.class,
-        "as_path": route.attributes.as_path,
-        "med": route.attributes.med,
-        "communities": route.attributes.communities,
-        "next_hop": route.attributes.next_hop,
-        "steerable": route.is_steerable(),
-        "filtered": route.filtered,
-    })
+    let mut row = json!(&*route.attributes);
+    row["prefix"] = json!(route.prefix);
+    row["neighbour"] = json!(&*route.neighbour);
+    row["class"] = json!(route.class);
+    row["origin"] = json!(route.attributes.origin);
+    row["steerable"] = json!(route.is_steerable());
+    row["filtered"] = json!(route.filtered);
+    if route.path_id > 0 {
+        row["path_id"] = json!(route.path_id);
+    }
+    row
 }
 
-/// `<prefix>,<neighbour>`: a place in the list that outlives the route that stood there.
-fn place(text: &str) -> Result<(Prefix, &str), Failure> {
+/// `<prefix>,<path identifier>,<neighbour>`: a place in the list that outlives the route that stood
+/// there.
+fn place(text: &str) -> Result<(Prefix, &str, u32), Failure> {
     let refused = || bad("`after` must be the `next` of the page before");
-    let (prefix, neighbour) = text.split_once(',').ok_or_else(refused)?;
-    Ok((prefix.parse().map_err(|_| refused())?, neighbour))
-}
-
-/// Longest first. Routes are sorted by prefix, so each length is one search.
-fn covering(routes: &[Route], address: IpAddr, most: usize) -> Vec<&Route> {
-    let lengths = (0..=Family::of(address).bits()).rev();
-    let found = lengths.filter_map(|length| Prefix::new(address, length).ok());
-    let found = found.flat_map(|prefix| {
-        let first = routes.partition_point(|route| route.prefix < prefix);
-        routes[first..]
-            .iter()
-            .take_while(move |route| route.prefix == prefix)
-    });
-    found.take(most).collect()
+    let (prefix, rest) = text.split_once(',').ok_or_else(refused)?;
+    let (path_id, neighbour) = rest.split_once(',').ok_or_else(refused)?;
+    let prefix = prefix.parse().map_err(|_| refused())?;
+    Ok((prefix, neighbour, path_id.parse().map_err(|_| refused())?))
 }
 
 /// What `prefix` covers stands together: behind it, and before the first that it does not cover.
 fn page<'a>(
-    routes: &'a [Route],
+    routes: &'a RouteTable,
     prefix: Option<Prefix>,
-    after: Option<(Prefix, &str)>,
+    after: Option<(Prefix, &str, u32)>,
     most: usize,
-) -> (Vec<&'a Route>, Option<String>) {
-    let first = prefix.map_or(0, |prefix| {
-        routes.partition_point(|route| route.prefix < prefix)
-    });
-    let behind = after.map_or(0, |after| {
-        routes.partition_point(|route| (route.prefix, &*route.neighbour) <= after)
-    });
-    let mut rows: Vec<&Route> = routes[first.max(behind)..]
-        .iter()
-        .take_while(|route| prefix.is_none_or(|prefix| prefix.covers(&route.prefix)))
+) -> (Vec<Seen<'a>>, Option<String>) {
+    let behind = after.map(|(prefix, ..)| prefix);
+    let first = prefix.into_iter().chain(behind).max();
+    let all = match first {
+        Some(first) => routes.iter_from(&first),
+        None => routes.iter(),
+    };
+    let mut rows: Vec<Seen<'a>> = all
+        .skip_while(|seen| after.is_some_and(|after| seen.place() <= after))
+        .take_while(|seen| prefix.is_none_or(|prefix| prefix.covers(&seen.prefix)))
         .take(most + 1)
         .collect();
     let more = rows.len() > most;
     rows.truncate(most);
     let next = rows.last().filter(|_| more);
-    let next = next.map(|route| format!("{},{}", route.prefix, route.neighbour));
+    let next = next.map(|seen| {
+        let (prefix, neighbour, path_id) = seen.place();
+        format!("{prefix},{path_id},{neighbour}")
+    });
     (rows, next)
 }

@@ -9,8 +9,8 @@ use super::NeighbourConfig;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
 use crate::route::Asn;
-use crate::route::Attributes;
 use crate::route::Filtered;
+use crate::route::Packed;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -88,10 +88,10 @@ impl Import {
     }
 
     /// What is wrong with every route that has these attributes.
-    pub(super) fn attributes(&self, attributes: &Attributes) -> Option<Filtered> {
-        let path = &attributes.as_path;
+    pub(super) fn attributes(&self, attributes: Packed<'_>) -> Option<Filtered> {
+        let path = attributes.path();
         let is_external = self.own != self.neighbour;
-        if path.contains(self.own) {
+        if path.numbers().any(|asn| asn == self.own) {
             Some(Filtered::AsLoop)
         } else if is_external && path.first() != Some(self.neighbour) {
             Some(Filtered::FirstAsn)
@@ -99,7 +99,7 @@ impl Import {
             Some(Filtered::AsPathTooLong)
         } else if path.numbers().any(|asn| self.is_bogon(asn)) {
             Some(Filtered::BogonAsn)
-        } else if !is_usable(attributes.next_hop) {
+        } else if !is_usable(attributes.fixed().next_hop) {
             Some(Filtered::NextHop)
         } else {
             None
@@ -172,6 +172,8 @@ mod tests {
     use super::super::tests_support::config;
     use super::super::tests_support::neighbour;
     use super::*;
+    use crate::route::Attributes;
+    use crate::route::Packer;
 
     fn import(bogons: Bogons) -> Import {
         let neighbour = NeighbourConfig {
@@ -181,13 +183,11 @@ mod tests {
         Import::new(&config(Asn(64510), vec![neighbour.clone()]), &neighbour)
     }
 
-    fn attributes(path: &str, next_hop: &str) -> Attributes {
-        Attributes {
-            as_path: path.parse().unwrap(),
-            med: None,
-            communities: Vec::new(),
-            next_hop: next_hop.parse().unwrap(),
-        }
+    fn judged(import: &Import, path: &str, next_hop: &str) -> Option<Filtered> {
+        let (path, next_hop) = (path.parse().unwrap(), next_hop.parse().unwrap());
+        let mut packer = Packer::default();
+        let packed = packer.pack(&Attributes::new(path, next_hop));
+        import.attributes(Packed::new(packed))
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(route(prefix), expected, "{prefix}");
         }
-        let of = |path: &str, hop: &str| strict.attributes(&attributes(path, hop));
+        let of = |path: &str, hop: &str| judged(&strict, path, hop);
         for (path, hop, expected) in [
             ("64500 3 5", "9.9.9.9", None),
             ("64500 {3 5}", "9.9.9.9", None),
@@ -242,12 +242,12 @@ mod tests {
     #[test]
     fn a_laboratory_may_use_documentation_space_but_no_default_route() {
         let lab = import(Bogons::None);
-        let shared = lab.attributes(&attributes("64500 64501 23456", "198.51.100.1"));
+        let shared = judged(&lab, "64500 64501 23456", "198.51.100.1");
         assert_eq!(shared, None);
         assert_eq!(lab.route(&"192.0.2.0/24".parse().unwrap(), shared), None);
         let default = lab.route(&"0.0.0.0/0".parse().unwrap(), shared);
         assert_eq!(default, Some(Filtered::DefaultRoute));
-        let looped = lab.attributes(&attributes("64500 64510", "198.51.100.1"));
+        let looped = judged(&lab, "64500 64510", "198.51.100.1");
         assert_eq!(looped, Some(Filtered::AsLoop));
     }
 }

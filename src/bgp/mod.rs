@@ -1,13 +1,14 @@
 //! A router announces a prefix: a receiver-only BGP-4 speaker (RFC 4271), IPv4 and IPv6 unicast.
 //!
 //! `listener` takes connections and `peer` makes them (one task a neighbour) → `wire` frames and
-//! decodes without guessing → `session` is the state machine, sans-IO → `import` decides what may
-//! steer → `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
+//! decodes without guessing → `session` is the state machine, sans-IO → `ingest` takes an UPDATE:
+//! `import` decides what may steer, `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that
 //! everybody else reads. Nothing is announced; nothing here knows of content.
 
 mod command;
 mod handle;
 mod import;
+mod ingest;
 mod listener;
 mod memory;
 mod metrics;
@@ -27,7 +28,7 @@ mod tests_support;
 
 use crate::route::Asn;
 use crate::route::Class;
-use crate::route::Route;
+use crate::route_table::RouteTable;
 use crate::set_hash::SetHash;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -106,10 +107,10 @@ pub enum Bogons {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub generation: u64,
-    /// Of [`Route::canonical`] of every route, filtered ones too.
+    /// Of the items (`Route::item`) of all routes, filtered ones too.
     pub hash: SetHash,
-    /// Sorted by prefix, then neighbour. Filtered routes stay visible.
-    pub routes: Arc<[Route]>,
+    /// By prefix, then neighbour. Filtered routes stay visible.
+    pub routes: RouteTable,
     pub steerable: usize,
     /// In the order of the configuration.
     pub neighbours: Vec<NeighbourView>,

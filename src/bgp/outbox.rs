@@ -4,22 +4,18 @@
 //!
 //! I/O: waits for room in the publisher's queue.
 
-use super::publish::Change;
 use super::publish::Event;
 use super::publish::Index;
 use super::publish::SessionView;
+use super::rib::Batch;
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
-
-/// Changes that go to the publisher in one piece.
-const BATCH: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
     index: Index,
     events: mpsc::Sender<Event>,
     waiting: VecDeque<Event>,
-    changes: Vec<Change>,
 }
 
 impl Outbox {
@@ -28,28 +24,15 @@ impl Outbox {
             index,
             events,
             waiting: VecDeque::new(),
-            changes: Vec::new(),
         }
     }
 
-    pub(super) fn change(&mut self, change: Change) {
-        self.changes.push(change);
-        if self.changes.len() >= BATCH {
-            self.seal();
-        }
-    }
-
-    /// What has been gathered may go.
-    pub(super) fn seal(&mut self) {
-        if !self.changes.is_empty() {
-            let changes = std::mem::take(&mut self.changes);
-            self.put(Event::Routes(self.index, changes));
-        }
+    pub(super) fn routes(&mut self, batch: Batch) {
+        self.put(Event::Routes(self.index, batch));
     }
 
     /// A view that still waits behind all routes is replaced by the next.
     pub(super) fn session(&mut self, view: SessionView) {
-        self.seal();
         if let Some(Event::Session(..)) = self.waiting.back() {
             self.waiting.pop_back();
         }
@@ -58,7 +41,6 @@ impl Outbox {
 
     /// All routes go: what was to be told of them need not be.
     pub(super) fn gone(&mut self, view: SessionView) {
-        self.changes.clear();
         self.waiting.clear();
         self.put(Event::Gone(self.index, view));
     }
@@ -98,7 +80,11 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rib::Rib;
     use super::*;
+    use crate::route::Attributes;
+    use crate::route::Class;
+    use crate::route::Packer;
 
     fn view(state: &'static str) -> SessionView {
         SessionView {
@@ -107,14 +93,25 @@ mod tests {
         }
     }
 
-    fn withdrawal(n: u8) -> Change {
-        let prefix = format!("192.0.2.{n}/32").parse().unwrap();
-        Change { prefix, to: None }
+    /// Of one route after another that come.
+    struct Source(Rib);
+
+    impl Source {
+        fn batch(&mut self, routes: u8) -> Batch {
+            let packed = Attributes::new("64500".parse().unwrap(), "192.0.2.1".parse().unwrap());
+            let held = self.0.hold(Packer::default().pack(&packed)).unwrap();
+            for n in 0..routes {
+                let prefix = format!("198.51.{}.{n}/32", self.0.len()).parse().unwrap();
+                self.0.announce(&prefix, 0, &held, None);
+            }
+            self.0.release(&held);
+            self.0.take().unwrap()
+        }
     }
 
     fn told(event: &Event) -> String {
         match event {
-            Event::Routes(_, changes) => changes.len().to_string(),
+            Event::Routes(_, batch) => batch.changes.len().to_string(),
             Event::Gone(_, view) => format!("gone {}", view.state),
             Event::Session(_, view) => view.state.to_owned(),
         }
@@ -124,14 +121,13 @@ mod tests {
     async fn news_wait_in_their_order_and_the_end_of_a_session_replaces_them() {
         let (sender, mut receiver) = mpsc::channel(1);
         let mut outbox = Outbox::new(Index(0), sender);
-        outbox.change(withdrawal(1));
+        let mut source = Source(Rib::new(Class::Embedded, "edge-1".into()));
+        outbox.routes(source.batch(1));
         outbox.session(view("established"));
         assert!(outbox.is_waiting());
         // The newer view alone.
         outbox.session(view("idle"));
-        outbox.change(withdrawal(2));
-        outbox.change(withdrawal(3));
-        outbox.seal();
+        outbox.routes(source.batch(2));
         let mut all = Vec::new();
         while let Ok(event) = receiver.try_recv() {
             all.push(told(&event));
@@ -141,8 +137,7 @@ mod tests {
         }
         assert_eq!(all, ["1", "idle", "2"]);
         outbox.session(view("established"));
-        outbox.change(withdrawal(4));
-        outbox.seal();
+        outbox.routes(source.batch(3));
         outbox.gone(view("active"));
         assert_eq!(told(&receiver.try_recv().unwrap()), "established");
         outbox.pass_on().await;

@@ -11,7 +11,8 @@ use super::Config;
 use super::NeighbourConfig;
 use super::SessionFacts;
 use super::command::Asked;
-use super::import::Import;
+use super::ingest::Ingest;
+use super::ingest::TooMuch;
 use super::metrics::Counters;
 use super::net::Guard;
 use super::net::Link;
@@ -19,11 +20,9 @@ use super::net::Net;
 use super::outbox::Outbox;
 use super::pipe;
 use super::pipe::Pipe;
-use super::publish::Change;
 use super::publish::Event;
 use super::publish::Index;
 use super::publish::SessionView;
-use super::rib::Rib;
 use super::session::Action;
 use super::session::ConnectionId;
 use super::session::Input;
@@ -37,7 +36,6 @@ use super::wire::Update;
 use crate::clock;
 use crate::clock::Instant;
 use crate::help;
-use crate::prefix::Family;
 use crate::telemetry::LogLimit;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -50,10 +48,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Memory of one neighbour's attribute sets. A full table of the internet needs some 50 MB; one
-/// whose every route has 4 kB of attributes of its own would need 4 GB.
-const ATTRIBUTE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Before a neighbour whose bytes made us panic is listened to again.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
@@ -88,8 +82,7 @@ pub(super) struct Peer {
 struct Life<'a> {
     peer: &'a mut Peer,
     session: Session,
-    rib: Rib,
-    import: Import,
+    ingest: Ingest,
     pipes: Vec<Pipe>,
     /// Connections that are closed when their last bytes have left.
     closing: JoinSet<()>,
@@ -151,8 +144,7 @@ impl<'a> Life<'a> {
         };
         Self {
             session: Session::new(settings, peer.random.fork()),
-            rib: Rib::default(),
-            import: Import::new(&peer.config, &peer.neighbour),
+            ingest: Ingest::new(&peer.config, &peer.neighbour),
             pipes: Vec::new(),
             closing: JoinSet::new(),
             dial: None,
@@ -180,7 +172,7 @@ impl<'a> Life<'a> {
                     break;
                 }
                 Woken::Command(asked) => self.command(asked),
-                Woken::PassedOn => {}
+                Woken::PassedOn => self.flush(),
                 Woken::Arrived(link) => self.connected(Side::Theirs, link),
                 Woken::Dialed(result) => {
                     self.dial = None;
@@ -194,7 +186,10 @@ impl<'a> Life<'a> {
                     }
                 }
                 Woken::Read(id, read) => self.read(id, read),
-                Woken::Deadline => self.inputs.push_back(Input::Tick),
+                Woken::Deadline => {
+                    self.inputs.push_back(Input::Tick);
+                    self.flush();
+                }
             }
         }
         let last = async {
@@ -207,7 +202,10 @@ impl<'a> Life<'a> {
     }
 
     async fn woken(&mut self) -> Woken {
-        let deadline = self.session.deadline();
+        let may_read = !self.outbox.is_waiting();
+        // What has been gathered goes when there is room for it.
+        let due = self.ingest.deadline(clock::now()).filter(|_| may_read);
+        let deadline = self.session.deadline().into_iter().chain(due).min();
         let wait = async {
             match deadline {
                 Some(at) => clock::sleep_until(at).await,
@@ -220,7 +218,6 @@ impl<'a> Life<'a> {
                 None => std::future::pending().await,
             }
         };
-        let may_read = !self.outbox.is_waiting();
         // Time comes first, so that keepalives do not depend on how much there is to read; and
         // nothing is read while news of what was read wait for the publisher.
         tokio::select! {
@@ -295,7 +292,7 @@ impl<'a> Life<'a> {
             has_more &= consumed < lent.unread().len();
             pipe.take_back(lent, consumed, has_more);
         }
-        self.outbox.seal();
+        self.flush();
     }
 
     fn message(&mut self, now: Instant, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
@@ -320,37 +317,27 @@ impl<'a> Life<'a> {
     fn update(&mut self, update: &Update<'_>) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
         self.tell_faults(update);
-        for wire::Nlri { prefix, .. } in update.withdrawn() {
-            if self.rib.withdraw(&prefix) {
-                self.outbox.change(Change { prefix, to: None });
-            }
-        }
-        for reach in update.announced() {
-            let attributes = update.attributes().into_owned(reach.next_hop);
-            let shared = self.import.attributes(&attributes);
-            let held = self.rib.hold(attributes);
-            for wire::Nlri { prefix, .. } in reach.prefixes {
-                let filtered = self.import.route(&prefix, shared);
-                if self.rib.announce(prefix, &held, filtered) {
-                    let to = Some((Arc::clone(&held.attributes), filtered));
-                    self.outbox.change(Change { prefix, to });
-                }
-            }
-            self.rib.release(held);
-        }
         if let Some(family) = update.end_of_rib {
-            let (name, routes) = (&self.peer.neighbour.name, self.rib.family_len(family));
+            let name = &self.peer.neighbour.name;
+            let routes = self.ingest.rib().family_len(family);
             tracing::info!(neighbour = %name, ?family, routes, "the neighbour has sent everything");
         }
-        let most = self.peer.neighbour.max_prefixes;
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if self.rib.family_len(family) > most as usize {
+        match self.ingest.update(update) {
+            Ok(()) => {}
+            Err(TooMuch::Prefixes(family)) => {
+                let most = self.peer.neighbour.max_prefixes;
                 self.inputs.push_back(Input::TooManyPrefixes(family, most));
-                return;
             }
+            Err(TooMuch::AttributeBytes) => self.inputs.push_back(Input::OutOfResources),
         }
-        if self.rib.attribute_bytes() > ATTRIBUTE_BYTES_MAX {
-            self.inputs.push_back(Input::OutOfResources);
+    }
+
+    /// What has changed goes to the publisher, when it is time and there is room.
+    fn flush(&mut self) {
+        if !self.outbox.is_waiting()
+            && let Some(batch) = self.ingest.take(clock::now())
+        {
+            self.outbox.routes(batch);
         }
     }
 

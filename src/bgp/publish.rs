@@ -1,8 +1,8 @@
 //! Many small changes into one immutable [`Snapshot`], not too often and never late.
 //!
 //! Sans-IO but for [`run`]. Tasks of neighbours send [`Event`]s; nobody else touches the tables.
-//! The published list itself is the only copy: a step merges sorted changes into it, and the hash
-//! of a neighbour's routes is kept so that its end costs nothing.
+//! A step applies what changed to the neighbours' tables, which share with the last snapshot what
+//! did not; hash and counts come with the changes, so that nothing here costs the whole table.
 //!
 //! I/O: [`run`] waits for events and deadlines.
 
@@ -10,17 +10,15 @@ use super::Config;
 use super::NeighbourView;
 use super::SessionFacts;
 use super::Snapshot;
+use super::rib::Batch;
 use crate::clock;
 use crate::clock::Instant;
-use crate::prefix::Prefix;
-use crate::route::Attributes;
-use crate::route::Class;
-use crate::route::Filtered;
-use crate::route::Route;
+use crate::route_table::Changes;
+use crate::route_table::Pages;
+use crate::route_table::RouteTable;
+use crate::route_table::Source;
+use crate::route_table::Table;
 use crate::set_hash::SetHash;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -47,7 +45,7 @@ const LARGE: usize = 20_000;
 /// What a neighbour's task tells.
 #[derive(Debug)]
 pub(super) enum Event {
-    Routes(Index, Vec<Change>),
+    Routes(Index, Batch),
     /// The session ended: all its routes go, in the snapshot that says why.
     Gone(Index, SessionView),
     Session(Index, SessionView),
@@ -56,13 +54,6 @@ pub(super) enum Event {
 /// Place of a neighbour in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Index(pub(super) usize);
-
-/// `to` is `None` for a withdrawal.
-#[derive(Clone, Debug)]
-pub(super) struct Change {
-    pub(super) prefix: Prefix,
-    pub(super) to: Option<(Arc<Attributes>, Option<Filtered>)>,
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SessionView {
@@ -83,44 +74,36 @@ pub(super) struct Board {
 #[derive(Debug)]
 pub(super) struct Publisher {
     neighbours: Vec<Neighbour>,
-    /// By (prefix, rank); what the next merge does to `routes`.
-    pending: BTreeMap<(Prefix, Rank), Pending>,
-    gone: BTreeSet<Index>,
-    routes: Arc<[Route]>,
+    routes: RouteTable,
     hash: SetHash,
     generation: u64,
-    lines: Lines,
     due: Option<Instant>,
     /// No snapshot before then: for announcements, and for what is urgent.
     rest_until: Instant,
     urgent_from: Instant,
 }
 
-type Pending = Option<(Arc<Attributes>, Option<Filtered>)>;
-
-/// Place of a neighbour's name among all names: routes are sorted by it after their prefix.
-type Rank = usize;
-
 #[derive(Debug)]
 struct Neighbour {
     name: Arc<str>,
     address: IpAddr,
     asn: crate::route::Asn,
-    class: Class,
-    rank: Rank,
+    class: crate::route::Class,
+    is_internal: bool,
     session: SessionView,
+    table: Arc<Table>,
+    pending: Option<Pending>,
     routes: usize,
     filtered: usize,
     hash: SetHash,
 }
 
-/// Writes canonical lines; routes of one UPDATE share all but their prefix.
-#[derive(Debug, Default)]
-struct Lines {
-    last: Option<(Arc<Attributes>, Option<Filtered>, Arc<str>)>,
-    /// From the first separator on.
-    tail: String,
-    line: String,
+/// What the next snapshot does to a neighbour's table.
+#[derive(Debug)]
+enum Pending {
+    Changed(Changes, Pages),
+    /// It is emptied first.
+    Renewed(Changes, Pages),
 }
 
 impl Board {
@@ -201,7 +184,7 @@ pub(super) async fn run(
             }
         }
         let begun = clock::now();
-        let is_large = publisher.routes.len() + publisher.pending.len() >= LARGE;
+        let is_large = publisher.routes.len() + publisher.pending() >= LARGE;
         let work = move || {
             let snapshot = publisher.publish(begun);
             (publisher, snapshot)
@@ -233,30 +216,27 @@ impl Drop for LastWord<'_> {
 
 impl Publisher {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let mut names: Vec<&str> = config.neighbours.iter().map(|n| &*n.name).collect();
-        names.sort_unstable();
         let neighbours = config.neighbours.iter().map(|neighbour| Neighbour {
             name: neighbour.name.as_str().into(),
             address: neighbour.address,
             asn: neighbour.asn,
             class: neighbour.class,
-            rank: names.partition_point(|name| *name < neighbour.name.as_str()),
+            is_internal: neighbour.asn == config.asn,
             session: SessionView {
                 state: "idle",
                 ..SessionView::default()
             },
+            table: Arc::default(),
+            pending: None,
             routes: 0,
             filtered: 0,
             hash: SetHash::default(),
         });
         Self {
             neighbours: neighbours.collect(),
-            pending: BTreeMap::new(),
-            gone: BTreeSet::new(),
-            routes: Arc::new([]),
+            routes: RouteTable::default(),
             hash: SetHash::default(),
             generation: 0,
-            lines: Lines::default(),
             due: None,
             rest_until: now,
             urgent_from: now,
@@ -266,18 +246,13 @@ impl Publisher {
     /// Takes a change; [`Publisher::publish`] is due at `self.due`.
     pub(super) fn apply(&mut self, now: Instant, event: Event) {
         let is_urgent = match event {
-            Event::Routes(index, changes) => {
-                let rank = self.neighbours[index.0].rank;
-                let withdraws = changes.iter().any(|change| change.to.is_none());
-                for Change { prefix, to } in changes {
-                    self.pending.insert((prefix, rank), to);
-                }
+            Event::Routes(index, batch) => {
+                let withdraws = batch.withdraws;
+                self.neighbours[index.0].take(batch);
                 withdraws
             }
             Event::Gone(index, view) => {
-                let rank = self.neighbours[index.0].rank;
-                self.pending.retain(|(_, of), _| *of != rank);
-                self.gone.insert(index);
+                self.neighbours[index.0].gone();
                 self.neighbours[index.0].session = view;
                 true
             }
@@ -304,14 +279,15 @@ impl Publisher {
     /// Everything that was applied, as one snapshot. Unchanged routes keep their generation.
     pub(super) fn publish(&mut self, now: Instant) -> Snapshot {
         self.due = None;
-        if !self.pending.is_empty() || !self.gone.is_empty() {
-            let routes = self.merge();
+        if self.neighbours.iter().any(|one| one.pending.is_some()) {
             let mut hash = SetHash::default();
-            for neighbour in &self.neighbours {
+            for neighbour in &mut self.neighbours {
+                neighbour.apply();
                 hash.merge(neighbour.hash);
             }
+            let tables = self.neighbours.iter().map(|one| Arc::clone(&one.table));
+            self.routes = RouteTable::new(tables);
             if hash != self.hash {
-                self.routes = routes.into();
                 self.hash = hash;
                 self.generation += 1;
             }
@@ -320,6 +296,7 @@ impl Publisher {
     }
 
     fn snapshot(&self, now: Instant) -> Snapshot {
+        let routes: usize = self.neighbours.iter().map(|n| n.table.len()).sum();
         let filtered: usize = self.neighbours.iter().map(|n| n.filtered).sum();
         let views = self.neighbours.iter().map(|neighbour| NeighbourView {
             name: neighbour.name.to_string(),
@@ -336,113 +313,73 @@ impl Publisher {
         Snapshot {
             generation: self.generation,
             hash: self.hash,
-            routes: Arc::clone(&self.routes),
-            steerable: self.routes.len() - filtered,
+            routes: self.routes.clone(),
+            steerable: routes - filtered,
             neighbours: views.collect(),
         }
     }
 
-    fn merge(&mut self) -> Vec<Route> {
-        let gone = std::mem::take(&mut self.gone);
-        for index in &gone {
-            let neighbour = &mut self.neighbours[index.0];
-            (neighbour.routes, neighbour.filtered) = (0, 0);
-            neighbour.hash = SetHash::default();
-        }
-        let mut by_rank = vec![Index(0); self.neighbours.len()];
-        for (index, neighbour) in self.neighbours.iter().enumerate() {
-            by_rank[neighbour.rank] = Index(index);
-        }
-        let old = Arc::clone(&self.routes);
-        let mut pending = std::mem::take(&mut self.pending).into_iter().peekable();
-        let mut merged = Vec::with_capacity(old.len() + pending.len());
-        for route in old.iter() {
-            if gone
-                .iter()
-                .any(|index| Arc::ptr_eq(&self.neighbours[index.0].name, &route.neighbour))
-            {
-                continue;
-            }
-            let mut replaced = false;
-            while let Some(((prefix, rank), _)) = pending.peek() {
-                let name = &self.neighbours[by_rank[*rank].0].name;
-                let order = prefix.cmp(&route.prefix);
-                let order = order.then_with(|| name.cmp(&route.neighbour));
-                if order == Ordering::Greater {
-                    break;
-                }
-                if order == Ordering::Equal {
-                    self.count(by_rank[*rank], route, false);
-                    replaced = true;
-                }
-                if let Some(((prefix, rank), to)) = pending.next() {
-                    merged.extend(self.added(by_rank[rank], prefix, to));
-                }
-            }
-            if !replaced {
-                merged.push(route.clone());
-            }
-        }
-        for ((prefix, rank), to) in pending {
-            merged.extend(self.added(by_rank[rank], prefix, to));
-        }
-        merged
-    }
-
-    fn added(&mut self, index: Index, prefix: Prefix, to: Pending) -> Option<Route> {
-        let (attributes, filtered) = to?;
-        let neighbour = &self.neighbours[index.0];
-        let route = Route {
-            prefix,
-            neighbour: Arc::clone(&neighbour.name),
-            class: neighbour.class,
-            attributes,
-            filtered,
-        };
-        self.count(index, &route, true);
-        Some(route)
-    }
-
-    /// Books a route in or out.
-    fn count(&mut self, index: Index, route: &Route, is_in: bool) {
-        let line = self.lines.of(route);
-        let neighbour = &mut self.neighbours[index.0];
-        let filtered = usize::from(route.filtered.is_some());
-        if is_in {
-            neighbour.hash.add(line);
-            neighbour.routes += 1;
-            neighbour.filtered += filtered;
-        } else {
-            neighbour.hash.remove(line);
-            neighbour.routes -= 1;
-            neighbour.filtered -= filtered;
-        }
+    /// Changes that wait.
+    fn pending(&self) -> usize {
+        let pending = self
+            .neighbours
+            .iter()
+            .filter_map(|one| one.pending.as_ref());
+        pending
+            .map(|pending| match pending {
+                Pending::Changed(changes, _) | Pending::Renewed(changes, _) => changes.len(),
+            })
+            .sum()
     }
 }
 
-impl Lines {
-    /// [`Route::canonical`], with the part behind the prefix written once for many.
-    fn of(&mut self, route: &Route) -> &[u8] {
-        let is_same = self
-            .last
-            .as_ref()
-            .is_some_and(|(attributes, filtered, neighbour)| {
-                Arc::ptr_eq(attributes, &route.attributes)
-                    && *filtered == route.filtered
-                    && Arc::ptr_eq(neighbour, &route.neighbour)
-            });
-        if !is_same {
-            let line = route.canonical();
-            let tail = line.find('|').map_or("", |at| &line[at..]);
-            self.tail = tail.to_owned();
-            let attributes = Arc::clone(&route.attributes);
-            let neighbour = Arc::clone(&route.neighbour);
-            self.last = Some((attributes, route.filtered, neighbour));
+impl Neighbour {
+    fn take(&mut self, batch: Batch) {
+        (self.routes, self.filtered) = (batch.routes, batch.filtered);
+        self.hash = batch.hash;
+        let later = batch.changes;
+        self.pending = Some(match self.pending.take() {
+            None => Pending::Changed(later, batch.pages),
+            Some(Pending::Changed(mut changes, _)) => {
+                changes.append(later);
+                Pending::Changed(changes, batch.pages)
+            }
+            Some(Pending::Renewed(mut changes, _)) => {
+                changes.append(later);
+                Pending::Renewed(changes, batch.pages)
+            }
+        });
+    }
+
+    fn gone(&mut self) {
+        (self.routes, self.filtered) = (0, 0);
+        self.hash = SetHash::default();
+        self.pending = Some(Pending::Renewed(Changes::default(), Pages::default()));
+    }
+
+    fn apply(&mut self) {
+        let source = Source {
+            neighbour: Arc::clone(&self.name),
+            class: self.class,
+            is_internal: self.is_internal,
+            router_id: None,
+            address: self.address,
+        };
+        match self.pending.take() {
+            None if self.table.source() == &source => {}
+            None => {
+                let empty = Table::new(source);
+                debug_assert!(self.table.is_empty(), "only the first table has no source");
+                self.table = Arc::new(empty);
+            }
+            Some(Pending::Changed(changes, pages)) => {
+                self.table = Arc::new(self.table.changed(source, changes, pages));
+            }
+            Some(Pending::Renewed(changes, pages)) => {
+                let empty = Table::new(source.clone());
+                self.table = Arc::new(empty.changed(source, changes, pages));
+            }
         }
-        self.line.clear();
-        let _ = std::fmt::Write::write_fmt(&mut self.line, format_args!("{}", route.prefix));
-        self.line.push_str(&self.tail);
-        self.line.as_bytes()
     }
 }
 

@@ -1,10 +1,18 @@
 //! The publisher against a plain map, and its times.
 
+use super::super::rib::Rib;
 use super::super::tests_support::config;
 use super::super::tests_support::neighbour;
 use super::*;
+use crate::prefix::Prefix;
 use crate::route::Asn;
+use crate::route::Attributes;
+use crate::route::Class;
+use crate::route::Filtered;
+use crate::route::Packer;
+use crate::route::Route;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn publisher(now: Instant) -> Publisher {
     // Names in another order than the configuration's.
@@ -14,18 +22,44 @@ fn publisher(now: Instant) -> Publisher {
 
 fn attributes(med: u32) -> Arc<Attributes> {
     Arc::new(Attributes {
-        as_path: "64500".parse().unwrap(),
         med: Some(med),
-        communities: Vec::new(),
-        next_hop: "192.0.2.1".parse().unwrap(),
+        ..Attributes::new("64500".parse().unwrap(), "192.0.2.1".parse().unwrap())
     })
 }
 
-fn change(third: u8, med: Option<u32>) -> Change {
-    Change {
-        prefix: format!("198.51.{third}.0/24").parse().unwrap(),
-        to: med.map(|med| (attributes(med), (med == 0).then_some(Filtered::Bogon))),
+/// The neighbours' own tables, which make the batches.
+struct Ribs([Rib; 3]);
+
+impl Ribs {
+    fn new() -> Self {
+        Self(["c", "a", "b"].map(|name| Rib::new(Class::Embedded, name.into())))
     }
+
+    /// `None`: nothing changed.
+    #[allow(clippy::unwrap_in_result)]
+    fn change(&mut self, of: usize, third: u8, med: Option<u32>) -> Option<Event> {
+        let (prefix, to) = change(third, med);
+        let rib = &mut self.0[of];
+        match to {
+            Some((attributes, filtered)) => {
+                let held = rib.hold(Packer::default().pack(&attributes)).unwrap();
+                rib.announce(&prefix, 0, &held, filtered);
+                rib.release(&held);
+            }
+            None => {
+                rib.withdraw(&prefix, 0);
+            }
+        }
+        rib.take().map(|batch| Event::Routes(Index(of), batch))
+    }
+}
+
+type To = Option<(Arc<Attributes>, Option<Filtered>)>;
+
+fn change(third: u8, med: Option<u32>) -> (Prefix, To) {
+    let prefix = format!("198.51.{third}.0/24").parse().unwrap();
+    let to = med.map(|med| (attributes(med), (med == 0).then_some(Filtered::Bogon)));
+    (prefix, to)
 }
 
 type Model = BTreeMap<(Prefix, &'static str), (Arc<Attributes>, Option<Filtered>)>;
@@ -54,20 +88,24 @@ proptest! {
         let now = clock_for_tests();
         let mut publisher = publisher(now);
         let names = ["c", "a", "b"];
+        let mut ribs = Ribs::new();
         let mut model: Model = BTreeMap::new();
         let mut last = publisher.publish(now);
         for step in steps.into_iter().chain([Step::Publish]) {
             match step {
                 Step::Change(of, third, med) => {
-                    let change = change(third, med);
-                    match change.to.clone() {
-                        Some(to) => model.insert((change.prefix, names[of]), to),
-                        None => model.remove(&(change.prefix, names[of])),
+                    let (prefix, to) = change(third, med);
+                    match to {
+                        Some(to) => model.insert((prefix, names[of]), to),
+                        None => model.remove(&(prefix, names[of])),
                     };
-                    publisher.apply(now, Event::Routes(Index(of), vec![change]));
+                    if let Some(event) = ribs.change(of, third, med) {
+                        publisher.apply(now, event);
+                    }
                 }
                 Step::Gone(of) => {
                     model.retain(|(_, name), _| *name != names[of]);
+                    ribs.0[of].clear();
                     publisher.apply(now, Event::Gone(Index(of), SessionView::default()));
                 }
                 Step::Publish => {
@@ -75,12 +113,15 @@ proptest! {
                     let expected: Vec<Route> = model.iter().map(|((prefix, name), to)| Route {
                         prefix: *prefix,
                         neighbour: (*name).into(),
+                        path_id: 0,
                         class: Class::Embedded,
                         attributes: Arc::clone(&to.0),
                         filtered: to.1,
                     }).collect();
-                    prop_assert_eq!(&*snapshot.routes, &expected[..]);
-                    let hash = SetHash::of(expected.iter().map(Route::canonical));
+                    let shown: Vec<Route> =
+                        snapshot.routes.iter().map(|seen| seen.route()).collect();
+                    prop_assert_eq!(&shown, &expected);
+                    let hash = SetHash::of(expected.iter().map(Route::item));
                     prop_assert_eq!(snapshot.hash, hash);
                     let steerable = expected.iter().filter(|r| r.is_steerable()).count();
                     prop_assert_eq!(snapshot.steerable, steerable);
@@ -88,7 +129,7 @@ proptest! {
                         let of = |r: &&Route| *r.neighbour == *view.name;
                         prop_assert_eq!(view.routes, expected.iter().filter(of).count());
                     }
-                    let same = *snapshot.routes == *last.routes;
+                    let same = snapshot.routes == last.routes;
                     prop_assert_eq!(snapshot.generation, last.generation + u64::from(!same));
                     last = snapshot;
                 }
@@ -106,7 +147,12 @@ fn a_withdrawal_and_an_end_are_published_at_once_and_streams_are_gathered() {
     let start = clock::now();
     let mut publisher = publisher(start);
     let ms = Duration::from_millis;
-    let routes = |third, med| Event::Routes(Index(0), vec![change(third, med)]);
+    let mut ribs = Ribs::new();
+    let mut routes = |third, med| ribs.change(0, third, med).unwrap();
+    publisher.apply(start, routes(3, Some(1)));
+    publisher.publish(start);
+    publisher.rest(start, start);
+    let start = start + Duration::from_secs(1);
     publisher.apply(start, routes(1, Some(1)));
     assert_eq!(publisher.due, Some(start + ms(50)));
     publisher.apply(start, routes(1, None));
@@ -136,26 +182,24 @@ async fn readers_see_a_withdrawal_within_a_second_while_announcements_stream() {
     let (sender, receiver) = mpsc::channel(8);
     let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
     let mut seen = board.snapshots.subscribe();
+    let mut ribs = Ribs::new();
     sender
-        .send(Event::Routes(Index(0), vec![change(1, Some(1))]))
+        .send(ribs.change(0, 1, Some(1)).unwrap())
         .await
         .unwrap();
     seen.wait_for(|snapshot| snapshot.routes.len() == 1)
         .await
         .unwrap();
     let begun = clock::now();
-    sender
-        .send(Event::Routes(Index(0), vec![change(1, None)]))
-        .await
-        .unwrap();
+    sender.send(ribs.change(0, 1, None).unwrap()).await.unwrap();
     let streaming = async {
         for third in 2..200 {
             clock::sleep(Duration::from_millis(5)).await;
-            let event = Event::Routes(Index(1), vec![change(third, Some(2))]);
+            let event = ribs.change(1, third, Some(2)).unwrap();
             sender.send(event).await.unwrap();
         }
     };
-    let gone = |snapshot: &Arc<Snapshot>| !snapshot.routes.iter().any(|r| &*r.neighbour == "c");
+    let gone = |snapshot: &Arc<Snapshot>| !snapshot.routes.iter().any(|r| &**r.neighbour() == "c");
     tokio::select! {
         () = streaming => panic!("the withdrawal was not seen"),
         found = seen.wait_for(gone) => drop(found.unwrap()),
@@ -172,7 +216,7 @@ async fn a_publisher_that_dies_leaves_no_routes_behind() {
     let (sender, receiver) = mpsc::channel(8);
     let task = tokio::spawn(run(publisher, receiver, Arc::clone(&board)));
     let mut seen = board.snapshots.subscribe();
-    let learned = Event::Routes(Index(0), vec![change(1, Some(1))]);
+    let learned = Ribs::new().change(0, 1, Some(1)).unwrap();
     sender.send(learned).await.unwrap();
     let before = seen.wait_for(|snapshot| snapshot.routes.len() == 1).await;
     let generation = before.unwrap().generation;

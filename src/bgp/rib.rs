@@ -1,369 +1,363 @@
 //! Adj-RIB-In: what one neighbour announces, with attributes stored once for all routes that share
 //! them.
 //!
-//! Owned by the neighbour's task. Keys are packed and hashers are seeded at random, because the
-//! neighbour chooses the keys. Nothing here decides anything; limits are told, not enforced.
+//! Owned by the neighbour's task, through `ingest`. Keys are packed and hashing is seeded at random,
+//! because the neighbour chooses the keys. What changes is kept until [`Rib::take`] hands it to the
+//! publisher; the set hash of the routes is carried along. Nothing here decides anything; limits
+//! are told, not enforced.
 
+use crate::object::Digest;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
-use crate::route::AsPath;
-use crate::route::Asn;
-use crate::route::Attributes;
-use crate::route::Community;
+use crate::route::Class;
 use crate::route::Filtered;
-use crate::route::Segment;
-use std::collections::HashMap;
-use std::net::IpAddr;
+use crate::route::Item;
+use crate::route_table::Changes;
+use crate::route_table::IPV4;
+use crate::route_table::IPV4_PATHS;
+use crate::route_table::IPV6;
+use crate::route_table::IPV6_PATHS;
+use crate::route_table::Key;
+use crate::route_table::Pages;
+use crate::route_table::Row;
+use crate::route_table::Seed;
+use crate::route_table::SetId;
+use crate::route_table::Sets;
+use crate::set_hash::SetHash;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use std::sync::Arc;
 
+/// In [`Row::filter`]: announced in an earlier life of the session and not yet in this one.
+const STALE: u8 = 0x80;
+
+/// Rows that an emptied hash table may keep room for.
+const SPARE_ROWS: usize = 4096;
+
 /// One neighbour's routes.
-#[derive(Debug, Default)]
-pub(super) struct Rib {
-    attributes: Interner,
-    /// Address and length in one word.
-    ipv4: HashMap<u64, Entry>,
-    /// Octets, then the length: no padding.
-    ipv6: HashMap<[u8; 17], Entry>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    slot: Slot,
-    filtered: Option<Filtered>,
-    /// Nobody has vouched for it since [`Rib::mark_stale`].
-    is_stale: bool,
-}
-
-/// Place of an attribute set in the interner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot(u32);
-
-/// Attribute sets by value, counted by use.
-#[derive(Debug, Default)]
-struct Interner {
-    slots: Vec<Option<Interned>>,
-    free: Vec<Slot>,
-    index: HashMap<Arc<Attributes>, Slot>,
-    bytes: usize,
-}
-
 #[derive(Debug)]
-struct Interned {
-    attributes: Arc<Attributes>,
-    uses: u32,
+pub(super) struct Rib {
+    class: Class,
+    neighbour: Arc<str>,
+    sets: Sets,
+    seed: Seed,
+    ipv4: HashTable<Row<IPV4>>,
+    ipv4_paths: HashTable<Row<IPV4_PATHS>>,
+    ipv6: HashTable<Row<IPV6>>,
+    ipv6_paths: HashTable<Row<IPV6_PATHS>>,
+    /// Since the last [`Rib::take`].
+    changes: Changes,
+    withdraws: bool,
+    filtered: usize,
+    hash: SetHash,
+    item: Item,
+    /// What `item` has been told of the source last.
+    item_filtered: Option<Option<Filtered>>,
 }
 
 /// A set of attributes held while the routes of one UPDATE are applied; give it back to
 /// [`Rib::release`].
 #[derive(Debug)]
 pub(super) struct Held {
-    slot: Slot,
-    pub(super) attributes: Arc<Attributes>,
+    set: SetId,
+    digest: Digest,
+}
+
+/// What happened since the last batch, and how things stand after it.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) changes: Changes,
+    /// Is a route gone? Viewers should hear of that soon.
+    pub(super) withdraws: bool,
+    /// The sets of all routes.
+    pub(super) pages: Pages,
+    pub(super) routes: usize,
+    pub(super) filtered: usize,
+    pub(super) hash: SetHash,
+}
+
+/// What a row says but for its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Value {
+    set: SetId,
+    filter: u8,
 }
 
 impl Rib {
+    pub(super) fn new(class: Class, neighbour: Arc<str>) -> Self {
+        Self {
+            class,
+            neighbour,
+            sets: Sets::default(),
+            seed: Seed::random(),
+            ipv4: HashTable::new(),
+            ipv4_paths: HashTable::new(),
+            ipv6: HashTable::new(),
+            ipv6_paths: HashTable::new(),
+            changes: Changes::default(),
+            withdraws: false,
+            filtered: 0,
+            hash: SetHash::default(),
+            item: Item::default(),
+            item_filtered: None,
+        }
+    }
+
     /// Routes, filtered ones too.
     pub(super) fn family_len(&self, family: Family) -> usize {
         match family {
-            Family::Ipv4 => self.ipv4.len(),
-            Family::Ipv6 => self.ipv6.len(),
+            Family::Ipv4 => self.ipv4.len() + self.ipv4_paths.len(),
+            Family::Ipv6 => self.ipv6.len() + self.ipv6_paths.len(),
         }
     }
 
-    /// Memory of all attribute sets, nearly.
+    pub(super) fn len(&self) -> usize {
+        self.family_len(Family::Ipv4) + self.family_len(Family::Ipv6)
+    }
+
+    /// Memory of all attribute sets, with what it takes to find them.
     pub(super) fn attribute_bytes(&self) -> usize {
-        self.attributes.bytes
+        self.sets.bytes()
     }
 
-    pub(super) fn hold(&mut self, attributes: Attributes) -> Held {
-        self.attributes.hold(attributes)
+    /// Changes that wait to be taken.
+    pub(super) fn pending(&self) -> usize {
+        self.changes.len()
     }
 
-    pub(super) fn release(&mut self, held: Held) {
-        let slot = held.slot;
-        drop(held);
-        self.attributes.release(slot);
+    /// Forgets everything; whoever has taken batches must forget them too.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.class, Arc::clone(&self.neighbour));
     }
 
-    /// True if anything changed.
-    pub(super) fn announce(
-        &mut self,
-        prefix: Prefix,
-        held: &Held,
-        filtered: Option<Filtered>,
-    ) -> bool {
-        let slot = held.slot;
-        let entry = Entry {
-            slot,
-            filtered,
-            is_stale: false,
-        };
-        let old = match packed(&prefix) {
-            Packed::Ipv4(key) => self.ipv4.insert(key, entry),
-            Packed::Ipv6(key) => self.ipv6.insert(key, entry),
-        };
-        self.attributes.reuse(slot);
-        if let Some(old) = old {
-            self.attributes.release(old.slot);
-        }
-        old.is_none_or(|old| (old.slot, old.filtered) != (slot, filtered))
-    }
-
-    /// Until it is announced again, every route of the family is stale.
-    pub(super) fn mark_stale(&mut self, family: Family) {
-        match family {
-            Family::Ipv4 => self.ipv4.values_mut().for_each(|e| e.is_stale = true),
-            Family::Ipv6 => self.ipv6.values_mut().for_each(|e| e.is_stale = true),
-        }
-    }
-
-    /// Forgets what is stale of a family; what it was.
-    pub(super) fn sweep_stale(&mut self, family: Family) -> Vec<Prefix> {
-        let gone: Vec<(Option<Prefix>, Slot)> = match family {
-            Family::Ipv4 => {
-                let gone = self.ipv4.extract_if(|_, entry| entry.is_stale);
-                gone.map(|(key, entry)| (unpacked_ipv4(key), entry.slot))
-                    .collect()
-            }
-            Family::Ipv6 => {
-                let gone = self.ipv6.extract_if(|_, entry| entry.is_stale);
-                gone.map(|(key, entry)| (unpacked_ipv6(key), entry.slot))
-                    .collect()
-            }
-        };
-        let mut prefixes = Vec::with_capacity(gone.len());
-        for (prefix, slot) in gone {
-            self.attributes.release(slot);
-            prefixes.extend(prefix);
-        }
-        prefixes
-    }
-
-    /// Forgets all of a family; what there was.
-    pub(super) fn withdraw_family(&mut self, family: Family) -> Vec<Prefix> {
-        let all: Vec<(Option<Prefix>, Slot)> = match family {
-            Family::Ipv4 => {
-                let all = self.ipv4.drain();
-                all.map(|(key, entry)| (unpacked_ipv4(key), entry.slot))
-                    .collect()
-            }
-            Family::Ipv6 => {
-                let all = self.ipv6.drain();
-                all.map(|(key, entry)| (unpacked_ipv6(key), entry.slot))
-                    .collect()
-            }
-        };
-        let mut prefixes = Vec::with_capacity(all.len());
-        for (prefix, slot) in all {
-            self.attributes.release(slot);
-            prefixes.extend(prefix);
-        }
-        prefixes
-    }
-
-    /// True if it was there.
-    pub(super) fn withdraw(&mut self, prefix: &Prefix) -> bool {
-        let old = match packed(prefix) {
-            Packed::Ipv4(key) => self.ipv4.remove(&key),
-            Packed::Ipv6(key) => self.ipv6.remove(&key),
-        };
-        if let Some(old) = old {
-            self.attributes.release(old.slot);
-        }
-        old.is_some()
-    }
-}
-
-impl Interner {
-    fn hold(&mut self, attributes: Attributes) -> Held {
-        if let Some(slot) = self.index.get(&attributes).copied() {
-            self.reuse(slot);
-            let known = self.slots[slot.index()].as_ref();
-            if let Some(known) = known {
-                let attributes = Arc::clone(&known.attributes);
-                return Held { slot, attributes };
-            }
-        }
-        let attributes = Arc::new(shrunk(attributes));
-        self.bytes += bytes_of(&attributes);
-        let interned = Interned {
-            attributes: Arc::clone(&attributes),
-            uses: 1,
-        };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot.index()] = Some(interned);
-                slot
-            }
-            None => {
-                self.slots.push(Some(interned));
-                // A neighbour's routes are bounded far below 2^32, and so are its sets.
-                Slot(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
-            }
-        };
-        self.index.insert(Arc::clone(&attributes), slot);
-        Held { slot, attributes }
-    }
-
-    fn reuse(&mut self, slot: Slot) {
-        if let Some(interned) = &mut self.slots[slot.index()] {
-            interned.uses += 1;
-        }
-    }
-
-    fn release(&mut self, slot: Slot) {
-        let place = &mut self.slots[slot.index()];
-        if let Some(interned) = place {
-            interned.uses -= 1;
-            if interned.uses == 0 {
-                self.bytes -= bytes_of(&interned.attributes);
-                self.index.remove(&interned.attributes);
-                *place = None;
-                self.free.push(slot);
-            }
-        }
-    }
-}
-
-impl Slot {
-    fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-enum Packed {
-    Ipv4(u64),
-    Ipv6([u8; 17]),
-}
-
-fn packed(prefix: &Prefix) -> Packed {
-    match prefix.address() {
-        IpAddr::V4(v4) => Packed::Ipv4(u64::from(u32::from(v4)) << 8 | u64::from(prefix.length())),
-        IpAddr::V6(v6) => {
-            let mut key = [0; 17];
-            key[..16].copy_from_slice(&v6.octets());
-            key[16] = prefix.length();
-            Packed::Ipv6(key)
-        }
-    }
-}
-
-/// `None`: not one of ours.
-fn unpacked_ipv4(key: u64) -> Option<Prefix> {
-    let [.., a, b, c, d, length] = key.to_be_bytes();
-    Prefix::new(IpAddr::from([a, b, c, d]), length).ok()
-}
-
-fn unpacked_ipv6(key: [u8; 17]) -> Option<Prefix> {
-    let [octets @ .., length] = key;
-    Prefix::new(IpAddr::from(octets), length).ok()
-}
-
-/// Without spare room: sets live long.
-fn shrunk(mut attributes: Attributes) -> Attributes {
-    attributes.communities.shrink_to_fit();
-    attributes.as_path.0.shrink_to_fit();
-    for segment in &mut attributes.as_path.0 {
-        match segment {
-            Segment::Sequence(numbers) | Segment::Set(numbers) => numbers.shrink_to_fit(),
-        }
-    }
-    attributes
-}
-
-/// With the counters of the `Arc` and a hash table's row.
-fn bytes_of(attributes: &Attributes) -> usize {
-    const ROWS: usize = size_of::<Attributes>() + 2 * size_of::<usize>() + 48;
-    let AsPath(segments) = &attributes.as_path;
-    let numbers = attributes.as_path.numbers().count() * size_of::<Asn>();
-    let communities = attributes.communities.len() * size_of::<Community>();
-    ROWS + segments.len() * size_of::<Segment>() + numbers + communities
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::collections::BTreeSet;
-    use std::net::Ipv4Addr;
-    use std::net::Ipv6Addr;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Announce(Vec<Prefix>, Attributes, Option<Filtered>),
-        Withdraw(Prefix),
-    }
-
-    fn prefix() -> impl Strategy<Value = Prefix> {
-        let ipv4 = (0_u32..8, 24_u8..=26).prop_map(|(n, length)| {
-            Prefix::new(Ipv4Addr::from(0xC000_0200 | n << 5).into(), length).unwrap()
-        });
-        let ipv6 = (0_u128..8, 62_u8..=64).prop_map(|(n, length)| {
-            let address = Ipv6Addr::from(0x2001_0db8 << 96 | n << 64);
-            Prefix::new(address.into(), length).unwrap()
-        });
-        prop_oneof![ipv4, ipv6]
-    }
-
-    fn attributes() -> impl Strategy<Value = Attributes> {
-        (0_u32..4, 0_u32..2).prop_map(|(path, med)| Attributes {
-            as_path: format!("64500 {path}").parse().unwrap(),
-            med: Some(med),
-            communities: vec![Community(med)],
-            next_hop: Ipv4Addr::new(192, 0, 2, 1).into(),
+    /// `None` when there is no place for another set, which takes 64 GB of them.
+    pub(super) fn hold(&mut self, packed: &[u8]) -> Option<Held> {
+        Some(Held {
+            set: self.sets.acquire(packed)?,
+            digest: Digest::of(packed),
         })
     }
 
-    fn step() -> impl Strategy<Value = Step> {
-        let filtered = prop_oneof![Just(None), Just(Some(Filtered::Bogon))];
-        let prefixes = proptest::collection::vec(prefix(), 0..4);
-        prop_oneof![
-            3 => (prefixes, attributes(), filtered)
-                .prop_map(|(prefixes, attributes, filtered)| {
-                    Step::Announce(prefixes, attributes, filtered)
-                }),
-            1 => prefix().prop_map(Step::Withdraw),
-        ]
+    pub(super) fn release(&mut self, held: &Held) {
+        self.sets.release(held.set);
     }
 
-    proptest! {
-        #[test]
-        fn it_holds_what_a_plain_map_holds_and_each_set_of_attributes_once(
-            steps in proptest::collection::vec(step(), 0..60),
-        ) {
-            let mut rib = Rib::default();
-            let mut model: BTreeMap<Prefix, (Attributes, Option<Filtered>)> = BTreeMap::new();
-            for step in steps {
-                match step {
-                    Step::Announce(prefixes, attributes, filtered) => {
-                        let held = rib.hold(attributes.clone());
-                        prop_assert_eq!(&*held.attributes, &attributes);
-                        for prefix in prefixes {
-                            let value = (attributes.clone(), filtered);
-                            let changed = model.insert(prefix, value.clone()) != Some(value);
-                            prop_assert_eq!(rib.announce(prefix, &held, filtered), changed);
-                        }
-                        rib.release(held);
-                    }
-                    Step::Withdraw(prefix) => {
-                        prop_assert_eq!(rib.withdraw(&prefix), model.remove(&prefix).is_some());
-                    }
-                }
-                for family in [Family::Ipv4, Family::Ipv6] {
-                    let count = model.keys().filter(|p| p.family() == family).count();
-                    prop_assert_eq!(rib.family_len(family), count);
-                }
-                let sets: BTreeSet<_> = model.values().map(|(a, _)| a).collect();
-                prop_assert_eq!(rib.attributes.index.len(), sets.len());
-                let bytes: usize = sets.iter().map(|a| bytes_of(a)).sum();
-                prop_assert_eq!(rib.attribute_bytes(), bytes);
+    /// True if anything changed. A stale route is fresh after it.
+    pub(super) fn announce(
+        &mut self,
+        prefix: &Prefix,
+        path_id: u32,
+        held: &Held,
+        filtered: Option<Filtered>,
+    ) -> bool {
+        let to = Value {
+            set: held.set,
+            filter: Filtered::code(filtered),
+        };
+        let (seed, changes) = (self.seed, &mut self.changes);
+        let old = match (prefix.family(), path_id) {
+            (Family::Ipv4, 0) => {
+                let row = to.row(Key::new(prefix, 0));
+                put(&mut self.ipv4, seed, row, &mut changes.ipv4)
             }
-            for prefix in model.keys() {
-                prop_assert!(rib.withdraw(prefix));
+            (Family::Ipv4, path) => {
+                let row = to.row(Key::new(prefix, path));
+                put(&mut self.ipv4_paths, seed, row, &mut changes.ipv4_paths)
             }
-            prop_assert_eq!((rib.ipv4.len(), rib.ipv6.len(), rib.attribute_bytes()), (0, 0, 0));
-            prop_assert_eq!(rib.attributes.free.len(), rib.attributes.slots.len());
+            (Family::Ipv6, 0) => {
+                let row = to.row(Key::new(prefix, 0));
+                put(&mut self.ipv6, seed, row, &mut changes.ipv6)
+            }
+            (Family::Ipv6, path) => {
+                let row = to.row(Key::new(prefix, path));
+                put(&mut self.ipv6_paths, seed, row, &mut changes.ipv6_paths)
+            }
+        };
+        if old == Some(to) {
+            return false;
+        }
+        if let Some(old) = old {
+            self.forget(prefix, path_id, old);
+        }
+        self.sets.reuse(to.set);
+        self.filtered += usize::from(to.filter != 0);
+        self.tell(prefix, path_id, filtered, &held.digest);
+        self.hash.add(self.item.bytes());
+        true
+    }
+
+    /// True if it was there.
+    pub(super) fn withdraw(&mut self, prefix: &Prefix, path_id: u32) -> bool {
+        let (seed, changes) = (self.seed, &mut self.changes);
+        let old = match (prefix.family(), path_id) {
+            (Family::Ipv4, 0) => {
+                let key = Key::new(prefix, 0);
+                remove(&mut self.ipv4, seed, key, &mut changes.ipv4)
+            }
+            (Family::Ipv4, path) => {
+                let key = Key::new(prefix, path);
+                remove(&mut self.ipv4_paths, seed, key, &mut changes.ipv4_paths)
+            }
+            (Family::Ipv6, 0) => {
+                let key = Key::new(prefix, 0);
+                remove(&mut self.ipv6, seed, key, &mut changes.ipv6)
+            }
+            (Family::Ipv6, path) => {
+                let key = Key::new(prefix, path);
+                remove(&mut self.ipv6_paths, seed, key, &mut changes.ipv6_paths)
+            }
+        };
+        if let Some(old) = old {
+            self.withdraws = true;
+            self.forget(prefix, path_id, old);
+        }
+        old.is_some()
+    }
+
+    /// The neighbour has to announce every route of the family again, or it will be swept.
+    pub(super) fn mark_stale(&mut self, family: Family) {
+        match family {
+            Family::Ipv4 => {
+                self.ipv4.iter_mut().for_each(|row| row.filter |= STALE);
+                self.ipv4_paths
+                    .iter_mut()
+                    .for_each(|row| row.filter |= STALE);
+            }
+            Family::Ipv6 => {
+                self.ipv6.iter_mut().for_each(|row| row.filter |= STALE);
+                self.ipv6_paths
+                    .iter_mut()
+                    .for_each(|row| row.filter |= STALE);
+            }
+        }
+    }
+
+    /// Withdraws what was not announced since [`Rib::mark_stale`], and says how many routes that
+    /// was.
+    pub(super) fn sweep_stale(&mut self, family: Family) -> usize {
+        let before = self.family_len(family);
+        match family {
+            Family::Ipv4 => {
+                let (plain, paths) = (stale(&self.ipv4), stale(&self.ipv4_paths));
+                plain.chain(paths)
+            }
+            Family::Ipv6 => {
+                let (plain, paths) = (stale(&self.ipv6), stale(&self.ipv6_paths));
+                plain.chain(paths)
+            }
+        }
+        .for_each(|(prefix, path_id)| {
+            self.withdraw(&prefix, path_id);
+        });
+        before - self.family_len(family)
+    }
+
+    /// What changed since the last time; `None` for nothing.
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        let seed = self.seed;
+        shrink(&mut self.ipv4, seed);
+        shrink(&mut self.ipv4_paths, seed);
+        shrink(&mut self.ipv6, seed);
+        shrink(&mut self.ipv6_paths, seed);
+        Some(Batch {
+            changes: std::mem::take(&mut self.changes),
+            withdraws: std::mem::take(&mut self.withdraws),
+            pages: self.sets.pages(),
+            routes: self.len(),
+            filtered: self.filtered,
+            hash: self.hash,
+        })
+    }
+
+    /// Books out what a route was.
+    fn forget(&mut self, prefix: &Prefix, path_id: u32, old: Value) {
+        let digest = Digest::of(self.sets.get(old.set).bytes());
+        let filtered = Filtered::from_code(old.filter);
+        self.tell(prefix, path_id, filtered, &digest);
+        self.hash.remove(self.item.bytes());
+        self.filtered -= usize::from(old.filter != 0);
+        self.sets.release(old.set);
+    }
+
+    /// Makes `item` that of a route.
+    fn tell(&mut self, prefix: &Prefix, path_id: u32, filtered: Option<Filtered>, digest: &Digest) {
+        if self.item_filtered != Some(filtered) {
+            self.item.source(self.class, &self.neighbour, filtered);
+            self.item_filtered = Some(filtered);
+        }
+        self.item.attributes(digest);
+        self.item.place(prefix, path_id);
+    }
+}
+
+impl Value {
+    fn row<const N: usize>(self, key: Key<N>) -> Row<N> {
+        Row::new(key, self.filter, self.set)
+    }
+
+    /// Stale or not.
+    fn of<const N: usize>(row: &Row<N>) -> Self {
+        Self {
+            set: row.set(),
+            filter: row.filter & !STALE,
         }
     }
 }
+
+/// What stood there; it is noted among the changes if that was something else.
+fn put<const N: usize>(
+    table: &mut HashTable<Row<N>>,
+    seed: Seed,
+    row: Row<N>,
+    changes: &mut Vec<Row<N>>,
+) -> Option<Value> {
+    let hash = row.key.hash(seed);
+    let entry = table.entry(hash, |old| old.key == row.key, |old| old.key.hash(seed));
+    let old = match entry {
+        Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), row)),
+        Entry::Vacant(entry) => {
+            entry.insert(row);
+            None
+        }
+    };
+    let old = old.map(|old| Value::of(&old));
+    if old != Some(Value::of(&row)) {
+        changes.push(row);
+    }
+    old
+}
+
+fn remove<const N: usize>(
+    table: &mut HashTable<Row<N>>,
+    seed: Seed,
+    key: Key<N>,
+    changes: &mut Vec<Row<N>>,
+) -> Option<Value> {
+    let entry = table
+        .find_entry(key.hash(seed), |old| old.key == key)
+        .ok()?;
+    let (old, _) = entry.remove();
+    changes.push(Row::gone(key));
+    Some(Value::of(&old))
+}
+
+fn stale<const N: usize>(table: &HashTable<Row<N>>) -> std::vec::IntoIter<(Prefix, u32)> {
+    let stale = table.iter().filter(|row| row.filter & STALE != 0);
+    let stale: Vec<_> = stale
+        .map(|row| (row.key.prefix(), row.key.path_id()))
+        .collect();
+    stale.into_iter()
+}
+
+fn shrink<const N: usize>(table: &mut HashTable<Row<N>>, seed: Seed) {
+    if table.capacity() > SPARE_ROWS && table.len() < table.capacity() / 8 {
+        table.shrink_to(2 * table.len(), |row| row.key.hash(seed));
+    }
+}
+
+#[cfg(test)]
+#[path = "rib_tests.rs"]
+mod tests;

@@ -7,7 +7,6 @@ use super::schedule::Input;
 use crate::bgp;
 use crate::link::message::FillOrders;
 use crate::link::message::FillProgress;
-use crate::route::Route;
 use crate::store;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -122,7 +121,7 @@ pub(super) fn routes(
     let (before, after) = (before?, after?);
     if before.generation == after.generation {
         None
-    } else if has_lost(&before.routes, &after.routes) {
+    } else if after.routes.has_lost(&before.routes) {
         Some(Input::Changed)
     } else {
         let large = after.routes.len() > ROUTES_LARGE;
@@ -134,22 +133,6 @@ pub(super) fn routes(
             },
         })
     }
-}
-
-/// Is a steerable route of `before` absent from `after`, or filtered there? Both are sorted.
-fn has_lost(before: &[Route], after: &[Route]) -> bool {
-    let mut after = after.iter().filter(|route| route.is_steerable()).peekable();
-    let mut steerable = before.iter().filter(|route| route.is_steerable());
-    steerable.any(|route| {
-        let place = (route.prefix, &route.neighbour);
-        while after
-            .next_if(|other| (other.prefix, &other.neighbour) < place)
-            .is_some()
-        {}
-        after
-            .peek()
-            .is_none_or(|other| (other.prefix, &other.neighbour) != place)
-    })
 }
 
 /// Waits for the next snapshot; for ever without BGP or once its task has ended.
@@ -205,18 +188,19 @@ mod tests {
     use crate::route::Attributes;
     use crate::route::Class;
     use crate::route::Filtered;
+    use crate::route::Route;
+    use crate::route_table::RouteTable;
     use proptest::prelude::*;
 
     fn route(number: u8, neighbour: &str, med: u32, filtered: bool) -> Route {
         Route {
             prefix: format!("10.{number}.0.0/16").parse().unwrap(),
             neighbour: neighbour.into(),
+            path_id: 0,
             class: Class::Embedded,
             attributes: Arc::new(Attributes {
-                as_path: "64500".parse().unwrap(),
                 med: Some(med),
-                communities: Vec::new(),
-                next_hop: "198.51.100.1".parse().unwrap(),
+                ..Attributes::new("64500".parse().unwrap(), "198.51.100.1".parse().unwrap())
             }),
             filtered: filtered.then_some(Filtered::Bogon),
         }
@@ -241,7 +225,7 @@ mod tests {
     fn a_better_path_is_growth_and_a_filtered_route_is_a_loss() {
         let snapshot = |generation, routes: Vec<Route>| bgp::Snapshot {
             generation,
-            routes: routes.into(),
+            routes: routes.into_iter().collect(),
             ..bgp::Snapshot::default()
         };
         let first = snapshot(1, vec![route(1, "a", 5, false)]);
@@ -373,7 +357,8 @@ mod tests {
                 open.map(|r| (r.prefix.to_string(), r.neighbour.to_string())).collect()
             };
             let naive = !steerable(&before).is_subset(&steerable(&after));
-            prop_assert_eq!(has_lost(&before, &after), naive);
+            let table = |routes: Vec<Route>| routes.into_iter().collect::<RouteTable>();
+            prop_assert_eq!(table(after).has_lost(&table(before)), naive);
         }
     }
 }

@@ -226,19 +226,18 @@ mod tests {
         let route = Route {
             prefix: "192.0.2.0/24".parse().unwrap(),
             neighbour: "edge-1".into(),
+            path_id: 0,
             class: Class::Embedded,
-            attributes: Arc::new(Attributes {
-                as_path: "64500".parse().unwrap(),
-                med: None,
-                communities: Vec::new(),
-                next_hop: "198.51.100.1".parse().unwrap(),
-            }),
+            attributes: Arc::new(Attributes::new(
+                "64500".parse().unwrap(),
+                "198.51.100.1".parse().unwrap(),
+            )),
             filtered: None,
         };
         bgp::Snapshot {
             generation: 4,
-            hash: SetHash::of([route.canonical()]),
-            routes: vec![route].into(),
+            hash: SetHash::of([route.item()]),
+            routes: [route].into_iter().collect(),
             steerable: 1,
             neighbours: vec![bgp::NeighbourView {
                 name: "edge-1".to_owned(),

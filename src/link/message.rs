@@ -101,7 +101,7 @@ pub struct Routes {
     pub from: u64,
     pub to: u64,
     pub count: u64,
-    /// Set hash at `to`; an item is a route's canonical line.
+    /// Set hash at `to`; an item is what [`crate::route::Item`] makes of a route.
     pub digest: Digest,
     pub added: Vec<RouteGroup>,
     pub removed: Vec<RouteGroup>,
@@ -111,6 +111,9 @@ pub struct Routes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteGroup {
     pub neighbour: String,
+    /// Of RFC 7911; left out when it is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub path_id: u32,
     pub class: Class,
     #[serde(flatten)]
     pub attributes: Attributes,
@@ -332,6 +335,14 @@ pub enum Code {
     Busy,
     /// The control plane's own fault.
     Internal,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Refusal {

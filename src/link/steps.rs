@@ -17,12 +17,11 @@ use super::message::Code;
 use super::message::RouteGroup;
 use super::message::Routes;
 use crate::object::Digest;
-use crate::route::Attributes;
-use crate::route::Class;
-use crate::route::Filtered;
 use crate::route::Route;
+use crate::route_table::RouteTable;
+use crate::route_table::Seen;
+use crate::route_table::Share;
 use crate::set_hash::SetHash;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the receiver knows of the set it holds.
@@ -139,11 +138,11 @@ pub fn take_routes(held: Option<&Place>, step: &Routes) -> Result<Step<Route>, S
     };
     let (added, removed) = (ungroup(&step.added), ungroup(&step.removed));
     claim.take(held, added, removed, |hash, route, adds| {
-        let line = route.canonical();
+        let item = route.item();
         if adds {
-            hash.add(line.as_bytes());
+            hash.add(&item);
         } else {
-            hash.remove(line.as_bytes());
+            hash.remove(&item);
         }
     })
 }
@@ -248,32 +247,33 @@ impl Claim {
     }
 }
 
-/// Routes that share everything but their prefix, together. Sorted, whatever the order was.
+/// Routes that share everything but their prefix, together. The same routes make the same groups,
+/// whatever the order was.
 pub fn group(routes: &[Route]) -> Vec<RouteGroup> {
-    type Shared<'a> = (&'a str, Class, &'a Attributes, Option<Filtered>);
-    let mut groups: BTreeMap<Shared<'_>, Vec<_>> = BTreeMap::new();
-    for route in routes {
-        let shared = (
-            &*route.neighbour,
-            route.class,
-            &*route.attributes,
-            route.filtered,
-        );
-        groups.entry(shared).or_default().push(route.prefix);
-    }
-    groups
-        .into_iter()
-        .map(|((neighbour, class, attributes, filtered), mut prefixes)| {
-            prefixes.sort_unstable();
-            RouteGroup {
-                neighbour: neighbour.to_owned(),
-                class,
-                attributes: attributes.clone(),
-                filtered,
-                prefixes,
-            }
-        })
-        .collect()
+    let table: RouteTable = routes.iter().cloned().collect();
+    group_seen(table.iter())
+}
+
+/// The same of a table's routes. Attributes are unpacked once a group.
+pub(super) fn group_seen<'a>(routes: impl Iterator<Item = Seen<'a>>) -> Vec<RouteGroup> {
+    let mut routes: Vec<(Share, Seen<'a>)> = routes.map(|seen| (seen.share(), seen)).collect();
+    // Stable: the prefixes of a group stay sorted.
+    routes.sort_by_key(|(share, _)| *share);
+    let shared = routes.chunk_by(|(one, _), (other, _)| one == other);
+    let mut groups: Vec<&[(Share, Seen<'a>)]> = shared.collect();
+    groups.sort_by(|one, other| one[0].1.place().cmp(&other[0].1.place()));
+    let groups = groups.into_iter().map(|group| {
+        let first = &group[0].1;
+        RouteGroup {
+            neighbour: first.neighbour().to_string(),
+            path_id: first.path_id,
+            class: first.class(),
+            attributes: first.packed().attributes(),
+            filtered: first.filtered(),
+            prefixes: group.iter().map(|(_, seen)| seen.prefix).collect(),
+        }
+    });
+    groups.collect()
 }
 
 /// The routes of groups, in their order; those of a group share their attributes.
@@ -285,6 +285,7 @@ pub fn ungroup(groups: &[RouteGroup]) -> Vec<Route> {
         routes.extend(group.prefixes.iter().map(|prefix| Route {
             prefix: *prefix,
             neighbour: Arc::clone(&neighbour),
+            path_id: group.path_id,
             class: group.class,
             attributes: Arc::clone(&attributes),
             filtered: group.filtered,

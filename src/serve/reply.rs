@@ -11,6 +11,7 @@ use super::range::Part;
 use super::request::Method;
 use super::speedtest;
 use super::speedtest::Measure;
+use std::time::Duration;
 
 /// On every answer. `Timing-Allow-Origin` lets players measure, and see in `Server-Timing` how long
 /// a disk took for the first bytes.

@@ -156,12 +156,15 @@ pub(crate) fn bgp_snapshot() -> bgp::Snapshot {
     let route = |prefix: &str, neighbour: &str, filtered| Route {
         prefix: prefix.parse().unwrap(),
         neighbour: neighbour.into(),
+        path_id: 0,
         class: Class::Peering,
         attributes: Arc::new(Attributes {
-            as_path: "64500 64501 {64502 64503}".parse().unwrap(),
             med: Some(20),
             communities: vec!["64500:1".parse().unwrap(), "64500:2".parse().unwrap()],
-            next_hop: "198.51.100.1".parse().unwrap(),
+            ..Attributes::new(
+                "64500 64501 {64502 64503}".parse().unwrap(),
+                "198.51.100.1".parse().unwrap(),
+            )
         }),
         filtered,
     };
@@ -191,7 +194,7 @@ pub(crate) fn bgp_snapshot() -> bgp::Snapshot {
     bgp::Snapshot {
         generation: 3,
         steerable: routes.len() - 1,
-        routes: routes.into(),
+        routes: routes.into_iter().collect(),
         neighbours: vec![
             neighbour("edge-1", "established", None),
             neighbour("edge-2", "active", Some("connect: refused")),

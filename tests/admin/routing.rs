@@ -42,11 +42,18 @@ fn an_address_is_answered_longest_first_and_a_prefix_with_what_it_covers() {
     assert_eq!(prefixes(&covers), expected);
     let row = json!({"prefix": "203.0.113.0/25", "neighbour": "edge-1", "class": "peering",
         "as_path": "64500 64501 {64502 64503}", "med": 20,
-        "communities": ["64500:1", "64500:2"], "next_hop": "198.51.100.1", "steerable": true,
-        "filtered": null});
+        "communities": ["64500:1", "64500:2"], "next_hop": "198.51.100.1", "origin": "igp",
+        "steerable": true, "filtered": null});
     assert_eq!(covers["routes"][0], row);
     assert_eq!(covers["routes"][3]["filtered"], "default-route");
     assert_eq!(covers["routes"][3]["steerable"], false);
+    assert_eq!(covers["steerable"], "203.0.113.0/25");
+    assert_eq!(covers["reachable"], "203.0.113.0/25");
+    let beyond = client.get("/v1/routes?address=198.51.100.9").unwrap();
+    assert_eq!(
+        (&beyond["steerable"], &beyond["reachable"]),
+        (&json!(null), &json!("0.0.0.0/0"))
+    );
     let below = client.get("/v1/routes?prefix=203.0.113.0/24").unwrap();
     let expected = [
         "203.0.113.0/24",

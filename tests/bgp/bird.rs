@@ -85,10 +85,9 @@ pub(crate) fn routes(ipv4: u32, ipv6: u32) -> Announced {
             .collect();
         communities.sort_unstable();
         Attributes {
-            as_path: path.parse().unwrap(),
             med: (!n.is_multiple_of(3)).then_some(n % 50),
             communities,
-            next_hop,
+            ..Attributes::new(path.parse().unwrap(), next_hop)
         }
     };
     let mut all = Announced::new();

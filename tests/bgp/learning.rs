@@ -12,7 +12,6 @@ use oca::bgp::Handle;
 use oca::bgp::Seams;
 use oca::bgp::Snapshot;
 use oca::clock;
-use oca::route::Route;
 use oca::set_hash::SetHash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ pub(crate) async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -
 pub(crate) fn learned(snapshot: &Snapshot) -> Announced {
     let steerable = snapshot.routes.iter().filter(|route| route.is_steerable());
     steerable
-        .map(|route| (route.prefix, (*route.attributes).clone()))
+        .map(|route| (route.prefix, route.packed().attributes()))
         .collect()
 }
 
@@ -56,11 +55,11 @@ async fn learn_and_lose(active: Active) {
         learned(&snapshot) == exported,
         "learned other routes than birdc shows"
     );
-    assert!(snapshot.routes.is_sorted());
+    assert!(snapshot.routes.iter().is_sorted_by_key(|seen| seen.place()));
     assert_eq!(snapshot.steerable, 12_000);
     assert_eq!(
         snapshot.hash,
-        SetHash::of(snapshot.routes.iter().map(Route::canonical))
+        SetHash::of(snapshot.routes.iter().map(|seen| seen.route().item()))
     );
     let view = &snapshot.neighbours[0];
     assert_eq!(

@@ -14,3 +14,4 @@ mod mutants;
 mod oracle;
 mod punctual;
 mod restart;
+mod storm;

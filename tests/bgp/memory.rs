@@ -165,10 +165,8 @@ impl Router {
     pub(crate) async fn announce(&mut self, path: &str, prefixes: &[&str]) {
         let prefixes: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
         let attributes = Attributes {
-            as_path: path.parse().unwrap(),
             med: Some(5),
-            communities: Vec::new(),
-            next_hop: "198.51.100.7".parse().unwrap(),
+            ..Attributes::new(path.parse().unwrap(), "198.51.100.7".parse().unwrap())
         };
         for message in wire::announce(&attributes, &prefixes, self.four_octets).unwrap() {
             self.send(&message).await;
@@ -385,8 +383,9 @@ async fn a_router_of_two_octets_is_understood_and_filtered_routes_stay_visible()
         .routes
         .iter()
         .map(|route| {
-            let reason = route.filtered.map_or("", oca::route::Filtered::as_str);
-            format!("{} {} {reason}", route.prefix, route.attributes.as_path)
+            let reason = route.filtered().map_or("", oca::route::Filtered::as_str);
+            let path = route.packed().attributes().as_path;
+            format!("{} {path} {reason}", route.prefix)
         })
         .collect();
     let expected = [

@@ -131,21 +131,20 @@ pub(crate) fn snapshot(generation: u64, prefixes: &[&str]) -> bgp::Snapshot {
     let route = |prefix: &&str| Route {
         prefix: prefix.parse().unwrap(),
         neighbour: "edge-1".into(),
+        path_id: 0,
         class: Class::Embedded,
-        attributes: Arc::new(Attributes {
-            as_path: "64500".parse().unwrap(),
-            med: None,
-            communities: Vec::new(),
-            next_hop: "198.51.100.1".parse().unwrap(),
-        }),
+        attributes: Arc::new(Attributes::new(
+            "64500".parse().unwrap(),
+            "198.51.100.1".parse().unwrap(),
+        )),
         filtered: None,
     };
     let routes: Vec<Route> = prefixes.iter().map(route).collect();
     bgp::Snapshot {
         generation,
-        hash: SetHash::of(routes.iter().map(Route::canonical)),
+        hash: SetHash::of(routes.iter().map(Route::item)),
         steerable: routes.len(),
-        routes: routes.into(),
+        routes: routes.into_iter().collect(),
         neighbours: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ use oca::link::message::Report;
 use oca::link::sources;
 use oca::link::ticket;
 use oca::object::Digest;
+use oca::route::Packer;
 use oca::route::Route;
 use oca::set_hash::SetHash;
 use std::collections::BTreeSet;
@@ -94,6 +95,10 @@ fn every_code_stands_with_its_status() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn the_set_hash_vectors_are_ours() {
     let words = ["one", "two", "three"];
@@ -111,10 +116,14 @@ fn the_set_hash_vectors_are_ours() {
     let report: Report = golden::read("report");
     let routes = oca::link::steps::ungroup(&report.routes.added);
     for route in &routes {
-        says(&format!("{}\n", route.canonical()));
-        says(&Digest::of(route.canonical().as_bytes()).to_string());
+        let packed = Packer::default().pack(&route.attributes).to_vec();
+        says(&hex(&packed));
+        says(&Digest::of(&packed).to_string());
+        let item = route.item();
+        says(&format!("{}\n", hex(&item[32..])));
+        says(&Digest::of(&item).to_string());
     }
-    let hash = SetHash::of(routes.iter().map(Route::canonical));
+    let hash = SetHash::of(routes.iter().map(Route::item));
     says(&hash.digest().to_string());
 }
 

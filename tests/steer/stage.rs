@@ -78,12 +78,14 @@ pub(crate) fn route(prefix: &str, path: &str, med: u32) -> Route {
     Route {
         prefix: prefix.parse().unwrap(),
         neighbour: "edge1".into(),
+        path_id: 0,
         class: Class::Embedded,
         attributes: Arc::new(Attributes {
-            as_path: path.to_owned().try_into().unwrap(),
             med: Some(med),
-            communities: Vec::new(),
-            next_hop: "192.0.2.254".parse().unwrap(),
+            ..Attributes::new(
+                path.to_owned().try_into().unwrap(),
+                "192.0.2.254".parse().unwrap(),
+            )
         }),
         filtered: None,
     }
@@ -174,7 +176,7 @@ impl Fleet {
             interfaces: Arc::default(),
             fill: None,
             quality: None,
-            routes: routes.into(),
+            routes: routes.into_iter().collect(),
             gate: None,
             load: Load::default(),
             boot_id: None,

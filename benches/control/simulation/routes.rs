@@ -51,12 +51,10 @@ pub(super) fn own_client(provider: u32, place: u32) -> IpAddr {
 
 /// Everything learned, sorted; with the box's own part or without it.
 pub(super) fn learned(provider: u32, place: u32, with_own: bool) -> Vec<Route> {
-    let attributes = Arc::new(Attributes {
-        as_path: AsPath(vec![Segment::Sequence(vec![asn(provider)])]),
-        med: None,
-        communities: Vec::new(),
-        next_hop: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    });
+    let attributes = Arc::new(Attributes::new(
+        AsPath(vec![Segment::Sequence(vec![asn(provider)])]),
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    ));
     let neighbour: Arc<str> = "edge-1".into();
     let own = with_own.then_some(SHARED + place);
     let parts = (0..SHARED).chain(own);
@@ -67,6 +65,7 @@ pub(super) fn learned(provider: u32, place: u32, with_own: bool) -> Vec<Route> {
         .map(|prefix| Route {
             prefix,
             neighbour: Arc::clone(&neighbour),
+            path_id: 0,
             class: Class::Embedded,
             attributes: Arc::clone(&attributes),
             filtered: None,

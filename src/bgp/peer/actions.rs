@@ -5,9 +5,7 @@ use crate::bgp::command::Asked;
 use crate::bgp::command::Command;
 use crate::bgp::command::CommandError;
 use crate::bgp::net::Dial;
-use crate::bgp::publish::Change;
 use crate::bgp::publish::SessionView;
-use crate::bgp::rib::Rib;
 use crate::bgp::session::Action;
 use crate::bgp::session::ConnectionId;
 use crate::bgp::session::Families;
@@ -16,7 +14,6 @@ use crate::bgp::wire;
 use crate::clock;
 use crate::clock::Instant;
 use crate::prefix::Family;
-use crate::prefix::Prefix;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -70,14 +67,13 @@ impl Life<'_> {
             }
             // Done where the UPDATE is.
             Action::Apply(_) => {}
-            Action::MarkStale(family) => self.rib.mark_stale(family),
+            Action::MarkStale(family) => self.ingest.mark_stale(family),
             Action::Sweep(family) => {
-                let gone = self.rib.sweep_stale(family);
-                let (name, routes) = (&self.peer.neighbour.name, gone.len());
+                let routes = self.ingest.sweep_stale(family);
+                let name = &self.peer.neighbour.name;
                 tracing::info!(neighbour = %name, ?family, routes, "stale routes are gone");
-                self.withdraw(gone);
             }
-            Action::Forget(family) => self.forget(family),
+            Action::Forget(family) => self.ingest.forget(family),
             Action::Down { kept } => self.down(kept),
             Action::Sent(notification) => {
                 counters.notifications_sent.fetch_add(1, Relaxed);
@@ -106,31 +102,18 @@ impl Life<'_> {
         let error = self.session.last_error().unwrap_or_default();
         if kept == Families::NONE {
             tracing::warn!(neighbour = %name, error, "BGP session ended");
-            self.rib = Rib::default();
+            self.ingest.clear();
             self.shown = self.view();
             return self.outbox.gone(self.shown.clone());
         }
         tracing::warn!(neighbour = %name, error, "BGP session ended; its routes stay for a restart");
         for family in [Family::Ipv4, Family::Ipv6] {
             if kept.has(family) {
-                self.rib.mark_stale(family);
+                self.ingest.mark_stale(family);
             } else {
-                self.forget(family);
+                self.ingest.forget(family);
             }
         }
-    }
-
-    fn forget(&mut self, family: Family) {
-        let gone = self.rib.withdraw_family(family);
-        self.withdraw(gone);
-    }
-
-    /// Tells that these are no more.
-    fn withdraw(&mut self, gone: Vec<Prefix>) {
-        for prefix in gone {
-            self.outbox.change(Change { prefix, to: None });
-        }
-        self.outbox.seal();
     }
 
     /// What an operator wants.

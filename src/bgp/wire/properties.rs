@@ -55,10 +55,9 @@ fn attributes(next_hop: IpAddr) -> impl Strategy<Value = Attributes> {
     let communities = btree_set(any::<u32>(), 0..80);
     (path(), any::<Option<u32>>(), communities).prop_map(move |(as_path, med, communities)| {
         Attributes {
-            as_path,
             med,
             communities: communities.into_iter().map(Community).collect(),
-            next_hop,
+            ..Attributes::new(as_path, next_hop)
         }
     })
 }

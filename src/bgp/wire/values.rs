@@ -87,10 +87,9 @@ impl Attributes<'_> {
         communities.sort_unstable();
         communities.dedup();
         route::Attributes {
-            as_path: self.as_path.into_owned(),
             med: self.med,
             communities,
-            next_hop,
+            ..route::Attributes::new(self.as_path.into_owned(), next_hop)
         }
     }
 }

@@ -161,15 +161,14 @@ impl Sim {
     /// From the next report on it knows a route of each of these lengths.
     pub(super) fn announce(&mut self, lengths: impl IntoIterator<Item = u8>) {
         let neighbour: Arc<str> = "router".into();
-        let attributes = Arc::new(Attributes {
-            as_path: "64500".parse().unwrap(),
-            med: None,
-            communities: Vec::new(),
-            next_hop: "192.0.2.1".parse().unwrap(),
-        });
+        let attributes = Arc::new(Attributes::new(
+            "64500".parse().unwrap(),
+            "192.0.2.1".parse().unwrap(),
+        ));
         let route = |length| Route {
             prefix: Prefix::new("198.51.100.0".parse().unwrap(), length).unwrap(),
             neighbour: Arc::clone(&neighbour),
+            path_id: 0,
             class: Class::Embedded,
             attributes: Arc::clone(&attributes),
             filtered: None,
@@ -211,7 +210,7 @@ impl Sim {
     pub(super) fn report(&self) -> Report {
         let nothing = (0, BTreeSet::new(), BTreeSet::new());
         let (from, objects, routes) = self.acked.as_ref().unwrap_or(&nothing);
-        let lines = self.routes.iter().map(Route::canonical);
+        let lines = self.routes.iter().map(Route::item);
         let list = |routes: Vec<&Route>| -> Vec<Route> { routes.into_iter().cloned().collect() };
         Report {
             v: message::VERSION,

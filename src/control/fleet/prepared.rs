@@ -285,8 +285,14 @@ fn kept(mut quality: Quality) -> Arc<Quality> {
 
 fn check_group(group: &RouteGroup) -> Result<(), Refused> {
     short("routes.neighbour", &group.neighbour)?;
-    let numbers = group.attributes.as_path.numbers().count();
-    if numbers.max(group.attributes.communities.len()) > PATH_MAX {
+    let attributes = &group.attributes;
+    let longest = [
+        attributes.as_path.numbers().count(),
+        attributes.communities.len(),
+        attributes.extended_communities.len(),
+        attributes.large_communities.len(),
+    ];
+    if longest.into_iter().any(|length| length > PATH_MAX) {
         return Err(too_large("AS numbers or communities of a route", PATH_MAX));
     }
     Ok(())

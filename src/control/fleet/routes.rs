@@ -16,7 +16,7 @@ pub(super) struct RouteSet {
 
 /// The step does not fit the set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("route {0} is {1}; send a step from 0")]
+#[error("the route for {0} is {1}; send a step from 0")]
 pub(super) struct RouteSetError(String, &'static str);
 
 impl RouteSet {
@@ -49,14 +49,13 @@ impl RouteSet {
                 routes.push(new);
             }
             if added.peek() == Some(route) {
-                return Err(RouteSetError(route.canonical(), "there already"));
+                return Err(RouteSetError(line(route), "there already"));
             }
             routes.push(route.clone());
         }
         routes.extend(added);
         if let Some(missing) = removed.next() {
-            let line = missing.canonical();
-            return Err(RouteSetError(line, "not there to be removed"));
+            return Err(RouteSetError(line(missing), "not there to be removed"));
         }
         Ok(Self {
             place,
@@ -65,13 +64,18 @@ impl RouteSet {
     }
 }
 
+/// For messages.
+fn line(route: &Route) -> String {
+    format!("{} of {}", route.prefix, route.neighbour)
+}
+
 fn sort(routes: &mut [Route]) -> Result<(), RouteSetError> {
     routes.sort_unstable();
     let twice = routes
         .windows(2)
         .find(|pair| pair[0].cmp(&pair[1]) == Ordering::Equal);
     match twice {
-        Some(pair) => Err(RouteSetError(pair[0].canonical(), "there twice")),
+        Some(pair) => Err(RouteSetError(line(&pair[0]), "there twice")),
         None => Ok(()),
     }
 }

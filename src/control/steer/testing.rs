@@ -43,12 +43,14 @@ pub(crate) fn route(announced: &str, neighbour: &str, path: &str, med: u32) -> R
     Route {
         prefix: prefix(announced),
         neighbour: neighbour.into(),
+        path_id: 0,
         class: Class::Embedded,
         attributes: Arc::new(Attributes {
-            as_path: path.to_owned().try_into().unwrap(),
             med: (med > 0).then_some(med),
-            communities: Vec::new(),
-            next_hop: "192.0.2.254".parse().unwrap(),
+            ..Attributes::new(
+                path.to_owned().try_into().unwrap(),
+                "192.0.2.254".parse().unwrap(),
+            )
         }),
         filtered: None,
     }
@@ -158,7 +160,7 @@ impl World {
             interfaces: Arc::default(),
             fill: None,
             quality: None,
-            routes: routes.into(),
+            routes: routes.into_iter().collect(),
             gate: None,
             load: Load::default(),
             boot_id: None,

@@ -8,13 +8,13 @@
 //! The set hash is carried along with each step. A journal that lies would be carried with it, so
 //! that now and then the hash is made from the set itself; they differ: everything goes.
 
-use super::group;
-use crate::link::message::Ack;
+use super::group_seen;
 use crate::link::message::Acked;
 use crate::link::message::Catalogue;
+use crate::link::message::RouteGroup;
 use crate::link::message::Routes;
 use crate::object::Digest;
-use crate::route::Route;
+use crate::route_table::RouteTable;
 use crate::set_hash::SetHash;
 use std::collections::BTreeSet;
 
@@ -31,6 +31,9 @@ const AUDIT_TRIES: u32 = 4;
 /// Steps without a reply whose ends are remembered: the first of a silence, whose reply may have
 /// been lost, and the last.
 const UNANSWERED_MAX: usize = 2;
+
+/// Routes in one step: as many as a control plane takes (docs/LINK.md). More is told as a whole.
+const ROUTES_STEP_MAX: usize = 50_000;
 
 /// What changed in a set since some generation: net, so that an item is in at most one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +59,11 @@ pub struct Outbox {
     epoch: u64,
     /// Where the control plane stands with the catalogue.
     catalogue: Option<Known>,
-    routes: Option<Ack>,
+    /// The same of the routes.
+    routes: Option<Told>,
+    routes_sent: Option<Told>,
+    /// Where the step of the first report without a reply led.
+    routes_unanswered: Option<Told>,
     /// Where it may stand, the latest last.
     unanswered: Vec<Known>,
     /// The end of the step that was made last.
@@ -77,6 +84,13 @@ struct Known {
     exact: bool,
 }
 
+/// Routes that were told; they share memory with those of today.
+#[derive(Clone, Debug)]
+struct Told {
+    position: u64,
+    routes: RouteTable,
+}
+
 impl Outbox {
     /// `drawn`: a random number, once a boot. The epoch is its lower 53 bits, so that no reader of
     /// JSON has to round it.
@@ -85,6 +99,8 @@ impl Outbox {
             epoch: drawn & EPOCH_MAX,
             catalogue: None,
             routes: None,
+            routes_sent: None,
+            routes_unanswered: None,
             unanswered: Vec::new(),
             sent: None,
             whole: (true, true),
@@ -101,12 +117,22 @@ impl Outbox {
             let known = told.find(|known| known.position() == ack.position);
             known.copied()
         });
-        self.routes = acked.routes;
+        let place = acked.routes.filter(|ack| ack.epoch == self.epoch);
+        let told = [
+            self.routes_sent.take(),
+            self.routes.take(),
+            self.routes_unanswered.take(),
+        ];
+        let mut told = told.into_iter().flatten();
+        self.routes = place.and_then(|ack| told.find(|told| told.position == ack.position));
         self.unanswered.clear();
     }
 
     /// No reply came, or none that says whether the report was taken.
     pub fn unanswered(&mut self) {
+        if self.routes_unanswered.is_none() {
+            self.routes_unanswered = self.routes_sent.take();
+        }
         let Some(sent) = self.sent.filter(|sent| Some(*sent) != self.catalogue) else {
             return;
         };
@@ -122,8 +148,11 @@ impl Outbox {
     pub fn refused(&mut self) -> bool {
         let again = self.whole != (true, true);
         let other = self.unanswered.pop().filter(|_| !self.whole.0);
-        if other.is_some() {
-            self.catalogue = other;
+        let routes = self.routes_unanswered.take().filter(|_| !self.whole.1);
+        if other.is_some() || routes.is_some() {
+            // A report is taken as a whole: both stand where the same one led.
+            self.catalogue = other.or(self.catalogue);
+            self.routes = routes.or(self.routes.take());
         } else {
             self.forget();
         }
@@ -134,6 +163,8 @@ impl Outbox {
     pub fn forget(&mut self) {
         self.catalogue = None;
         self.routes = None;
+        self.routes_sent = None;
+        self.routes_unanswered = None;
         self.unanswered.clear();
     }
 
@@ -212,23 +243,56 @@ impl Outbox {
         }
     }
 
-    /// The same of the routes, which have no journal.
-    pub fn routes(&mut self, generation: u64, hash: &SetHash, routes: &[Route]) -> Routes {
-        let here = Ack {
-            epoch: self.epoch,
-            position: position(generation),
-        };
-        let is_same = self.routes == Some(here);
-        self.whole.1 = !is_same;
+    /// The same of the routes, whose generations share what did not change: that is their journal.
+    pub fn routes(&mut self, generation: u64, hash: &SetHash, routes: &RouteTable) -> Routes {
+        let position = position(generation);
+        let base = self.routes.as_ref();
+        let change = base.and_then(|base| base.changes(position, routes));
+        let from = change.as_ref().and(base).map_or(0, |base| base.position);
+        self.whole.1 = change.is_none();
+        let (added, removed) = change.unwrap_or_else(|| (group_seen(routes.iter()), Vec::new()));
+        self.routes_sent = Some(Told {
+            position,
+            routes: routes.clone(),
+        });
         Routes {
             epoch: self.epoch,
-            from: if is_same { here.position } else { 0 },
-            to: here.position,
+            from,
+            to: position,
             count: routes.len() as u64,
             digest: hash.digest(),
-            added: if is_same { Vec::new() } else { group(routes) },
-            removed: Vec::new(),
+            added,
+            removed,
         }
+    }
+}
+
+impl Told {
+    /// What leads from here to `routes`, added and removed; `None` when that is no shorter than
+    /// everything, or more than a control plane takes in one step.
+    fn changes(
+        &self,
+        position: u64,
+        routes: &RouteTable,
+    ) -> Option<(Vec<RouteGroup>, Vec<RouteGroup>)> {
+        if self.position == position {
+            return Some((Vec::new(), Vec::new()));
+        }
+        if self.position > position {
+            return None;
+        }
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        routes.compare(&self.routes, |was, is| {
+            removed.extend(was);
+            added.extend(is);
+        });
+        let most = ROUTES_STEP_MAX.min(routes.len());
+        (added.len() + removed.len() <= most).then(|| {
+            (
+                group_seen(added.into_iter()),
+                group_seen(removed.into_iter()),
+            )
+        })
     }
 }
 
@@ -310,3 +374,6 @@ fn position(generation: u64) -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod routes_tests;

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::link::message::Acked;
+use crate::route::Attributes;
+use crate::route::Class;
+use crate::route::Filtered;
 use proptest::prelude::*;
 
 fn digest(number: u8) -> Digest {
@@ -35,12 +38,14 @@ fn route(text: &str, neighbour: &str, med: Option<u32>) -> Route {
     Route {
         prefix: text.parse().unwrap(),
         neighbour: neighbour.into(),
+        path_id: 0,
         class: Class::Embedded,
         attributes: Arc::new(Attributes {
-            as_path: "64500 64501".parse().unwrap(),
             med,
-            communities: vec![],
-            next_hop: "198.51.100.1".parse().unwrap(),
+            ..Attributes::new(
+                "64500 64501".parse().unwrap(),
+                "198.51.100.1".parse().unwrap(),
+            )
         }),
         filtered: None,
     }
@@ -146,8 +151,10 @@ fn routes_are_grouped_by_what_they_share_and_taken_back() {
     assert_eq!(groups.len(), 3);
     let shared: Vec<_> = groups.iter().map(|group| group.prefixes.len()).collect();
     assert_eq!(shared.iter().sum::<usize>(), 4);
-    let hash = SetHash::of(routes.iter().map(Route::canonical));
-    let step = Outbox::new(1).routes(8, &hash, &routes);
+    let hash = SetHash::of(routes.iter().map(Route::item));
+    let table: RouteTable = routes.iter().cloned().collect();
+    let step = Outbox::new(1).routes(8, &hash, &table);
+    assert_eq!(step.added.len(), 3);
     let Ok(Step::Whole { place, items }) = take_routes(None, &step) else {
         panic!("refused");
     };
@@ -157,11 +164,12 @@ fn routes_are_grouped_by_what_they_share_and_taken_back() {
     assert_eq!(items, sorted);
 
     let mut outbox = Outbox::new(1);
+    outbox.routes(8, &hash, &table);
     outbox.acknowledge(Acked {
         catalogue: None,
         routes: Some(place.ack),
     });
-    let nothing = outbox.routes(8, &hash, &routes);
+    let nothing = outbox.routes(8, &hash, &table);
     assert_eq!(nothing.added, []);
     assert_eq!(take_routes(Some(&place), &nothing), Ok(Step::Same));
     let mut changed = step;
@@ -186,6 +194,7 @@ fn any_route() -> impl Strategy<Value = Route> {
     )
         .prop_map(|(address, length, neighbour, med, bogon)| Route {
             prefix: crate::prefix::Prefix::new(address, length).unwrap(),
+            path_id: med.unwrap_or(0),
             filtered: bogon.then_some(Filtered::Bogon),
             ..route("192.0.2.0/24", ["a", "b", "c"][neighbour], med)
         })
@@ -197,12 +206,15 @@ proptest! {
         routes in proptest::collection::btree_set(any_route(), 0..40),
         turn in 0_usize..40,
     ) {
-        let sorted: Vec<Route> = routes.into_iter().collect();
+        let mut sorted: Vec<Route> = routes.into_iter().collect();
+        // A neighbour has one route for a prefix and path identifier.
+        sorted.dedup_by_key(|route| (route.prefix, Arc::clone(&route.neighbour), route.path_id));
         let mut turned = sorted.clone();
         turned.rotate_left(turn % sorted.len().max(1));
-        let hash = SetHash::of(sorted.iter().map(Route::canonical));
-        let step = Outbox::new(1).routes(0, &hash, &turned);
-        prop_assert_eq!(&step, &Outbox::new(1).routes(0, &hash, &sorted));
+        let hash = SetHash::of(sorted.iter().map(Route::item));
+        let table = |routes: &[Route]| routes.iter().cloned().collect::<RouteTable>();
+        let step = Outbox::new(1).routes(0, &hash, &table(&turned));
+        prop_assert_eq!(&step, &Outbox::new(1).routes(0, &hash, &table(&sorted)));
         let json = serde_json::to_string(&step).unwrap();
         let read: Routes = serde_json::from_str(&json).unwrap();
         let Ok(Step::Whole { place, items }) = take_routes(None, &read) else {

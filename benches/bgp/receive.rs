@@ -1,0 +1,103 @@
+//! The process that receives as the daemon does: the speaker alone, on one thread's runtime, with
+//! a blocking thread for large merges. Answers questions on standard input.
+
+use oca::bgp;
+use oca::bgp::Bogons;
+use oca::bgp::Config;
+use oca::bgp::NeighbourConfig;
+use oca::bgp::Seams;
+use oca::clock;
+use oca::route::Asn;
+use oca::route::Class;
+use std::hint::black_box;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::receivers;
+
+/// Addresses looked up for the figure.
+const LOOKUPS: u32 = 1_000_000;
+
+/// Ends with standard input. Questions are answered on a thread of their own, as the daemon's admin
+/// socket has one.
+pub(crate) async fn receive(hold: u16) -> anyhow::Result<()> {
+    let handle = bgp::start(&config(hold), Seams::real())?;
+    say(&handle.addresses()[0].to_string())?;
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lines();
+        for question in lines.map_while(Result::ok) {
+            if answer(&handle, &question).is_err() {
+                break;
+            }
+        }
+        let _ = end.send(());
+    });
+    let _ = ended.await;
+    Ok(())
+}
+
+fn answer(handle: &bgp::Handle, question: &str) -> std::io::Result<()> {
+    let snapshot = handle.snapshot();
+    match question {
+        "count" => say(&snapshot.routes.len().to_string()),
+        "lookup" => say(&lookup(&snapshot).to_string()),
+        "walk" => {
+            let begun = clock::now();
+            let steerable = snapshot.routes.iter().filter(|seen| seen.is_steerable());
+            black_box(steerable.count());
+            say(&begun.elapsed().as_nanos().to_string())
+        }
+        // An address: what `oca show routes` would show.
+        _ => match question.parse() {
+            Ok(address) => {
+                let found = snapshot.routes.covering(address);
+                let found: Vec<_> = found.iter().map(|seen| seen.route()).collect();
+                say(&found.len().to_string())
+            }
+            Err(_) => say("not known"),
+        },
+    }
+}
+
+/// Nanoseconds for what `oca show routes` asks: everything that covers an address.
+fn lookup(snapshot: &bgp::Snapshot) -> u128 {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let begun = clock::now();
+    for _ in 0..LOOKUPS {
+        let address = IpAddr::V4(Ipv4Addr::from_bits(rng.u32(..)));
+        black_box(snapshot.routes.covering(address).len());
+    }
+    begun.elapsed().as_nanos() / u128::from(LOOKUPS)
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn config(hold: u16) -> Config {
+    let neighbours = (0..receivers::SESSIONS).map(|number| NeighbourConfig {
+        name: format!("router-{number}"),
+        address: receivers::router(number).into(),
+        port: 179,
+        asn: Asn(crate::stream::ASN),
+        class: Class::Embedded,
+        local_address: None,
+        passive: true,
+        hold_time: Duration::from_secs(hold.into()),
+        connect_retry: Duration::from_secs(30),
+        max_prefixes: 2_000_000,
+        bogons: Bogons::None,
+    });
+    Config {
+        asn: Asn(64510),
+        router_id: Ipv4Addr::new(192, 0, 2, 3),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        neighbours: neighbours.collect(),
+    }
+}
