@@ -30,8 +30,8 @@ const RATE_BYTES: f64 = 12_500_000.0;
 const KILLS: usize = 12;
 
 /// What may come beyond the rate times its time, in any interval: 50 ms of it. There is no other
-/// slack: what is not fill counts too (some 0.1 %, most of it an answer of 100 KB with sources at
-/// each start), and what was on its way to a box that died.
+/// slack: what is not fill counts too (1 % here, an answer of 200 KB with sources at each start),
+/// and what was on its way to a box that died.
 const EXCESS_BYTES: f64 = RATE_BYTES * 0.05;
 
 /// Every so many lives one lasts until it has brought something, however busy the machine is.
