@@ -98,7 +98,7 @@ impl Stage {
         let disk = LoopDisk::mount(&scratch.path().join("image"), &place, DISK_MEGABYTES);
         appliance.prefill(&media).await.unwrap();
         fs::remove_dir_all(&media).unwrap();
-        disk.remount();
+        disk.forget();
         appliance.start().await.unwrap();
         Self {
             appliance,

@@ -14,6 +14,7 @@
     reason = "support code of tests is a test"
 )]
 
+use oca::sys::page_cache;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
@@ -51,12 +52,7 @@ impl LoopDisk {
             device,
             throttle: None,
         };
-        disk.attach();
-        disk
-    }
-
-    fn attach(&self) {
-        let (device, place) = (&self.device, &self.place);
+        let (device, place) = (&disk.device, &disk.place);
         // A flush of this disk need not wait for the machine's: no test here cuts the power.
         run(
             "mount",
@@ -67,12 +63,26 @@ impl LoopDisk {
                 place.to_str().unwrap(),
             ],
         );
+        disk
     }
 
-    /// Unmounts and mounts it again: nothing of it is in memory. Nobody may use it.
-    pub(crate) fn remount(&self) {
-        run("umount", &[self.place.to_str().unwrap()]);
-        self.attach();
+    /// Nothing that its files hold is in memory. (To mount it anew would not do: whoever made a
+    /// namespace of mounts meanwhile has it still, with its pages.)
+    pub(crate) fn forget(&self) {
+        nix::unistd::syncfs(File::open(&self.place).unwrap()).unwrap();
+        let mut places = vec![self.place.clone()];
+        while let Some(place) = places.pop() {
+            for entry in std::fs::read_dir(place).unwrap() {
+                let entry = entry.unwrap();
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    places.push(entry.path());
+                } else if kind.is_file() {
+                    let file = File::open(entry.path()).unwrap();
+                    page_cache::drop_cached(&file, 0, 0).unwrap();
+                }
+            }
+        }
     }
 
     pub(crate) fn place(&self) -> &Path {
