@@ -125,13 +125,16 @@ impl Terms {
 impl<'a> Load<'a> {
     /// Waits until the first bytes are in memory: what fails here can still be answered.
     pub async fn begin(self) -> Result<(), CarryError> {
-        self.pages(self.first, self.last).begin().await.map_err(|error| {
-            let message = error.to_string();
-            if let Some(error) = error.into_io() {
-                self.content.read_failed(self.object, &error);
-            }
-            CarryError::Disk(message)
-        })
+        self.pages(self.first, self.last)
+            .begin()
+            .await
+            .map_err(|error| {
+                let message = error.to_string();
+                if let Some(error) = error.into_io() {
+                    self.content.read_failed(self.object, &error);
+                }
+                CarryError::Disk(message)
+            })
     }
 
     /// Of a piece. What follows it is asked for in time.
@@ -344,7 +347,12 @@ mod tests {
         let mut bytes = vec![0; 1_200_000];
         fastrand::Rng::with_seed(1).fill(&mut bytes);
         let content = Files::new(&[("object", &bytes)]);
-        let pieces = [(0, 100_000), (100_000, 500_001), (600_001, 1), (600_002, 900_000)];
+        let pieces = [
+            (0, 100_000),
+            (100_000, 500_001),
+            (600_001, 1),
+            (600_002, 900_000),
+        ];
         let got = carried(content, Digest::of(&bytes), &pieces).await;
         let mut expected = Vec::new();
         for (at, count) in pieces {
