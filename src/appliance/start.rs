@@ -89,8 +89,7 @@ pub(super) fn start(
     (rooms.control, rooms.night) = (control.as_ref(), night.as_ref());
     let effective = in_effect(loaded);
     let own = own_heartbeat();
-    let mut heartbeats = [serve.heartbeats(), vec![own.clone()]].concat();
-    heartbeats.extend(night.iter().flat_map(|night| night.heartbeats()));
+    let mut heartbeats = heartbeats(&serve, night.as_deref(), &own);
     let prefill = PrefillJob::default();
     let deps = admin::Deps {
         commands: sender.clone(),
@@ -255,6 +254,11 @@ pub(super) fn effective(shared: &Mutex<Effective>) -> MutexGuard<'_, Effective> 
 }
 
 /// The watchdog runs where it is itself one of the watched: on the control runtime.
+fn heartbeats(serve: &serve::Handle, night: Option<&Night>, own: &Heartbeat) -> Vec<Heartbeat> {
+    let night = night.map_or_else(Vec::new, Night::heartbeats);
+    [serve.heartbeats(), night, vec![own.clone()]].concat()
+}
+
 fn watch(notifier: &notify::Notifier, heartbeats: Vec<Heartbeat>) -> JoinHandle<()> {
     let period = notify::watchdog_period();
     let notifier = notifier.clone();

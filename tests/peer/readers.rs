@@ -44,7 +44,7 @@ async fn a_reader_that_takes_nothing_for_a_while_gets_everything_and_holds_up_no
         begun.elapsed()
     );
     let stuck = lab.handle.view().bytes_sent;
-    assert!(stuck < 3 * 24 << 20, "they had taken all: {stuck}");
+    assert!(stuck < (3 * 24) << 20, "they had taken all: {stuck}");
     for mut client in slow {
         assert!(client.read(24 * MIB).await.unwrap() == bytes);
     }

@@ -2,7 +2,8 @@
 //!
 //! [`machine`] boots it, [`guest`] runs the checks inside and judges them outside, [`mark`] is what
 //! passes between. Inside, [`stage`] has the box and its content, [`viewer`] and [`curl`] are the
-//! clients; [`boxes`] has the listener for other boxes in this very process. `tests/run` installs the peers; without them the tests fail and say what to install.
+//! clients; [`boxes`] has the listener for other boxes in this very process. `tests/run` installs
+//! the peers; without them the tests fail and say what to install.
 
 #![allow(
     clippy::unwrap_used,
