@@ -119,9 +119,9 @@ mod tests {
         assert_eq!(said(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(said(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
         let start = clock::now();
-        let wall = |millis| move || Wall::from_millisecond(784_111_777_000 + millis).unwrap();
+        let wall = |millis: i64| move || Wall::from_millisecond(784_111_777_000 + millis).unwrap();
         let mut date = DateLine::new();
-        let mut at = |after, millis| {
+        let mut at = |after, millis: i64| {
             let now = start + Duration::from_millis(after);
             String::from_utf8(date.at(now, wall(millis)).to_vec()).unwrap()
         };

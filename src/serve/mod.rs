@@ -3,9 +3,9 @@
 //! `life` accepts (`listener`: sockets or memory) → `admit` counts and refuses → `guest` hosts:
 //! `handshake`, then `connection`, which loops over heads (`head_scan`) and calls `exchange` for
 //! each: `request` and `target` parse → `answer` decides (`token` admits, `condition`, `range`) →
-//! `files` opens → `pages` waits for the disk → `reply` writes the head → `delivery` sets the rate
-//! (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves the file's
-//! bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
+//! `files` opens → `pages` waits for the disk → `reply` writes the head (`http_date`) → `delivery`
+//! sets the rate (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves
+//! the file's bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
 //! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
 //!
 //! Beside the path: `handle` starts, reloads and looks; `worker` is a worker's state, `card` a
@@ -37,6 +37,7 @@ mod handle;
 mod handshake;
 mod head_scan;
 mod histogram;
+mod http_date;
 mod http_date;
 mod kernel;
 mod lately;
