@@ -5,8 +5,8 @@
 //! each: `request` and `target` parse → `answer` decides (`token` admits, `condition`, `range`) →
 //! `files` opens → `pages` waits for the disk → `reply` writes the head (`http_date`) → `delivery`
 //! sets the rate (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves
-//! the file's bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
-//! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
+//! the file's bytes → `access` writes the line. At the first large body `kernel` hands a TLS
+//! session to the kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
 //!
 //! Beside the path: `handle` starts, reloads and looks; `worker` is a worker's state, `card` a
 //! connection's; `sessions` remembers signed sessions (in a `lately`); `counters`, `metrics` and
