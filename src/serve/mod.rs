@@ -38,7 +38,6 @@ mod handshake;
 mod head_scan;
 mod histogram;
 mod http_date;
-mod http_date;
 mod kernel;
 mod lately;
 mod life;
