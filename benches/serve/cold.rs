@@ -102,6 +102,7 @@ pub(crate) async fn measure(effort: Effort) -> anyhow::Result<Outcome> {
         group: group.as_deref(),
     })
     .await?;
+    eprintln!("{}", servers.conditions()?);
     let mut rounds = Vec::new();
     for _ in 0..effort.rounds {
         let mut stretches = Vec::new();

@@ -24,6 +24,7 @@ use anyhow::Context as _;
 use comfy_table::Table;
 use figure::Figure;
 use files::Kind;
+use matrix::Case;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
@@ -158,13 +159,28 @@ async fn matrix_part(wanted: &Wanted) -> anyhow::Result<bool> {
     let mut all_hold = true;
     let cases = matrix::cases(wanted.quick).into_iter();
     for case in cases.filter(|case| case.name().contains(&wanted.case)) {
-        let row = case.measure(&servers, effort).await;
-        let row = row.with_context(|| case.name())?;
-        all_hold &= tell(wanted, row.figures(), None)?;
-        rows.push(row);
+        match measured(case, &servers, effort).await {
+            Some(row) => {
+                all_hold &= tell(wanted, row.figures(), None)?;
+                rows.push(row);
+            }
+            None => all_hold &= tell(wanted, &case.missing(), None)?,
+        }
     }
     tell(wanted, [], Some(matrix::table(&rows)))?;
     Ok(all_hold)
+}
+
+/// One case. A machine that was busy elsewhere gets a second chance; a case that fails again is
+/// told, and does not take the others with it.
+async fn measured(case: Case, servers: &Servers, effort: matrix::Effort) -> Option<matrix::Row> {
+    for _ in 0..2 {
+        match case.measure(servers, effort).await {
+            Ok(row) => return Some(row),
+            Err(error) => eprintln!("{}: {error:#}", case.name()),
+        }
+    }
+    None
 }
 
 async fn cold_part(wanted: &Wanted) -> anyhow::Result<bool> {

@@ -98,6 +98,16 @@ impl Case {
         format!("{transport} {} x{}", self.kind.size(), self.connections)
     }
 
+    /// The figure with a bar, where this case has one and could not be measured.
+    pub(crate) fn missing(&self) -> Option<Figure> {
+        let unit = match self.kind == Kind::Small {
+            true => "CPU us a request",
+            false => "CPU s a GB",
+        };
+        let name = format!("{}: {unit}", self.name());
+        self.bar.map(|bar| Figure::missing(name, bar))
+    }
+
     /// Runs the rounds.
     pub(crate) async fn measure(self, servers: &Servers, effort: Effort) -> anyhow::Result<Row> {
         let rounds = match self.bar {

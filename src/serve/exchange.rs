@@ -136,18 +136,7 @@ impl Connection {
     }
 
     /// Opens what is to be sent, sends it, writes it down. True if the connection goes on.
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "the parameters of an async fn take their place in its future twice"
-    )]
-    pub(super) fn respond(
-        &mut self,
-        mut exchange: Exchange,
-    ) -> impl Future<Output = Result<bool, ()>> + Send + '_ {
-        async move { self.respond_to(&mut exchange).await }
-    }
-
-    async fn respond_to(&mut self, exchange: &mut Exchange) -> Result<bool, ()> {
+    pub(super) async fn respond(&mut self, exchange: &mut Exchange) -> Result<bool, ()> {
         let worker = Arc::clone(&self.worker);
         let mut object = None;
         let drop_behind = self.settings.drop_behind;

@@ -121,7 +121,7 @@ mod tests {
         let start = clock::now();
         let wall = |millis: i64| move || Wall::from_millisecond(784_111_777_000 + millis).unwrap();
         let mut date = DateLine::new();
-        let mut at = |after, millis| {
+        let mut at = |after, millis: i64| {
             let now = start + Duration::from_millis(after);
             String::from_utf8(date.at(now, wall(millis)).to_vec()).unwrap()
         };

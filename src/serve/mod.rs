@@ -3,10 +3,10 @@
 //! `life` accepts (`listener`: sockets or memory) → `admit` counts and refuses → `guest` hosts:
 //! `handshake`, then `connection`, which loops over heads (`head_scan`) and calls `exchange` for
 //! each: `request` and `target` parse → `answer` decides (`token` admits, `condition`, `range`) →
-//! `files` opens → `pages` waits for the disk → `reply` writes the head → `delivery` sets the rate
-//! (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves the file's
-//! bytes → `access` writes the line. At the first large body `kernel` hands a TLS session to the
-//! kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
+//! `files` opens → `pages` waits for the disk → `reply` writes the head (`http_date`) → `delivery`
+//! sets the rate (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves
+//! the file's bytes → `access` writes the line. At the first large body `kernel` hands a TLS
+//! session to the kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
 //!
 //! `carrier` is the way of the bytes without a viewer's rules, for `peer`: handshake, handover,
 //! wait for the disk and send loop are the same.

@@ -13,6 +13,19 @@ mod token;
 
 const DIGITS: &[u8] = b"0123456789";
 
+#[test]
+fn an_idle_connection_keeps_little_room_for_responses() {
+    fn bytes<F: Future>(_: fn(connection::Connection) -> F) -> usize {
+        size_of::<F>()
+    }
+    let (own, whole) = (
+        size_of::<connection::Connection>(),
+        bytes(connection::Connection::run),
+    );
+    // Ten thousand of them are silent at a time.
+    assert!(whole < own + 2_048, "{whole} bytes, of them {own} its own");
+}
+
 fn world() -> World {
     World::new(limits(), &[("a/b.m4s", DIGITS), ("empty.vtt", b"")])
 }
