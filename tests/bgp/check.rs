@@ -43,6 +43,18 @@ pub(crate) fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// With every option of BIRD 2 switched on.
+pub(crate) fn open_of_bird() -> Vec<u8> {
+    framed(OPEN, OPEN_OF_BIRD)
+}
+
+const OPEN_OF_BIRD: &[u8] = &[
+    4, 0xfb, 0xf4, 0, 240, 192, 0, 2, 1, 81, 2, 79, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 2, 0, 5, 6,
+    0, 1, 0, 1, 0, 2, 6, 0, 9, 1, 0, 64, 10, 0, 120, 0, 1, 1, 0, 0, 2, 1, 0, 65, 4, 0, 0, 0xfb,
+    0xf4, 69, 8, 0, 1, 1, 3, 0, 2, 1, 2, 70, 0, 71, 14, 0, 1, 1, 0, 0, 14, 16, 0, 2, 1, 0, 0, 14,
+    16, 73, 4, 2, b'v', b'm', 0,
+];
+
 /// A stream of bytes: messages are cut out of it until it makes no sense, and reading goes on.
 pub(crate) fn framing(stream: &[u8]) {
     for most in [wire::MESSAGE_BYTES_MAX, wire::EXTENDED_MESSAGE_BYTES_MAX] {

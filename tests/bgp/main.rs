@@ -4,9 +4,11 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod allocations;
 mod bird;
 mod check;
 mod corpus;
+mod cve;
 mod hostile;
 mod learning;
 mod memory;
@@ -15,3 +17,11 @@ mod oracle;
 mod punctual;
 mod restart;
 mod storm;
+mod replay;
+mod stream;
+
+use oca::sys::allocations::CountingAllocator;
+
+/// Counts, so that what promises to allocate nothing is held to it.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -266,3 +266,5 @@ mod properties;
 mod tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod vectors;

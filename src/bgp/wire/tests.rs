@@ -69,7 +69,7 @@ pub(super) fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     digits
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
