@@ -7,6 +7,7 @@
 mod bird;
 mod corpus;
 mod hostile;
+mod keys;
 mod learning;
 mod memory;
 mod punctual;
