@@ -157,15 +157,15 @@ impl Guard {
         }
     }
 
-    /// What to say when nothing answers: the kernel drops in silence what does not fit.
-    pub(super) fn no_answer(&self) -> &'static str {
+    /// What may be the reason when nothing answers: the kernel drops in silence what does not fit.
+    pub(super) fn hint(&self) -> &'static str {
         match (self.hops_least > 0, self.key.is_some()) {
-            (false, false) => "connect: no answer",
-            (true, false) => "connect: no answer; ttl_security wants the router to send 255 hops",
-            (false, true) => "connect: no answer; is the password the same on the router?",
+            (false, false) => "",
+            (true, false) => "; ttl_security wants the router to send 255 hops",
+            (false, true) => "; the password must be the same on the router",
             (true, true) => {
-                "connect: no answer; ttl_security wants the router to send 255 hops, and the \
-                 password must be the same there"
+                "; ttl_security wants the router to send 255 hops, and the password must be the \
+                 same there"
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What the operator chooses for one session beyond who the neighbour is: how its packets must look,
-//! and what is offered to it. Names and numbers only; `net` and `session` do something with them.
+//! What the operator chooses for one session beyond who the neighbour is: how its packets must
+//! look, and what is offered to it. Names and numbers only; `net` and `session` do the rest.
 
 use super::wire;
 use crate::route::Class;

@@ -90,6 +90,8 @@ struct Life<'a> {
     next_id: u64,
     outbox: Outbox,
     inputs: VecDeque<Input<'static>>,
+    /// What is shown of the session may have changed.
+    has_news: bool,
     /// Of reading without a rest.
     turn_ends: Instant,
     shown: SessionView,
@@ -139,7 +141,7 @@ impl<'a> Life<'a> {
             passive: peer.neighbour.passive,
             hold_time: peer.neighbour.hold_time,
             connect_retry: peer.neighbour.connect_retry,
-            no_answer: peer.guard.no_answer(),
+            hint: peer.guard.hint(),
             options: peer.neighbour.session.clone(),
         };
         Self {
@@ -151,6 +153,7 @@ impl<'a> Life<'a> {
             next_id: 0,
             outbox: Outbox::new(peer.index, peer.events.clone()),
             inputs: VecDeque::from([Input::Start]),
+            has_news: true,
             turn_ends: clock::now() + TURN,
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
@@ -187,7 +190,7 @@ impl<'a> Life<'a> {
                 }
                 Woken::Read(id, read) => self.read(id, read),
                 Woken::Deadline => {
-                    self.inputs.push_back(Input::Tick);
+                    self.tick();
                     self.flush();
                 }
             }
@@ -233,6 +236,17 @@ impl<'a> Life<'a> {
             (id, read) = pipe::read_any(&mut self.pipes), if may_read => Woken::Read(id, read),
             Some(_) = self.closing.join_next() => Woken::Deadline,
         }
+    }
+
+    /// What the neighbour has said by now counts before its silence does.
+    fn tick(&mut self) {
+        if self.outbox.is_waiting() {
+            let held_up = self.pipes.iter().map(|pipe| Input::HeldUp(pipe.id()));
+            self.inputs.extend(held_up);
+        } else if let Some((id, read)) = pipe::read_any(&mut self.pipes).now_or_never() {
+            self.read(id, read);
+        }
+        self.inputs.push_back(Input::Tick);
     }
 
     fn connected(&mut self, side: Side, link: Link) {
@@ -308,8 +322,14 @@ impl<'a> Life<'a> {
         };
         for action in self.session.step(now, Input::Message(id, &message)) {
             match (action, &message) {
-                (Action::Apply(_), Message::Update(update)) => self.update(update),
-                (action, _) => self.perform(action),
+                (Action::Apply(_), Message::Update(update)) => {
+                    self.has_news |= update.end_of_rib.is_some();
+                    self.update(update);
+                }
+                (action, _) => {
+                    self.has_news = true;
+                    self.perform(action);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ mod check;
 mod corpus;
 mod cve;
 mod hostile;
+mod keys;
 mod learning;
 mod memory;
 mod mutants;

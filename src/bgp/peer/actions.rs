@@ -21,9 +21,14 @@ impl Life<'_> {
     /// Steps the session through everything that waits, and does what it says.
     pub(super) fn settle(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
+            self.has_news = true;
             for action in self.session.step(clock::now(), input) {
                 self.perform(action);
             }
+        }
+        // Most messages are routes, which change nothing of what is shown.
+        if !std::mem::take(&mut self.has_news) {
+            return;
         }
         let view = self.view();
         if view != self.shown {
@@ -106,7 +111,8 @@ impl Life<'_> {
             self.shown = self.view();
             return self.outbox.gone(self.shown.clone());
         }
-        tracing::warn!(neighbour = %name, error, "BGP session ended; its routes stay for a restart");
+
+        tracing::warn!(neighbour = %name, error, "BGP session ended; its routes stay");
         for family in [Family::Ipv4, Family::Ipv6] {
             if kept.has(family) {
                 self.ingest.mark_stale(family);

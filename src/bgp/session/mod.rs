@@ -65,8 +65,8 @@ pub(super) struct Settings {
     pub(super) passive: bool,
     pub(super) hold_time: Duration,
     pub(super) connect_retry: Duration,
-    /// What to say of an attempt to connect that nobody answered.
-    pub(super) no_answer: &'static str,
+    /// What may be the reason when nobody answers.
+    pub(super) hint: &'static str,
     pub(super) options: SessionConfig,
 }
 
@@ -131,6 +131,8 @@ pub(super) enum Input<'a> {
     Message(ConnectionId, &'a Message<'a>),
     /// Bytes that must end the connection, with what to say to that.
     Malformed(ConnectionId, Notification),
+    /// Nothing is read of it at the moment, for reasons of ours: its silence says nothing.
+    HeldUp(ConnectionId),
     /// The connection is gone, with the reason in words.
     Closed(ConnectionId, String),
     /// More routes of a family than are allowed.

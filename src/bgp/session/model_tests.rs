@@ -97,7 +97,9 @@ impl Model {
     fn update(&mut self, now: Instant, id: u64) {
         match self.all.get_mut(&id) {
             Some(known) if known.phase == Phase::Established => known.until = now + HOLD,
-            Some(_) | None => drop(self.all.remove(&id)),
+            Some(_) | None => {
+                self.all.remove(&id);
+            }
         }
     }
 

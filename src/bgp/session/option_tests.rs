@@ -298,10 +298,8 @@ fn our_open_offers_what_is_configured() {
 fn a_family_that_cannot_be_read_is_given_up_and_the_session_stays() {
     let mut world = with(SessionConfig::default());
     come_up(&mut world, 1, &[]);
-    let broken = Update {
-        disabled: Some(Family::Ipv6),
-        ..Update::default()
-    };
+    let mut broken = Update::default();
+    broken.disabled = Some(Family::Ipv6);
     let out = world.say(id(1), Message::Update(broken));
     assert_eq!(out, [Action::Apply(id(1)), Action::Forget(Family::Ipv6)]);
     let negotiated = world.session.negotiated(id(1)).unwrap();
@@ -324,4 +322,22 @@ fn a_reset_ends_a_session_and_begins_another() {
     assert_eq!(world.step(Input::Reset(String::new())), []);
     assert_eq!(world.session.state(), "idle");
     assert_eq!(world.step(Input::Start), [Action::Connect]);
+}
+
+#[test]
+fn silence_after_the_handshake_is_told_with_what_may_be_the_reason() {
+    let mut world = World::new(settings());
+    let (_, out) = world.tick();
+    assert_eq!(out, [Action::CancelConnect, Action::Connect]);
+    let error = world.session.last_error();
+    assert_eq!(error.as_deref(), Some("connect: no answer; a hint"));
+    world.step(Input::Connected(Side::Ours, id(1)));
+    let (waited, out) = world.tick();
+    assert_eq!(waited, timers::OPEN_HOLD);
+    assert_eq!(out[..3], cease(id(1), Fault::HOLD_TIME_ENDED));
+    let error = world.session.last_error();
+    assert_eq!(
+        error.as_deref(),
+        Some("connected, but no OPEN came; a hint")
+    );
 }

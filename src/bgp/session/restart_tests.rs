@@ -74,10 +74,9 @@ fn lose(world: &mut World, number: u64) -> Vec<Action> {
 }
 
 fn end_of_rib(family: Family) -> Message<'static> {
-    Message::Update(Update {
-        end_of_rib: Some(family),
-        ..Update::default()
-    })
+    let mut update = Update::default();
+    update.end_of_rib = Some(family);
+    Message::Update(update)
 }
 
 /// Our capability, as the OPEN of the connection `out` is about says it.
@@ -88,9 +87,11 @@ fn offered(out: &[Action]) -> Option<GracefulRestart> {
     let Ok(Message::Open(open)) = wire::decode(bytes, None) else {
         panic!("no OPEN");
     };
-    open.capabilities.into_iter().find_map(|one| match one {
-        Capability::GracefulRestart(restart) => Some(restart),
-        _ => None,
+    open.capabilities.into_iter().find_map(|one| {
+        let Capability::GracefulRestart(restart) = one else {
+            return None;
+        };
+        Some(restart)
     })
 }
 
@@ -440,4 +441,18 @@ fn who_does_not_know_refreshes_is_not_asked_and_marks_nothing() {
     come_up(&mut world, 2, &[Capability::RouteRefresh]);
     assert!(world.session.can_refresh());
     assert_eq!(world.step(Input::Refresh).len(), 2);
+}
+
+#[test]
+fn silence_counts_only_while_the_neighbour_is_listened_to() {
+    let mut world = World::established();
+    for _ in 0..5 {
+        world.now += Duration::from_secs(29);
+        world.step(Input::HeldUp(id(1)));
+        world.step(Input::Tick);
+        assert_eq!(world.session.state(), "established");
+    }
+    world.now += Duration::from_secs(30);
+    let out = world.step(Input::Tick);
+    assert_eq!(out[..3], cease(id(1), Fault::HOLD_TIME_ENDED));
 }

@@ -64,6 +64,11 @@ impl Session {
                     self.refuse(now, slot, notification, &mut out);
                 }
             }
+            Input::HeldUp(id) => {
+                if let Some(slot) = self.slot_of(id) {
+                    self.held_up(now, slot);
+                }
+            }
             Input::Closed(id, why) => {
                 if let Some(slot) = self.slot_of(id) {
                     self.session_error = Some(why);
@@ -276,6 +281,15 @@ impl Session {
         out.push(Action::Down { kept });
     }
 
+    fn held_up(&mut self, now: Instant, slot: Slot) {
+        if let Some(connection) = self.slot(slot) {
+            match connection.phase {
+                Phase::OpenConfirm | Phase::Established => connection.heard(now),
+                Phase::Delayed | Phase::OpenSent => {}
+            }
+        }
+    }
+
     /// Nothing that would make a connection of ours superfluous.
     fn is_without_hope(&self) -> bool {
         self.ours.is_none() && !self.connections().any(|c| c.phase > Phase::OpenSent)
@@ -338,7 +352,7 @@ impl Session {
         match self.dial {
             // RFC 4271 section 8.2.2, Connect: the attempt is dropped and made again.
             Dial::Dialing { give_up_at } if now >= give_up_at => {
-                self.connect_error = Some(self.settings.no_answer.to_owned());
+                self.connect_error = Some(format!("connect: no answer{}", self.settings.hint));
                 self.stop_dialing(out);
                 self.dial(now, out);
             }
@@ -368,7 +382,12 @@ impl Session {
             match connection.phase {
                 // RFC 4271 section 8.2.2, event 12: it has had its time to speak first.
                 Phase::Delayed => self.send_open(now, slot, out),
-                Phase::OpenSent | Phase::OpenConfirm | Phase::Established => {
+                Phase::OpenSent => {
+                    self.refuse(now, slot, Fault::HOLD_TIME_ENDED.into(), out);
+                    let hint = self.settings.hint;
+                    self.session_error = Some(format!("connected, but no OPEN came{hint}"));
+                }
+                Phase::OpenConfirm | Phase::Established => {
                     self.refuse(now, slot, Fault::HOLD_TIME_ENDED.into(), out);
                 }
             }

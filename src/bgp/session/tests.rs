@@ -39,7 +39,7 @@ pub(super) fn settings() -> Settings {
         hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(30),
         class: Class::Embedded,
-        no_answer: "connect: no answer",
+        hint: "; a hint",
         options: SessionConfig::default(),
     }
 }
