@@ -246,8 +246,8 @@ impl RouteTable {
         });
     }
 
-    /// Has a route that could steer in `before` gone, or been filtered? Milliseconds even when every
-    /// route of a full table has changed: attributes are not looked at.
+    /// Has a route that could steer in `before` gone, or been filtered? Milliseconds even when
+    /// every route of a full table has changed: attributes are not looked at.
     pub fn has_lost(&self, before: &Self) -> bool {
         let mut has_lost = false;
         self.pairs(before, |was, is| {

@@ -8,6 +8,7 @@
 //! I/O: starts processes, loads them over loopback.
 
 #[path = "../serve/figure.rs"]
+#[allow(dead_code, reason = "the other bench needs more of it")]
 mod figure;
 mod link;
 mod phases;

@@ -1,8 +1,8 @@
 //! A table as the internet's: made of a seed, the same bytes every time.
 //!
 //! 1.0 million IPv4 and 220,000 IPv6 prefixes in the lengths of the default-free zone, some 250,000
-//! different sets of attributes, nearly one UPDATE a route, in no order: what a router that was just
-//! restarted sends. Autonomous systems and addresses are invented; only lengths and counts are
+//! different sets of attributes, nearly one UPDATE a route, in no order: what a router that was
+//! just restarted sends. Autonomous systems and addresses are invented; only lengths and counts are
 //! those of the real table.
 
 use fastrand::Rng;

@@ -1,8 +1,8 @@
 //! Adj-RIB-In: what one neighbour announces, with attributes stored once for all routes that share
 //! them.
 //!
-//! Owned by the neighbour's task, through `ingest`. Keys are packed and hashing is seeded at random,
-//! because the neighbour chooses the keys. What changes is kept until [`Rib::take`] hands it to the
+//! Owned by the neighbour's task, through `ingest`. Keys are packed and hashing is seeded at
+//! random, because the neighbour chooses the keys. What changes is kept until [`Rib::take`] hands it to the
 //! publisher; the set hash of the routes is carried along. Nothing here decides anything; limits
 //! are told, not enforced.
 

@@ -248,6 +248,7 @@ impl<'a> Packed<'a> {
         }
     }
 
+    #[inline]
     fn layout(self) -> Layout<'a> {
         let mut rest = self.0;
         let [origin, flags] = octets(&mut rest);
@@ -345,12 +346,14 @@ impl<'a> PackedPath<'a> {
     }
 }
 
+#[inline]
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     let words = bytes.as_chunks::<4>().0.iter();
     words.map(|octets| u32::from_be_bytes(*octets))
 }
 
 /// The next octets; zeros where nothing is left.
+#[inline]
 fn octets<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     match rest.split_first_chunk::<N>() {
         Some((octets, after)) => {

@@ -327,7 +327,8 @@ mod tests {
                 let mut rows = Vec::new();
                 for (number, filter) in changes {
                     let key = key(number / spread);
-                    let row = filter.map(|filter| Row::new(key, filter, SetId::from_octets([1; 4])));
+                    let set = SetId::from_octets([1; 4]);
+                    let row = filter.map(|filter| Row::new(key, filter, set));
                     rows.push(row.unwrap_or(Row::gone(key)));
                     match row {
                         Some(row) => model.insert(key, row),

@@ -30,6 +30,7 @@ impl<const N: usize> Key<N> {
     };
 
     /// `prefix` is of the key's family; `path_id` is 0 where there is no room for one.
+    #[inline]
     pub fn new(prefix: &Prefix, path_id: u32) -> Self {
         let mut octets = [0; N];
         let bits = prefix.bits().to_be_bytes();
@@ -40,6 +41,7 @@ impl<const N: usize> Key<N> {
         Self(octets)
     }
 
+    #[inline]
     pub fn prefix(&self) -> Prefix {
         let length = self.0[Self::ADDRESS];
         let mut bits = [0; 16];
@@ -57,12 +59,14 @@ impl<const N: usize> Key<N> {
         Prefix::new(address, length).unwrap_or(Prefix::host(address))
     }
 
+    #[inline]
     pub fn path_id(&self) -> u32 {
         let octets = self.0[Self::ADDRESS + 1..].first_chunk();
         octets.map_or(0, |octets| u32::from_be_bytes(*octets))
     }
 
     /// Two numbers that sort as the octets do, and faster.
+    #[inline]
     pub(super) fn rank(&self) -> (u128, u64) {
         let (mut high, mut low) = ([0; 16], [0; 8]);
         let split = N.min(16);
@@ -72,6 +76,7 @@ impl<const N: usize> Key<N> {
     }
 
     /// For a hash table; `seed` is drawn at random, because routers choose the keys.
+    #[inline]
     pub fn hash(&self, seed: Seed) -> u64 {
         let (high, low) = self.rank();
         let [a, b] = halves(high);
@@ -96,6 +101,7 @@ impl Seed {
     }
 
     /// Of bytes of any length.
+    #[inline]
     pub(super) fn hash(self, bytes: &[u8]) -> u64 {
         let (pairs, rest) = bytes.as_chunks::<16>();
         let mut hash = self.0 ^ bytes.len() as u64;
@@ -116,6 +122,7 @@ impl Seed {
     clippy::cast_possible_truncation,
     reason = "the two halves of 128 bits are what is wanted"
 )]
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ ((product >> 64) as u64)
@@ -125,6 +132,7 @@ fn fold(a: u64, b: u64) -> u64 {
     clippy::cast_possible_truncation,
     reason = "the two halves of 128 bits are what is wanted"
 )]
+#[inline]
 fn halves(value: u128) -> [u64; 2] {
     [(value >> 64) as u64, value as u64]
 }
