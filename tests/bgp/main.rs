@@ -16,9 +16,9 @@ mod memory;
 mod mutants;
 mod oracle;
 mod punctual;
+mod replay;
 mod restart;
 mod storm;
-mod replay;
 mod stream;
 
 use oca::sys::allocations::CountingAllocator;
