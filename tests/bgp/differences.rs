@@ -18,6 +18,18 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     (
         "bgpkit",
         "differs",
+        &["good: a stale AS4_PATH"],
+        "merges AS4_PATH beside an AGGREGATOR that makes it stale (RFC 6793 section 4.2.3)",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &["good: another family"],
+        "reads more families than we",
+    ),
+    (
+        "bgpkit",
+        "differs",
         &[
             "reset prefixes",
             "reset mp-reach",
@@ -82,9 +94,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             "good: another family",
             "good: another attribute",
             "good: a prefix that is not unicast",
+            "good: unused bits among the flags",
         ],
         "reads more families and attributes than we, and refuses what is malformed in them; \
-         refuses multicast and broadcast prefixes, which are the import's to filter here",
+         refuses multicast and broadcast prefixes, which are the import's to filter here, and \
+         flag bits that RFC 4271 section 4.3 says to ignore",
     ),
     (
         "netgauze",

@@ -289,7 +289,7 @@ fn both_oracles_read_every_good_update_as_we_do() {
 }
 
 /// A good UPDATE has something that others may read in another way, for a reason of their own.
-fn peculiarity(bytes: &[u8], view: &View, session: &Negotiated) -> &'static str {
+fn peculiarity(name: &str, bytes: &[u8], view: &View, session: &Negotiated) -> &'static str {
     const KNOWN: [u8; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 14, 15, 16, 17, 18, 32, 35];
     let attributes = parts(bytes)
         .map(|parts| parts.attributes)
@@ -307,6 +307,9 @@ fn peculiarity(bytes: &[u8], view: &View, session: &Negotiated) -> &'static str 
         IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
         IpAddr::V6(address) => address.is_multicast(),
     };
+    let has = |kind: u8| attributes.iter().any(|attribute| attribute[1] == kind);
+    let is_default = |route: &Nlri| route.prefix.is_default();
+    let is_unusual = |attribute: &Vec<u8>| attribute[0] & 0x2f != 0;
     if attributes.iter().any(is_foreign) {
         ": another family"
     } else if attributes
@@ -314,10 +317,14 @@ fn peculiarity(bytes: &[u8], view: &View, session: &Negotiated) -> &'static str 
         .any(|attribute| !KNOWN.contains(&attribute[1]))
     {
         ": another attribute"
-    } else if routes().any(is_no_unicast) {
-        ": a prefix that is not unicast"
-    } else if !session.add_path_ipv4 && routes().any(|route| route.prefix.is_default()) {
+    } else if name == "bgpkit" && !session.add_path_ipv4 && routes().any(is_default) {
         ": a prefix of no length"
+    } else if name == "bgpkit" && !session.four_octets && has(7) && has(17) && has(18) {
+        ": a stale AS4_PATH"
+    } else if name == "netgauze" && routes().any(is_no_unicast) {
+        ": a prefix that is not unicast"
+    } else if name == "netgauze" && attributes.iter().any(is_unusual) {
+        ": unused bits among the flags"
     } else {
         ""
     }
@@ -334,11 +341,12 @@ fn every_difference_over_a_mutant_has_its_reason() {
             if message.get(18) != Some(&2) {
                 continue;
             }
-            let (mut word, mine) = ours(&message, &session);
-            if word == "good" {
-                word.push_str(peculiarity(&message, &mine, &session));
-            }
+            let (verdict, mine) = ours(&message, &session);
             for (name, oracle) in ORACLES {
+                let mut word = verdict.clone();
+                if word == "good" {
+                    word.push_str(peculiarity(name, &message, &mine, &session));
+                }
                 let theirs = match oracle(&message, &session) {
                     None => "refuses",
                     Some(mut theirs) => {
@@ -353,7 +361,7 @@ fn every_difference_over_a_mutant_has_its_reason() {
                     same += 1;
                     continue;
                 }
-                let entry = found.entry((name, word.clone(), theirs)).or_default();
+                let entry = found.entry((name, word, theirs)).or_default();
                 entry.0 += 1;
                 if entry.1.is_empty() {
                     entry.1 = message[19..]
