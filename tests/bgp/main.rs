@@ -9,6 +9,7 @@ mod bird;
 mod check;
 mod corpus;
 mod cve;
+mod differences;
 mod hostile;
 mod keys;
 mod learning;

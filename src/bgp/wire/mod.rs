@@ -81,6 +81,10 @@ const ROUTE_REFRESH: u8 = 5;
 const ROUTE_REFRESH_BYTES: usize = HEADER_BYTES + 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack while it is applied; a box would be an allocation"
+)]
 pub enum Message<'a> {
     Open(Open<'a>),
     Update(Update<'a>),

@@ -1,0 +1,177 @@
+//! Where the oracles read a mutated UPDATE in another way than we, and why.
+
+/// Oracle, what it does, what we say, and why they are not the same.
+pub(crate) type Difference = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+);
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    (
+        "bgpkit",
+        "differs",
+        &["good: a prefix of no length"],
+        "guesses path identifiers where a prefix begins with a zero octet",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &["good: a stale AS4_PATH"],
+        "merges AS4_PATH beside an AGGREGATOR that makes it stale (RFC 6793 section 4.2.3)",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &["good: another family"],
+        "reads more families than we",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &[
+            "reset prefixes",
+            "reset mp-reach",
+            "reset mp-unreach",
+            "disable mp-reach",
+        ],
+        "has no session to end: what it cannot read is left out, with a warning",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &[
+            "disable mp-unreach",
+            "reset overrun",
+            "reset repeated",
+            "reset nothing-reachable",
+            "reset unknown-well-known",
+        ],
+        "has no session to end: archives are read on, with a warning or none",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &[
+            "withdraw attribute-flags",
+            "withdraw missing-mandatory",
+            "withdraw overrun",
+            "withdraw stray-octets",
+            "withdraw origin",
+            "withdraw as-path",
+            "withdraw as-zero",
+            "withdraw next-hop",
+            "withdraw med",
+            "withdraw communities",
+            "withdraw extended-communities",
+            "withdraw large-communities",
+            "withdraw only-to-customer",
+            "withdraw confederation",
+        ],
+        "leaves the withdrawal to its caller: the routes stay announced, with a warning or none",
+    ),
+    (
+        "bgpkit",
+        "differs",
+        &["discard repeated", "discard aggregator", "discard as4-path"],
+        "lists every occurrence of an attribute, and merges an AS4_PATH that cannot be believed",
+    ),
+    (
+        "bgpkit",
+        "refuses",
+        &[
+            "withdraw next-hop",
+            "withdraw only-to-customer",
+            "withdraw stray-octets",
+        ],
+        "refuses a list that ends inside of an attribute's head",
+    ),
+    (
+        "netgauze",
+        "refuses",
+        &[
+            "good: another family",
+            "good: another attribute",
+            "good: a prefix that is not unicast",
+            "good: unused bits among the flags",
+        ],
+        "reads more families and attributes than we, and refuses what is malformed in them; \
+         refuses multicast and broadcast prefixes, which are the import's to filter here, and \
+         flag bits that RFC 4271 section 4.3 says to ignore",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &["good: another family", "good: another attribute"],
+        "reads more families and attributes than we",
+    ),
+    (
+        "netgauze",
+        "refuses",
+        &[
+            "disable mp-reach",
+            "disable mp-unreach",
+            "discard aggregator",
+            "discard as4-path",
+            "discard as-zero",
+            "discard atomic-aggregate",
+            "discard internal-from-outside",
+            "discard as4-on-four-octets",
+            "discard repeated",
+            "withdraw as-path",
+            "withdraw attribute-flags",
+            "withdraw communities",
+            "withdraw confederation",
+            "withdraw extended-communities",
+            "withdraw large-communities",
+            "withdraw med",
+            "withdraw missing-mandatory",
+            "withdraw next-hop",
+            "withdraw only-to-customer",
+            "withdraw origin",
+            "withdraw overrun",
+            "withdraw stray-octets",
+        ],
+        "knows one answer to an error: the whole UPDATE is refused (RFC 4271 section 6.3)",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &["withdraw attribute-flags"],
+        "does not look at the flags of attributes that it does not know by them",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &[
+            "discard repeated",
+            "reset repeated",
+            "withdraw missing-mandatory",
+        ],
+        "does not look for repeated or missing attributes",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &["disable mp-reach"],
+        "takes any length for the next hop of IPv6 routes that begins with an address",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &[
+            "withdraw communities",
+            "withdraw extended-communities",
+            "withdraw large-communities",
+            "withdraw only-to-customer",
+        ],
+        "takes an empty list of communities, and an OTC longer than its number",
+    ),
+    (
+        "netgauze",
+        "differs",
+        &["reset unknown-well-known"],
+        "keeps unknown attributes, well-known or not",
+    ),
+];
