@@ -146,37 +146,7 @@ impl Connection {
         {
             body = None;
         }
-        let refused = match &exchange.answer {
-            Answer::Refused(refused) => Some(refused),
-            Answer::Options
-            | Answer::Speedtest(_)
-            | Answer::Content(..)
-            | Answer::NotModified(_)
-            | Answer::Unsatisfiable(_) => None,
-        };
-        if let Some(refusal) = refused.and_then(|refused| refused.counted) {
-            self.worker.counters.refused(refusal);
-        }
-        let keep = exchange.keep_alive
-            && !refused.is_some_and(|refused| refused.close)
-            && self.requests < self.settings.limits.requests
-            && !self.transport.is_used_up()
-            && !self.worker.is_draining();
-        let persistence = match (keep, exchange.is_http_1_0) {
-            (false, _) => Persistence::Closes,
-            (true, true) => Persistence::StaysSaid,
-            (true, false) => Persistence::Stays,
-        };
-        self.out.clear();
-        self.worker.with_date(exchange.now, |date| {
-            reply::write(
-                &mut self.out,
-                &exchange.answer,
-                exchange.method,
-                persistence,
-                date,
-            );
-        });
+        let keep = self.write_head(exchange);
         let measured = match (&exchange.answer, exchange.method) {
             (Answer::Speedtest(Measure::Download(part)), Method::Get) => {
                 let file = exchange.seat.as_ref().and_then(|seat| seat.file.as_ref());
@@ -211,6 +181,42 @@ impl Connection {
             }
             Err(_) => Err(()),
         }
+    }
+
+    /// Writes the head into `out`, an error's text with it. True if the connection goes on.
+    fn write_head(&mut self, exchange: &Exchange) -> bool {
+        let refused = match &exchange.answer {
+            Answer::Refused(refused) => Some(refused),
+            Answer::Options
+            | Answer::Speedtest(_)
+            | Answer::Content(..)
+            | Answer::NotModified(_)
+            | Answer::Unsatisfiable(_) => None,
+        };
+        if let Some(refusal) = refused.and_then(|refused| refused.counted) {
+            self.worker.counters.refused(refusal);
+        }
+        let keep = exchange.keep_alive
+            && !refused.is_some_and(|refused| refused.close)
+            && self.requests < self.settings.limits.requests
+            && !self.transport.is_used_up()
+            && !self.worker.is_draining();
+        let persistence = match (keep, exchange.is_http_1_0) {
+            (false, _) => Persistence::Closes,
+            (true, true) => Persistence::StaysSaid,
+            (true, false) => Persistence::Stays,
+        };
+        self.out.clear();
+        self.worker.with_date(exchange.now, |date| {
+            reply::write(
+                &mut self.out,
+                &exchange.answer,
+                exchange.method,
+                persistence,
+                date,
+            );
+        });
+        keep
     }
 
     /// Sends `out` and `body`; it is `now`.

@@ -57,6 +57,7 @@ async fn a_viewer_that_takes_too_little_is_cut_and_one_that_takes_enough_is_not(
     steady.say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let mut taken = 0;
     let mut piece = vec![0; 20 * 1024];
+    let mut last = clock::now();
     while taken < big.len() {
         clock::sleep(Duration::from_secs(10)).await;
         let count = tokio::io::AsyncReadExt::read_exact(&mut steady.stream, &mut piece).await;
@@ -64,8 +65,13 @@ async fn a_viewer_that_takes_too_little_is_cut_and_one_that_takes_enough_is_not(
             break;
         }
         taken += piece.len();
+        last = clock::now();
     }
     assert!(taken + piece.len() >= big.len(), "{taken}");
+    // The wait for a last whole piece ended with the connection, which is idle from the end of its
+    // response on and not from its request, ten minutes ago.
+    let silent = (clock::now() - last).as_secs();
+    assert!((20..=70).contains(&silent), "{silent}");
     assert_eq!(world.refused("progress"), 1);
     assert!(clock::now() - start > Duration::from_secs(400));
 }
