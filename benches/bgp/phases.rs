@@ -14,7 +14,6 @@ use oca::bgp::wire::Message;
 use oca::bgp::wire::Negotiated;
 use oca::clock;
 use std::hint::black_box;
-use std::time::Duration;
 
 /// Of both bars (the project's own goals lie below).
 const BAR: f64 = 0.6;

@@ -6,6 +6,8 @@ use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Seams;
+use oca::bgp::SessionConfig;
+use oca::bgp::TransportConfig;
 use oca::clock;
 use oca::route::Asn;
 use oca::route::Class;
@@ -93,6 +95,11 @@ fn config(hold: u16) -> Config {
         connect_retry: Duration::from_secs(30),
         max_prefixes: 2_000_000,
         bogons: Bogons::None,
+        transport: TransportConfig {
+            ttl_security: false,
+            ..TransportConfig::default()
+        },
+        session: SessionConfig::default(),
     });
     Config {
         asn: Asn(64510),

@@ -225,13 +225,8 @@ impl Bird {
                         Family::Ipv4 => IpAddr::from(NEXT_HOP_V4),
                         Family::Ipv6 => IpAddr::from(NEXT_HOP_V6),
                     };
-                    let plain = Attributes {
-                        as_path: BIRD_ASN.to_string().parse().unwrap(),
-                        med: None,
-                        communities: Vec::new(),
-                        next_hop,
-                    };
-                    found.insert(prefix, plain);
+                    let path = BIRD_ASN.to_string().parse().unwrap();
+                    found.insert(prefix, Attributes::new(path, next_hop));
                     current = Some(prefix);
                 } else if let Some(attributes) = current.and_then(|p| found.get_mut(&p)) {
                     read_attribute(line, attributes);

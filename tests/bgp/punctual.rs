@@ -97,13 +97,11 @@ fn send(stream: &mut TcpStream, routes: u32) {
                 Prefix::new(address.into(), 29).unwrap()
             })
             .collect();
+        let path = format!("{ROUTER_ASN} 65551 {}", 65_600 + batch % 50_000);
+        let path = path.parse().unwrap();
         let attributes = Attributes {
-            as_path: format!("{ROUTER_ASN} 65551 {}", 65_600 + batch % 50_000)
-                .parse()
-                .unwrap(),
             med: Some(batch % 100),
-            communities: Vec::new(),
-            next_hop: Ipv4Addr::new(198, 51, 100, 1).into(),
+            ..Attributes::new(path, Ipv4Addr::new(198, 51, 100, 1).into())
         };
         for message in wire::announce(&attributes, &prefixes, true).unwrap() {
             stream.write_all(&message).unwrap();

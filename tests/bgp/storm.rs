@@ -7,6 +7,8 @@ use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Seams;
+use oca::bgp::SessionConfig;
+use oca::bgp::TransportConfig;
 use oca::bgp::wire;
 use oca::bgp::wire::Capabilities;
 use oca::bgp::wire::Capability;
@@ -28,6 +30,7 @@ use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 
 const ROUTER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const ROUTES: u32 = 30_000;
@@ -75,6 +78,11 @@ fn config() -> Config {
             connect_retry: Duration::from_secs(30),
             max_prefixes: 100_000,
             bogons: Bogons::None,
+            transport: TransportConfig {
+                ttl_security: false,
+                ..TransportConfig::default()
+            },
+            session: SessionConfig::default(),
         }],
     }
 }
@@ -106,14 +114,20 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_covers_an_address_is_told_in_milliseconds_while_every_route_changes() {
     let handle = bgp::start(&config(), Seams::real()).unwrap();
-    let mut stream = connect(handle.addresses()[0]);
-    stream.write_all(&announced(0)).unwrap();
+    let address = handle.addresses()[0];
+    // Whoever writes must not hold up the runtime that reads.
+    let begun = spawn_blocking(move || {
+        let mut stream = connect(address);
+        stream.write_all(&announced(0)).unwrap();
+        stream
+    });
+    let mut stream = begun.await.unwrap();
     until(&handle, |snapshot| snapshot.routes.len() == ROUTES as usize).await;
     static STOP: AtomicBool = AtomicBool::new(false);
-    let storm = std::thread::spawn(move || {
+    let storm = spawn_blocking(move || {
         let rounds: Vec<Vec<u8>> = (1..4).map(announced).collect();
         for round in rounds.iter().cycle() {
             if STOP.load(Relaxed) || stream.write_all(round).is_err() {
@@ -125,7 +139,7 @@ async fn what_covers_an_address_is_told_in_milliseconds_while_every_route_change
     });
     let asked = handle.clone();
     // As the admin socket: a thread of its own.
-    let questions = std::thread::spawn(move || {
+    let questions = spawn_blocking(move || {
         let (mut slow, mut generations) = (Vec::new(), Vec::new());
         for number in 0..400_u32 {
             let begun = clock::now();
@@ -144,12 +158,12 @@ async fn what_covers_an_address_is_told_in_milliseconds_while_every_route_change
         slow.sort();
         (slow[slow.len() * 95 / 100], generations)
     });
-    let (slowest, mut generations) = questions.join().unwrap();
+    let (slowest, mut generations) = questions.await.unwrap();
     let snapshot = handle.snapshot();
     let items = snapshot.routes.iter().map(|seen| seen.route().item());
     assert_eq!(SetHash::of(items), snapshot.hash);
     STOP.store(true, Relaxed);
-    let stream = storm.join().unwrap();
+    let stream = storm.await.unwrap();
     assert!(slowest < ANSWER_MAX, "{slowest:?}");
     generations.dedup();
     assert!(generations.len() > 3, "no storm: {generations:?}");

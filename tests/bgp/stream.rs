@@ -4,10 +4,13 @@
 use oca::bgp;
 use oca::bgp::Bogons;
 use oca::bgp::Config;
+use oca::bgp::Dial;
 use oca::bgp::MemoryNet;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Net as _;
 use oca::bgp::Seams;
+use oca::bgp::SessionConfig;
+use oca::bgp::TransportConfig;
 use oca::route::Asn;
 use oca::route::Class;
 use std::net::Ipv4Addr;
@@ -29,6 +32,11 @@ fn hostile() -> NeighbourConfig {
         connect_retry: Duration::from_secs(30),
         max_prefixes: 10_000,
         bogons: Bogons::None,
+        transport: TransportConfig {
+            ttl_security: false,
+            ..TransportConfig::default()
+        },
+        session: SessionConfig::default(),
     }
 }
 
@@ -55,7 +63,7 @@ pub(crate) fn session(stream: &[u8]) {
         };
         let handle = bgp::start(&config, seams).unwrap();
         let from = hostile().address;
-        let link = net.connect(Some(from), ours).await.unwrap();
+        let link = net.connect(Dial::new(Some(from), ours)).await.unwrap();
         let (mut reader, mut writer) = tokio::io::split(link.stream);
         let send = async {
             let _ = writer.write_all(stream).await;

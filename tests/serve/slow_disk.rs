@@ -43,6 +43,7 @@ impl SlowDisk {
         Self { disk, dir }
     }
 
+    #[allow(dead_code, reason = "for the tests of `peer`")]
     pub(crate) fn mount_point(&self) -> PathBuf {
         self.dir.path().join("mount")
     }

@@ -32,7 +32,7 @@ use oca::link::message::VERSION;
 use oca::link::steps::Outbox;
 use oca::link::timing;
 use oca::object::Digest;
-use oca::route::Route;
+use oca::route_table::RouteTable;
 use oca::set_hash::SetHash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ struct Told {
     /// Position 0 is nothing.
     catalogue: Arc<[Digest]>,
     catalogue_generation: u64,
-    routes: Vec<Route>,
+    routes: RouteTable,
     routes_generation: u64,
     has_own: bool,
 }
@@ -272,7 +272,7 @@ impl Told {
             manifest: None,
             catalogue: Vec::new().into(),
             catalogue_generation: 0,
-            routes: Vec::new(),
+            routes: RouteTable::default(),
             routes_generation: 0,
             has_own: true,
         };
@@ -282,7 +282,8 @@ impl Told {
 
     fn learn(&mut self, machine: &Machine) {
         let (provider, place) = (machine.number / SITE_BOXES, machine.number % SITE_BOXES);
-        self.routes = routes::learned(provider, place, self.has_own);
+        let learned = routes::learned(provider, place, self.has_own);
+        self.routes = learned.into_iter().collect();
         self.routes_generation += 1;
     }
 
@@ -296,7 +297,7 @@ impl Told {
     fn report(&mut self, machine: &Machine, gate: GateState, load: Load) -> Report {
         self.sequence += 1;
         let catalogue = Arc::clone(&self.catalogue);
-        let hash = SetHash::of(self.routes.iter().map(Route::canonical));
+        let hash = SetHash::of(self.routes.iter().map(|seen| seen.route().item()));
         Report {
             v: VERSION,
             boot_id: machine.boot_id.clone(),

@@ -103,12 +103,7 @@ const TWO_OCTETS: &str = "0000 0082 400101 02 \
 #[test]
 fn ipv6_and_the_small_messages_have_their_octets_both_ways() {
     let path: route::AsPath = "64500".parse().unwrap();
-    let plain = route::Attributes {
-        as_path: path,
-        med: None,
-        communities: Vec::new(),
-        next_hop: "2001:db8::1".parse().unwrap(),
-    };
+    let plain = route::Attributes::new(path, "2001:db8::1".parse().unwrap());
     let said = Announcement {
         link_local: Some("fe80::1".parse().unwrap()),
         ..Announcement::from(&plain)
