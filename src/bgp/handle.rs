@@ -4,12 +4,17 @@
 
 use super::BgpError;
 use super::Config;
+use super::NeighbourConfig;
 use super::Seams;
 use super::Snapshot;
 use super::listener;
 use super::listener::Door;
 use super::metrics::Counters;
 use super::metrics::Metrics;
+use super::net::Expected;
+use super::net::Guard;
+use super::password::Key;
+use super::password::PasswordError;
 use super::peer;
 use super::peer::Peer;
 use super::publish;
@@ -17,6 +22,7 @@ use super::publish::Board;
 use super::publish::Index;
 use super::publish::Publisher;
 use crate::clock;
+use crate::sys::tcp_ao;
 use crate::telemetry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +62,9 @@ struct Shared {
 pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
     check(config)?;
     let now = clock::now();
+    let publisher = Publisher::new(config, now);
+    let board = Arc::new(Board::new(&publisher, now));
+    let expected = expected(config)?;
     let mut bound = Vec::new();
     let mut addresses = Vec::new();
     for address in &config.listen {
@@ -63,27 +72,27 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
             address: *address,
             error,
         };
-        let listener = seams.net.listen(*address).map_err(failed)?;
+        let listener = seams.net.listen(*address, &expected).map_err(failed)?;
         addresses.push(listener.address().map_err(failed)?);
         bound.push(listener);
     }
-    let publisher = Publisher::new(config, now);
-    let board = Arc::new(Board::new(&publisher, now));
     let (events, receiver) = mpsc::channel(EVENTS);
     let (stop, stopped) = watch::channel(None);
     let mut tasks = JoinSet::new();
     tasks.spawn(publish::run(publisher, receiver, Arc::clone(&board)));
     let (mut doors, mut counters) = (Vec::new(), Vec::new());
     let mut random = fastrand::Rng::with_seed(seams.seed);
-    for (index, neighbour) in config.neighbours.iter().enumerate() {
+    for (index, (neighbour, expected)) in config.neighbours.iter().zip(&*expected).enumerate() {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let counted = Arc::new(Counters::default());
-        doors.push(Door::new(neighbour, sender, Arc::clone(&counted), now));
+        let (passive, way_in) = (neighbour.passive, expected.clone());
+        doors.push(Door::new(way_in, passive, sender, Arc::clone(&counted), now));
         counters.push(Arc::clone(&counted));
         let peer = Peer {
             index: Index(index),
             config: config.clone(),
             neighbour: neighbour.clone(),
+            guard: expected.guard.clone(),
             net: Arc::clone(&seams.net),
             random: random.fork(),
             events: events.clone(),
@@ -145,6 +154,35 @@ impl Handle {
             tracing::warn!("BGP sessions did not end in time and are cut off");
         }
     }
+}
+
+/// Whom to let in, in the order of the configuration, with the keys from their files.
+fn expected(config: &Config) -> Result<Arc<[Expected]>, BgpError> {
+    let one = |neighbour: &NeighbourConfig| {
+        let transport = &neighbour.transport;
+        let key = match &transport.password_file {
+            Some(path) => {
+                let failed = |problem: PasswordError| BgpError::Password {
+                    neighbour: neighbour.name.clone(),
+                    path: path.clone(),
+                    problem: problem.to_string(),
+                };
+                Some(Key::read(path, transport.tcp_ao_id).map_err(failed)?)
+            }
+            None => None,
+        };
+        if key.as_ref().is_some_and(|key| key.ao_id.is_some()) && !tcp_ao::is_supported() {
+            return Err(BgpError::NoTcpAo {
+                neighbour: neighbour.name.clone(),
+            });
+        }
+        Ok(Expected {
+            address: neighbour.address,
+            local: neighbour.local_address,
+            guard: Guard::new(transport, key),
+        })
+    };
+    config.neighbours.iter().map(one).collect()
 }
 
 /// What one neighbour alone cannot tell.

@@ -5,14 +5,13 @@
 //!
 //! I/O: accepts.
 
-use super::NeighbourConfig;
 use super::metrics::Counters;
+use super::net::Expected;
 use super::net::Link;
 use super::net::Listener;
 use crate::clock;
 use crate::clock::Instant;
 use crate::telemetry::LogLimit;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -34,8 +33,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The way in for one neighbour.
 #[derive(Debug)]
 pub(super) struct Door {
-    address: IpAddr,
-    local: Option<IpAddr>,
+    expected: Expected,
     passive: bool,
     arrivals: mpsc::Sender<Link>,
     rate: Mutex<Rate>,
@@ -67,15 +65,15 @@ enum Refusal {
 
 impl Door {
     pub(super) fn new(
-        config: &NeighbourConfig,
+        expected: Expected,
+        passive: bool,
         arrivals: mpsc::Sender<Link>,
         counters: Arc<Counters>,
         now: Instant,
     ) -> Self {
         Self {
-            address: config.address.to_canonical(),
-            local: config.local_address.map(|local| local.to_canonical()),
-            passive: config.passive,
+            expected,
+            passive,
             arrivals,
             rate: Mutex::new(Rate {
                 tokens: BURST,
@@ -125,10 +123,8 @@ pub(super) async fn run(mut listener: Box<dyn Listener>, doors: Arc<[Door]>) {
 }
 
 fn admit(link: Link, doors: &[Door], now: Instant) -> Result<(), Refusal> {
-    let (remote, local) = (link.remote.ip(), link.local.ip());
-    let fits = |door: &&Door| {
-        door.address == remote && door.local.is_none_or(|expected| expected == local)
-    };
+    let (remote, local) = (link.remote, link.local.ip());
+    let fits = |door: &&Door| door.expected.fits(remote, local);
     let candidates: Vec<&Door> = doors.iter().filter(fits).collect();
     let door = match candidates[..] {
         [] => return Err(Refusal::Unknown),
@@ -162,7 +158,9 @@ fn admit(link: Link, doors: &[Door], now: Instant) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::NeighbourConfig;
     use super::super::tests_support::neighbour;
+    use super::super::net::Guard;
     use super::*;
     use crate::route::Asn;
 
@@ -177,7 +175,13 @@ mod tests {
 
     fn door(config: &NeighbourConfig) -> (Door, mpsc::Receiver<Link>) {
         let (sender, receiver) = mpsc::channel(BURST as usize + 5);
-        let door = Door::new(config, sender, Arc::default(), clock::now());
+        let expected = Expected {
+            address: config.address,
+            local: config.local_address,
+            guard: Guard::default(),
+        };
+        let passive = config.passive;
+        let door = Door::new(expected, passive, sender, Arc::default(), clock::now());
         (door, receiver)
     }
 
@@ -204,8 +208,8 @@ mod tests {
         assert_eq!(admitted("198.51.100.1", "203.0.113.2"), Ok(()));
         assert!(at_first.try_recv().is_ok() && at_third.try_recv().is_ok());
         assert!(at_second.try_recv().is_err());
-        doors[1].local = None;
-        doors[2].local = None;
+        doors[1].expected.local = None;
+        doors[2].expected.local = None;
         let ambiguous = admit(link("198.51.100.1", "203.0.113.2"), &doors, now);
         assert_eq!(ambiguous, Err(Refusal::Ambiguous));
         doors[1].passive = true;

@@ -4,6 +4,8 @@
 //!
 //! I/O: in-memory streams.
 
+use super::net::Dial;
+use super::net::Expected;
 use super::net::Link;
 use super::net::Listener;
 use super::net::Net;
@@ -44,7 +46,12 @@ struct MemoryListener {
 }
 
 impl Net for MemoryNet {
-    fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+    /// Keys and hops are the kernel's: nobody is kept out here.
+    fn listen(
+        &self,
+        address: SocketAddr,
+        _expected: &Arc<[Expected]>,
+    ) -> io::Result<Box<dyn Listener>> {
         let (sender, queue) = mpsc::channel(BACKLOG);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_taken = state
@@ -58,11 +65,8 @@ impl Net for MemoryNet {
         Ok(Box::new(MemoryListener { address, queue }))
     }
 
-    fn connect(
-        &self,
-        local: Option<IpAddr>,
-        remote: SocketAddr,
-    ) -> BoxFuture<'static, io::Result<Link>> {
+    fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Link>> {
+        let Dial { local, remote, .. } = dial;
         let (door, local) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.connections = state.connections.wrapping_add(1) % 20_000;

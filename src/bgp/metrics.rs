@@ -1,6 +1,7 @@
 //! What is counted, and how it is shown. Counters belong to a neighbour and outlive its sessions.
 
 use super::publish::Board;
+use super::wire::FaultKind;
 use crate::clock;
 use crate::telemetry::Collector;
 use crate::telemetry::Exposition;
@@ -15,12 +16,20 @@ pub(super) struct Counters {
     pub(super) updates: AtomicU64,
     /// Those with an error that RFC 7606 lets the session survive.
     pub(super) malformed: AtomicU64,
+    /// By [`FaultKind::index`], those that ended the session too; each once an UPDATE.
+    pub(super) faults: [AtomicU64; FaultKind::COUNT],
     pub(super) notifications_sent: AtomicU64,
     pub(super) notifications_received: AtomicU64,
     /// Sessions that were established.
     pub(super) established: AtomicU64,
     /// Connections closed as they came.
     pub(super) refused: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn fault(&self, kind: FaultKind) {
+        self.faults[kind.index()].fetch_add(1, Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +95,18 @@ impl Collector for Metrics {
                 .collect();
             into.counters(name, help, &samples)?;
         }
+        let mut faults = Vec::new();
+        for (neighbour, counters) in named {
+            for kind in FaultKind::ALL {
+                let count = counters.faults[kind.index()].load(Relaxed);
+                if count > 0 {
+                    let label = ("neighbour", neighbour.name.as_str());
+                    faults.push((vec![label, ("kind", kind.as_str())], as_f64(count)));
+                }
+            }
+        }
+        let help = "UPDATE messages with an error, by its kind (RFC 7606).";
+        into.counters("bgp_update_faults", help, &faults)?;
         Ok(())
     }
 }

@@ -11,6 +11,8 @@ mod listener;
 mod memory;
 mod metrics;
 mod net;
+mod options;
+mod password;
 mod peer;
 mod pipe;
 mod publish;
@@ -29,6 +31,7 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +39,16 @@ pub use handle::Handle;
 pub use handle::start;
 pub use memory::MemoryNet;
 pub use net::ByteStream;
+pub use net::Dial;
+pub use net::Expected;
+pub use net::Guard;
 pub use net::Link;
 pub use net::Listener;
 pub use net::Net;
 pub use net::Tcp;
+pub use options::Role;
+pub use options::SessionConfig;
+pub use options::TransportConfig;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +84,8 @@ pub struct NeighbourConfig {
     pub max_prefixes: u32,
     /// Drop bogons from steering. Default true; laboratories and documentation prefixes: `none`.
     pub bogons: Bogons,
+    pub transport: TransportConfig,
+    pub session: SessionConfig,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -154,4 +165,16 @@ pub enum BgpError {
          local_address or port"
     )]
     SameAddress { one: String, other: String },
+    #[error("the password_file {path} of the neighbour `{neighbour}` {problem}")]
+    Password {
+        neighbour: String,
+        path: PathBuf,
+        problem: String,
+    },
+    #[error(
+        "the neighbour `{neighbour}` wants TCP-AO (tcp_ao_id), which this kernel does not have; \
+         it needs Linux 6.7 built with CONFIG_TCP_AO. Leave tcp_ao_id out for TCP-MD5, on the \
+         router too"
+    )]
+    NoTcpAo { neighbour: String },
 }

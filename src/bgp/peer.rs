@@ -9,6 +9,8 @@ use super::Config;
 use super::NeighbourConfig;
 use super::import::Import;
 use super::metrics::Counters;
+use super::net::Dial;
+use super::net::Guard;
 use super::net::Link;
 use super::net::Net;
 use super::pipe;
@@ -25,6 +27,9 @@ use super::session::Session;
 use super::session::Settings;
 use super::session::Side;
 use super::wire;
+use super::wire::Malformed;
+use super::wire::Message;
+use super::wire::Negotiated;
 use super::wire::Update;
 use crate::clock;
 use crate::help;
@@ -34,6 +39,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,6 +70,7 @@ pub(super) struct Peer {
     pub(super) config: Config,
     pub(super) neighbour: NeighbourConfig,
     pub(super) net: Arc<dyn Net>,
+    pub(super) guard: Guard,
     pub(super) random: fastrand::Rng,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) arrivals: mpsc::Receiver<Link>,
@@ -84,7 +91,9 @@ struct Life<'a> {
     dial: Option<BoxFuture<'static, io::Result<Link>>>,
     next_id: u64,
     changes: Vec<Change>,
-    inputs: VecDeque<Input>,
+    inputs: VecDeque<Input<'static>>,
+    /// Families that are ignored until the session ends (RFC 4760 section 7).
+    disabled: Vec<Family>,
     shown: SessionView,
     limit: LogLimit,
 }
@@ -139,6 +148,7 @@ impl<'a> Life<'a> {
             next_id: 0,
             changes: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
+            disabled: Vec::new(),
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
             peer,
@@ -225,29 +235,57 @@ impl<'a> Life<'a> {
     }
 
     async fn messages(&mut self, id: ConnectionId) {
-        while let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) {
-            let length = match wire::frame(pipe.unread()) {
-                Ok(Some(length)) if length <= pipe.unread().len() => length,
-                Ok(_) => break,
-                Err(notification) => {
-                    self.inputs.push_back(Input::Malformed(id, notification));
-                    self.settle().await;
-                    break;
+        let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) else {
+            return;
+        };
+        // Lent out, so that messages can borrow from it while they are applied.
+        let lent = pipe.lend();
+        let mut consumed = 0;
+        while self.pipes.iter().any(|pipe| pipe.id() == id) {
+            let session = self.session.negotiated(id).map(|session| {
+                let without = |session: Negotiated, family: &Family| session.without(*family);
+                self.disabled.iter().fold(session, without)
+            });
+            let most = session.map_or(wire::MESSAGE_BYTES_MAX, |s| s.message_bytes_max());
+            let unread = &lent.unread()[consumed..];
+            let message = match wire::frame(unread, most) {
+                Ok(Some(length)) if length <= unread.len() => {
+                    consumed += length;
+                    wire::decode(&unread[..length], session.as_ref())
                 }
+                Ok(_) => break,
+                Err(notification) => Err(notification.into()),
             };
-            let session = self.session.negotiated(id);
-            let input = match wire::decode(&pipe.unread()[..length], session.as_ref()) {
-                Ok(message) => Input::Message(id, message),
-                Err(notification) => Input::Malformed(id, notification),
-            };
-            pipe.consume(length);
-            self.inputs.push_back(input);
+            self.message(id, message).await;
             if self.session.deadline().is_some_and(|at| clock::now() >= at) {
                 self.inputs.push_back(Input::Tick);
             }
             self.settle().await;
         }
+        if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.id() == id) {
+            pipe.take_back(lent, consumed);
+        }
         self.flush().await;
+    }
+
+    async fn message(&mut self, id: ConnectionId, message: Result<Message<'_>, Malformed>) {
+        let now = clock::now();
+        let message = match message {
+            Ok(message) => message,
+            Err(malformed) => {
+                if let Some(kind) = malformed.kind {
+                    self.peer.counters.fault(kind);
+                }
+                let input = Input::Malformed(id, malformed.notification);
+                return self.inputs.push_back(input);
+            }
+        };
+        for action in self.session.step(now, Input::Message(id, &message)) {
+            match (action, &message) {
+                (Action::Apply(_), Message::Update(update)) => self.update(update).await,
+                (action, _) => self.perform(action).await,
+            }
+        }
     }
 
     /// Steps the session through everything that waits, and does what it says.
@@ -281,8 +319,12 @@ impl<'a> Life<'a> {
         match action {
             Action::Connect => {
                 let neighbour = &self.peer.neighbour;
-                let remote = std::net::SocketAddr::new(neighbour.address, neighbour.port);
-                self.dial = Some(self.peer.net.connect(neighbour.local_address, remote));
+                let dial = Dial {
+                    local: neighbour.local_address,
+                    remote: SocketAddr::new(neighbour.address, neighbour.port),
+                    guard: self.peer.guard.clone(),
+                };
+                self.dial = Some(self.peer.net.connect(dial));
             }
             Action::CancelConnect => self.dial = None,
             Action::Send(id, bytes) => {
@@ -302,10 +344,12 @@ impl<'a> Life<'a> {
                 counters.established.fetch_add(1, Relaxed);
                 tracing::info!(neighbour = %name, "BGP session established");
             }
-            Action::Update(update) => self.update(update).await,
+            // Done where the UPDATE is.
+            Action::Apply(_) => {}
             Action::Down => {
                 let error = self.session.last_error().unwrap_or_default();
                 tracing::warn!(neighbour = %name, error, "BGP session ended");
+                self.disabled.clear();
                 self.rib = Rib::default();
                 self.changes.clear();
                 self.shown = self.view();
@@ -325,18 +369,25 @@ impl<'a> Life<'a> {
         }
     }
 
-    async fn update(&mut self, update: Update) {
+    async fn update(&mut self, update: &Update<'_>) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
-        self.tell_faults(&update);
-        for prefix in update.withdrawn {
+        self.tell_faults(update);
+        if let Some(family) = update.disabled {
+            self.disabled.push(family);
+            let prefixes = self.rib.withdraw_family(family);
+            let gone = prefixes.into_iter().map(|prefix| Change { prefix, to: None });
+            self.changes.extend(gone);
+        }
+        for wire::Nlri { prefix, .. } in update.withdrawn() {
             if self.rib.withdraw(&prefix) {
                 self.changes.push(Change { prefix, to: None });
             }
         }
-        for reach in update.announced {
-            let shared = self.import.attributes(&reach.attributes);
-            let held = self.rib.hold(reach.attributes);
-            for prefix in reach.prefixes {
+        for reach in update.announced() {
+            let attributes = update.attributes().into_owned(reach.next_hop);
+            let shared = self.import.attributes(&attributes);
+            let held = self.rib.hold(attributes);
+            for wire::Nlri { prefix, .. } in reach.prefixes {
                 let filtered = self.import.route(&prefix, shared);
                 if self.rib.announce(prefix, &held, filtered) {
                     let to = Some((Arc::clone(&held.attributes), filtered));
@@ -364,17 +415,19 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn tell_faults(&mut self, update: &Update) {
-        let Some(first) = update.faults.first() else {
+    fn tell_faults(&mut self, update: &Update<'_>) {
+        let Some(worst) = update.faults.worst() else {
             return;
         };
         self.peer.counters.malformed.fetch_add(1, Relaxed);
+        for kind in update.faults.kinds() {
+            self.peer.counters.fault(kind);
+        }
         if let Some(left_out) = self.limit.step(clock::now()) {
-            let (attribute, words) = (first.attribute, first.fault.words());
-            let routes_lost = update.faults.iter().any(|fault| fault.withdraws);
-            let name = &self.peer.neighbour.name;
-            tracing::warn!(neighbour = %name, attribute, words, routes_lost, left_out,
-                "malformed UPDATE");
+            let wire::UpdateFault { kind, attribute, handling } = worst;
+            let (name, section) = (&self.peer.neighbour.name, kind.section());
+            tracing::warn!(neighbour = %name, attribute, error = kind.as_str(), section,
+                ?handling, left_out, "malformed UPDATE");
         }
     }
 

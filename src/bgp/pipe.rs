@@ -8,6 +8,7 @@ use super::session::ConnectionId;
 use crate::clock;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -21,7 +22,7 @@ use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Sixteen of the longest messages a read.
+/// Sixteen of the longest ordinary messages a read, or one extended one.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Messages that wait to be written: an OPEN, a NOTIFICATION and keepalives of several hold times.
@@ -43,6 +44,18 @@ pub(super) struct Pipe {
     end: usize,
     queue: mpsc::Sender<Vec<u8>>,
     writer: JoinHandle<()>,
+}
+
+/// A pipe's buffer, in other hands.
+pub(super) struct Lent {
+    buffer: Box<[u8]>,
+    unread: Range<usize>,
+}
+
+impl Lent {
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.buffer[self.unread.clone()]
+    }
 }
 
 impl Pipe {
@@ -69,12 +82,18 @@ impl Pipe {
         self.queue.try_send(message).is_ok()
     }
 
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+    /// What has been read, until [`Pipe::take_back`]: nothing is read meanwhile.
+    pub(super) fn lend(&mut self) -> Lent {
+        Lent {
+            buffer: std::mem::take(&mut self.buffer),
+            unread: self.start..self.end,
+        }
     }
 
-    pub(super) fn consume(&mut self, bytes: usize) {
-        self.start = (self.start + bytes).min(self.end);
+    /// After `consumed` bytes of it are done with.
+    pub(super) fn take_back(&mut self, lent: Lent, consumed: usize) {
+        self.buffer = lent.buffer;
+        self.start = (self.start + consumed).min(self.end);
     }
 
     /// Lets everything leave, then closes; bounded.
@@ -90,7 +109,7 @@ impl Pipe {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // What is left is less than one message, and a buffer holds sixteen.
+        // What is left is less than one message, and a buffer holds one of any size.
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;

@@ -103,6 +103,26 @@ impl Rib {
         old != Some(entry)
     }
 
+    /// Forgets all of a family; what there was.
+    pub(super) fn withdraw_family(&mut self, family: Family) -> Vec<Prefix> {
+        let all: Vec<(Option<Prefix>, Slot)> = match family {
+            Family::Ipv4 => {
+                let all = self.ipv4.drain();
+                all.map(|(key, entry)| (unpacked_ipv4(key), entry.slot)).collect()
+            }
+            Family::Ipv6 => {
+                let all = self.ipv6.drain();
+                all.map(|(key, entry)| (unpacked_ipv6(key), entry.slot)).collect()
+            }
+        };
+        let mut prefixes = Vec::with_capacity(all.len());
+        for (prefix, slot) in all {
+            self.attributes.release(slot);
+            prefixes.extend(prefix);
+        }
+        prefixes
+    }
+
     /// True if it was there.
     pub(super) fn withdraw(&mut self, prefix: &Prefix) -> bool {
         let old = match packed(prefix) {
@@ -188,6 +208,17 @@ fn packed(prefix: &Prefix) -> Packed {
             Packed::Ipv6(key)
         }
     }
+}
+
+/// `None`: not one of ours.
+fn unpacked_ipv4(key: u64) -> Option<Prefix> {
+    let [.., a, b, c, d, length] = key.to_be_bytes();
+    Prefix::new(IpAddr::from([a, b, c, d]), length).ok()
+}
+
+fn unpacked_ipv6(key: [u8; 17]) -> Option<Prefix> {
+    let [octets @ .., length] = key;
+    Prefix::new(IpAddr::from(octets), length).ok()
 }
 
 /// Without spare room: sets live long.

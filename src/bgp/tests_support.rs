@@ -3,6 +3,8 @@
 use super::Bogons;
 use super::Config;
 use super::NeighbourConfig;
+use super::SessionConfig;
+use super::TransportConfig;
 use crate::route::Asn;
 use crate::route::Class;
 use std::net::Ipv4Addr;
@@ -30,5 +32,7 @@ pub(super) fn neighbour(name: &str, asn: Asn) -> NeighbourConfig {
         connect_retry: Duration::from_secs(30),
         max_prefixes: 1_500_000,
         bogons: Bogons::None,
+        transport: TransportConfig::default(),
+        session: SessionConfig::default(),
     }
 }

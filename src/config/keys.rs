@@ -117,6 +117,8 @@ pub enum Kind {
     Addresses,
     /// The IP address of one machine.
     Ip,
+    /// The same, or a link-local address.
+    Router,
     /// BGP identifier: a non-zero number in the form of an IPv4 address.
     RouterId,
     /// AS number, written as one number.

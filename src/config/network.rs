@@ -45,6 +45,21 @@ pub(super) fn ip(text: &str) -> Result<Value, Told> {
     }
 }
 
+/// The same, or one of a link, whose interface another key names.
+pub(super) fn router(text: &str) -> Result<Value, Told> {
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Ok(Value::Ip(v6.into())),
+        Ok(IpAddr::V4(_) | IpAddr::V6(_)) => ip(text),
+        Err(_) => match text.split_once('%') {
+            Some((address, interface)) => Err((
+                format!("`{text}` has its interface in it"),
+                format!("write `\"{address}\"`, and `interface = \"{interface}\"` beside it"),
+            )),
+            None => ip(text),
+        },
+    }
+}
+
 pub(super) fn router_id(text: &str) -> Result<Value, Told> {
     match text.parse::<Ipv4Addr>() {
         Ok(id) if !id.is_unspecified() => Ok(Value::RouterId(id)),
@@ -222,6 +237,10 @@ mod tests {
         }
         assert_eq!(remedy(ip("::ffff:192.0.2.1")), "write `\"192.0.2.1\"`");
         assert!(ip("fe80::1").unwrap_err().0.contains("link-local"));
+        assert_eq!(router("fe80::1"), Ok(Value::Ip("fe80::1".parse().unwrap())));
+        assert_eq!(router("192.0.2.1"), ip("192.0.2.1"));
+        assert_eq!(router("::"), ip("::"));
+        assert!(remedy(router("fe80::1%eth0")).contains("`interface = \"eth0\"`"));
         assert!(router_id("0.0.0.0").is_err() && router_id("2001:db8::1").is_err());
         assert!(router_id("0.0.0.1").is_ok());
     }

@@ -240,6 +240,7 @@ fn shown(key: &Key, json: &Value) -> String {
         | Kind::Address
         | Kind::Addresses
         | Kind::Ip
+        | Kind::Router
         | Kind::RouterId
         | Kind::Asn
         | Kind::Fingerprint

@@ -102,6 +102,7 @@ pub(super) fn read(
         | Kind::Word(_)
         | Kind::Address
         | Kind::Ip
+        | Kind::Router
         | Kind::RouterId
         | Kind::Asn
         | Kind::Fingerprint
@@ -130,7 +131,7 @@ impl Kind {
             Self::Words(_) => "a list of words in quotes",
             Self::Address => "an IP address and port in quotes",
             Self::Addresses => "a list of IP addresses and ports in quotes",
-            Self::Ip => "an IP address in quotes",
+            Self::Ip | Self::Router => "an IP address in quotes",
             Self::RouterId => "an IPv4 address in quotes",
             Self::Fingerprint => "a fingerprint in quotes",
             Self::Url { .. } => "a URL in quotes",
@@ -197,6 +198,7 @@ fn scalar(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
             address(value).map(|one| Value::Addresses(vec![(value.span().start, one)]))
         }
         Kind::Ip => network::ip(text()?).map_err(|told| fault(value, told)),
+        Kind::Router => network::router(text()?).map_err(|told| fault(value, told)),
         Kind::RouterId => network::router_id(text()?).map_err(|told| fault(value, told)),
         Kind::Asn => asn(value),
         Kind::Fingerprint => network::fingerprint(text()?).map_err(|told| fault(value, told)),

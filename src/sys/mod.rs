@@ -3,9 +3,12 @@
 
 pub mod arrivals;
 pub mod clock_sync;
+pub mod hops;
 pub mod ktls;
+pub mod md5;
 pub mod outq;
 pub mod pacing;
 pub mod page_cache;
 mod socket_option;
 pub mod tcp;
+pub mod tcp_ao;

@@ -1,4 +1,4 @@
-//! Reads what the kernel tells of a socket. For the other files here.
+//! Reads and writes what the kernel keeps of a socket. For the other files here.
 //!
 //! I/O: one system call that never waits.
 
@@ -27,4 +27,27 @@ pub(super) fn read(
     };
     nix::errno::Errno::result(outcome)?;
     usize::try_from(length).map_err(io::Error::other)
+}
+
+/// `setsockopt(2)` with the bytes of `value`.
+pub(super) fn write(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &[u8],
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the length of the borrow, and the kernel reads `length`
+    // bytes, which is the length of `value`.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_ptr().cast(),
+            length,
+        )
+    };
+    nix::errno::Errno::result(outcome)?;
+    Ok(())
 }

@@ -17,9 +17,9 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+use super::wire::Message;
 use super::wire::Negotiated;
 use super::wire::Notification;
-use super::wire::Update;
 use crate::clock::Instant;
 use crate::prefix::Family;
 use crate::route::Asn;
@@ -82,13 +82,13 @@ enum Dial {
 }
 
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum Input<'a> {
     Start,
     /// A TCP connection stands.
     Connected(Side, ConnectionId),
     /// The attempt that [`Action::Connect`] asked for came to nothing.
     ConnectFailed(String),
-    Message(ConnectionId, super::wire::Message),
+    Message(ConnectionId, &'a Message<'a>),
     /// Bytes that must end the connection, with what to say to that.
     Malformed(ConnectionId, Notification),
     /// The connection is gone, with the reason in words.
@@ -113,7 +113,8 @@ pub(super) enum Action {
     Close(ConnectionId),
     /// The session is established on this connection.
     Up(ConnectionId),
-    Update(Update),
+    /// The UPDATE that came on this connection counts: whoever read it still holds it.
+    Apply(ConnectionId),
     /// The session is over: its routes must go.
     Down,
     /// For logs and counters.

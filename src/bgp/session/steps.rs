@@ -11,6 +11,7 @@ use super::Session;
 use super::Side;
 use super::timers;
 use crate::bgp::wire;
+use crate::bgp::wire::Capabilities;
 use crate::bgp::wire::Capability;
 use crate::bgp::wire::Fault;
 use crate::bgp::wire::Message;
@@ -24,7 +25,7 @@ use std::time::Duration;
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 impl Session {
-    pub(in crate::bgp) fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+    pub(in crate::bgp) fn step(&mut self, now: Instant, input: Input<'_>) -> Vec<Action> {
         let mut out = Vec::new();
         match input {
             Input::Start => self.start(now, &mut out),
@@ -127,24 +128,30 @@ impl Session {
             self.slot(side).take();
         }
         *self.slot(side) = Some(Connection::open_sent(id, now));
-        out.push(Action::Send(id, wire::open(&self.open())));
+        out.push(Action::Send(id, self.open()));
     }
 
     /// What we offer. Extended messages, ADD-PATH, graceful restart and roles would stand here.
-    fn open(&self) -> Open {
+    fn open(&self) -> Vec<u8> {
         let settings = &self.settings;
         let mut capabilities: Vec<_> = FAMILIES.map(Capability::unicast).into();
         capabilities.push(Capability::RouteRefresh);
         capabilities.push(Capability::FourOctetAs(settings.asn));
-        Open {
+        wire::open(&Open {
             asn: settings.asn,
             hold_time: u16::try_from(settings.hold_time.as_secs()).unwrap_or(u16::MAX),
             router_id: settings.router_id,
-            capabilities,
-        }
+            capabilities: Capabilities::of(&capabilities),
+        })
     }
 
-    fn message(&mut self, now: Instant, side: Side, message: Message, out: &mut Vec<Action>) {
+    fn message(
+        &mut self,
+        now: Instant,
+        side: Side,
+        message: &Message<'_>,
+        out: &mut Vec<Action>,
+    ) {
         use Phase::Established;
         use Phase::OpenConfirm;
         use Phase::OpenSent;
@@ -152,12 +159,12 @@ impl Session {
             return;
         };
         match (connection.phase, message) {
-            (OpenSent, Message::Open(open)) => self.opened(now, side, &open, out),
+            (OpenSent, Message::Open(open)) => self.opened(now, side, open, out),
             (OpenConfirm, Message::Keepalive) => self.established(now, side, out),
             (Established, Message::Keepalive) => connection.heard(now),
-            (Established, Message::Update(update)) => {
+            (Established, Message::Update(_)) => {
                 connection.heard(now);
-                out.push(Action::Update(update));
+                out.push(Action::Apply(connection.id));
             }
             // RFC 2918 section 4: to send everything again is to send nothing.
             (Established, Message::RouteRefresh { .. }) => {}
@@ -165,7 +172,7 @@ impl Session {
             (OpenSent | OpenConfirm | Established, Message::Notification(notification)) => {
                 out.push(Action::Close(connection.id));
                 self.session_error = Some(format!("received {}", notification.words()));
-                out.push(Action::Received(notification));
+                out.push(Action::Received(notification.into_owned()));
                 self.lost(now, side, out);
             }
             (OpenSent, Message::Keepalive | Message::Update(_) | Message::RouteRefresh { .. }) => {
@@ -191,7 +198,7 @@ impl Session {
     }
 
     /// RFC 4271 section 6.2, in the order of the fields.
-    fn negotiate(&self, open: &Open) -> Result<(Negotiated, Duration), Notification> {
+    fn negotiate(&self, open: &Open<'_>) -> Result<(Negotiated, Duration), Notification> {
         let settings = &self.settings;
         if open.asn != settings.neighbour_asn {
             return Err(Fault::BAD_PEER_AS.into());
@@ -211,6 +218,7 @@ impl Session {
             ipv4: open.speaks(Family::Ipv4),
             ipv6: open.speaks(Family::Ipv6),
             external,
+            ..Negotiated::default()
         };
         if !negotiated.ipv4 && !negotiated.ipv6 {
             // RFC 5492 section 3: what would have been needed.
@@ -221,7 +229,7 @@ impl Session {
         Ok((negotiated, theirs.min(settings.hold_time)))
     }
 
-    fn opened(&mut self, now: Instant, side: Side, open: &Open, out: &mut Vec<Action>) {
+    fn opened(&mut self, now: Instant, side: Side, open: &Open<'_>, out: &mut Vec<Action>) {
         let (negotiated, hold) = match self.negotiate(open) {
             Ok(agreed) => agreed,
             Err(notification) => return self.refuse(now, side, notification, out),

@@ -2,15 +2,24 @@
 
 use super::super::wire;
 use super::super::wire::AS_TRANS;
+use super::super::wire::Capabilities;
 use super::super::wire::Capability;
 use super::super::wire::Fault;
 use super::super::wire::Message;
 use super::super::wire::Open;
+use super::super::wire::Refresh;
+use super::super::wire::Update;
 use super::*;
 use crate::clock;
 
 const US: Asn = Asn(64510);
 const THEM: Asn = Asn(64500);
+
+const REFRESH: Message<'_> = Message::RouteRefresh {
+    afi: 1,
+    safi: 1,
+    subtype: Refresh::Request,
+};
 
 struct World {
     session: Session,
@@ -28,16 +37,18 @@ fn settings() -> Settings {
     }
 }
 
-fn open(router_id: [u8; 4]) -> Open {
+const CAPABILITIES: &[Capability<'_>] = &[
+    Capability::MultiProtocol { afi: 1, safi: 1 },
+    Capability::MultiProtocol { afi: 2, safi: 1 },
+    Capability::FourOctetAs(THEM),
+];
+
+fn open(router_id: [u8; 4]) -> Open<'static> {
     Open {
         asn: THEM,
         hold_time: 30,
         router_id: router_id.into(),
-        capabilities: vec![
-            Capability::unicast(Family::Ipv4),
-            Capability::unicast(Family::Ipv6),
-            Capability::FourOctetAs(THEM),
-        ],
+        capabilities: Capabilities::of(CAPABILITIES),
     }
 }
 
@@ -67,7 +78,7 @@ impl World {
         world
     }
 
-    fn step(&mut self, input: Input) -> Vec<Action> {
+    fn step(&mut self, input: Input<'_>) -> Vec<Action> {
         self.session.step(self.now, input)
     }
 
@@ -79,8 +90,8 @@ impl World {
         (waited, self.step(Input::Tick))
     }
 
-    fn say(&mut self, connection: ConnectionId, message: Message) -> Vec<Action> {
-        self.step(Input::Message(connection, message))
+    fn say(&mut self, connection: ConnectionId, message: Message<'_>) -> Vec<Action> {
+        self.step(Input::Message(connection, &message))
     }
 
     /// Connection 1, made by us, up.
@@ -163,7 +174,7 @@ fn keepalives_and_updates_hold_a_session_and_nothing_else_does() {
     }
     world.now += Duration::from_secs(29);
     assert_eq!(
-        world.say(id(1), Message::RouteRefresh { afi: 1, safi: 1 }),
+        world.say(id(1), REFRESH),
         []
     );
     world.now += Duration::from_secs(1);
@@ -173,7 +184,7 @@ fn keepalives_and_updates_hold_a_session_and_nothing_else_does() {
 
 #[test]
 fn an_open_that_cannot_be_accepted_is_told_why() {
-    let refused = |change: fn(&mut Open)| {
+    let refused = |change: fn(&mut Open<'_>)| {
         let mut world = World::new(settings());
         world.step(Input::Connected(Side::Ours, id(1)));
         let mut open = open([192, 0, 2, 1]);
@@ -198,7 +209,7 @@ fn an_open_that_cannot_be_accepted_is_told_why() {
         Fault::BAD_HOLD_TIME
     );
     let other_family = refused(|open| {
-        open.capabilities = vec![Capability::MultiProtocol { afi: 25, safi: 70 }];
+        open.capabilities = Capabilities::of(&[Capability::MultiProtocol { afi: 25, safi: 70 }]);
     });
     assert_eq!(other_family.fault, Fault::UNSUPPORTED_CAPABILITY);
     assert_eq!(other_family.data, [1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1]);
@@ -223,7 +234,7 @@ fn a_message_in_the_wrong_state_ends_the_connection_with_that_states_number() {
         [
             Message::Keepalive,
             Message::Update(Update::default()),
-            Message::RouteRefresh { afi: 1, safi: 1 },
+            REFRESH,
             Message::Open(open([192, 0, 2, 1])),
         ]
     };
@@ -254,7 +265,8 @@ fn a_message_in_the_wrong_state_ends_the_connection_with_that_states_number() {
 
 #[test]
 fn a_notification_is_never_answered_in_any_state() {
-    let goodbye = || Message::Notification(Notification::shutdown("rack\x1b move"));
+    let text = Notification::shutdown("rack\x1b move");
+    let goodbye = || Message::Notification(text.borrowed());
     for messages in 0..3 {
         let mut world = World::new(settings());
         world.step(Input::Connected(Side::Ours, id(1)));

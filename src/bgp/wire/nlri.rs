@@ -1,6 +1,7 @@
 //! Network layer reachability: prefixes as length and as many octets as it needs (RFC 4271 section
-//! 4.3, RFC 4760 section 5).
+//! 4.3, RFC 4760 section 5), each with a path identifier where that was negotiated (RFC 7911).
 
+use super::Negotiated;
 use super::reader::Reader;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
@@ -8,37 +9,109 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-/// Appends every prefix of `field`. `None`: a length is too great or cuts the last one off, and
-/// nothing of the field can be believed (RFC 7606 section 5.3).
-pub(super) fn decode(mut field: Reader<'_>, family: Family, into: &mut Vec<Prefix>) -> Option<()> {
-    while !field.is_empty() {
-        let length = field.u8().filter(|length| *length <= family.bits())?;
-        let octets = field.take(usize::from(length).div_ceil(8))?;
-        // Bits beyond the length are irrelevant; `Prefix` drops them.
-        let address = match family {
-            Family::Ipv4 => {
-                let mut bytes = [0; 4];
-                bytes[..octets.len()].copy_from_slice(octets);
-                IpAddr::V4(Ipv4Addr::from(bytes))
-            }
-            Family::Ipv6 => {
-                let mut bytes = [0; 16];
-                bytes[..octets.len()].copy_from_slice(octets);
-                IpAddr::V6(Ipv6Addr::from(bytes))
-            }
-        };
-        into.push(Prefix::new(address, length).ok()?);
-    }
-    Some(())
+/// One route's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nlri {
+    pub prefix: Prefix,
+    /// 0 where ADD-PATH is not negotiated.
+    pub path_id: u32,
 }
 
-pub(super) fn encode(prefix: &Prefix, out: &mut Vec<u8>) {
-    out.push(prefix.length());
-    let octets = usize::from(prefix.length()).div_ceil(8);
-    out.extend_from_slice(&prefix.bits().to_be_bytes()[..octets]);
+/// A field of prefixes, checked, as it lies in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefixes<'a> {
+    field: Reader<'a>,
+    family: Family,
+    add_path: bool,
+}
+
+impl From<Prefix> for Nlri {
+    fn from(prefix: Prefix) -> Self {
+        Self { prefix, path_id: 0 }
+    }
+}
+
+impl<'a> Prefixes<'a> {
+    pub(super) const NONE: Self = Self {
+        field: Reader::NONE,
+        family: Family::Ipv4,
+        add_path: false,
+    };
+
+    /// `None`: a length is too great or cuts the last one off, and nothing of the field can be
+    /// believed (RFC 7606 section 5.3).
+    pub(super) fn decode(
+        field: Reader<'a>,
+        family: Family,
+        session: &Negotiated,
+    ) -> Option<Self> {
+        let add_path = session.add_path(family);
+        let most = family.bits();
+        let mut rest = field;
+        while !rest.is_empty() {
+            if add_path {
+                rest.u32()?;
+            }
+            let length = rest.u8().filter(|length| *length <= most)?;
+            rest.take(octets(length))?;
+        }
+        Some(Self {
+            field,
+            family,
+            add_path,
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.field.is_empty()
+    }
+
+    pub fn family(&self) -> Family {
+        self.family
+    }
+}
+
+impl Iterator for Prefixes<'_> {
+    type Item = Nlri;
+
+    fn next(&mut self) -> Option<Nlri> {
+        if self.field.is_empty() {
+            return None;
+        }
+        let path_id = if self.add_path { self.field.u32()? } else { 0 };
+        let length = self.field.u8()?;
+        let taken = self.field.take(octets(length))?;
+        // Bits beyond the length are irrelevant (RFC 4271 section 4.3); `Prefix` drops them.
+        let address = match self.family {
+            Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(padded::<4>(taken)?)),
+            Family::Ipv6 => IpAddr::V6(Ipv6Addr::from(padded::<16>(taken)?)),
+        };
+        let prefix = Prefix::new(address, length).ok()?;
+        Some(Nlri { prefix, path_id })
+    }
+}
+
+fn octets(length: u8) -> usize {
+    usize::from(length).div_ceil(8)
+}
+
+fn padded<const N: usize>(octets: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    bytes.get_mut(..octets.len())?.copy_from_slice(octets);
+    Some(bytes)
+}
+
+pub(super) fn encode(nlri: &Nlri, add_path: bool, out: &mut Vec<u8>) {
+    if add_path {
+        out.extend_from_slice(&nlri.path_id.to_be_bytes());
+    }
+    out.push(nlri.prefix.length());
+    let bits = nlri.prefix.bits().to_be_bytes();
+    out.extend_from_slice(&bits[..octets(nlri.prefix.length())]);
 }
 
 /// Octets that [`encode`] writes.
-pub(super) fn encoded_bytes(prefix: &Prefix) -> usize {
-    1 + usize::from(prefix.length()).div_ceil(8)
+pub(super) fn encoded_bytes(nlri: &Nlri, add_path: bool) -> usize {
+    let path_id = if add_path { 4 } else { 0 };
+    path_id + 1 + octets(nlri.prefix.length())
 }

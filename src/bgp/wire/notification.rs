@@ -1,5 +1,5 @@
 //! NOTIFICATION: why a session ends, as numbers and in words (RFC 4271 section 4.5, RFC 4486,
-//! RFC 6608, RFC 9003).
+//! RFC 6608, RFC 7313, RFC 8538, RFC 9003, RFC 9687).
 
 use super::reader::Reader;
 use crate::help;
@@ -14,10 +14,11 @@ const SHOWN_BYTES_MAX: usize = 160;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fault(pub u8, pub u8);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
+/// Owned where we send it, borrowed from the message where we receive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification<Data = Vec<u8>> {
     pub fault: Fault,
-    pub data: Vec<u8>,
+    pub data: Data,
 }
 
 impl Fault {
@@ -31,6 +32,7 @@ impl Fault {
     pub const BAD_PARAMETER: Self = Self(2, 4);
     pub const BAD_HOLD_TIME: Self = Self(2, 6);
     pub const UNSUPPORTED_CAPABILITY: Self = Self(2, 7);
+    pub const ROLE_MISMATCH: Self = Self(2, 11);
     pub const ATTRIBUTE_LIST: Self = Self(3, 1);
     pub const UNKNOWN_WELL_KNOWN: Self = Self(3, 2);
     pub const MISSING_ATTRIBUTE: Self = Self(3, 3);
@@ -47,9 +49,14 @@ impl Fault {
     pub const UNEXPECTED_IN_ESTABLISHED: Self = Self(5, 3);
     pub const TOO_MANY_PREFIXES: Self = Self(6, 1);
     pub const SHUTDOWN: Self = Self(6, 2);
+    pub const DECONFIGURED: Self = Self(6, 3);
+    pub const RESET: Self = Self(6, 4);
     pub const REJECTED: Self = Self(6, 5);
+    pub const CONFIGURATION_CHANGE: Self = Self(6, 6);
     pub const COLLISION: Self = Self(6, 7);
     pub const OUT_OF_RESOURCES: Self = Self(6, 8);
+    pub const HARD_RESET: Self = Self(6, 9);
+    pub const REFRESH_LENGTH: Self = Self(7, 1);
 
     /// For people; a number without a name is shown as it came.
     pub fn words(self) -> &'static str {
@@ -62,6 +69,7 @@ impl Fault {
             (2, 2) => "bad peer AS",
             (2, 3) => "bad BGP identifier",
             (2, 4) => "unsupported optional parameter",
+            (2, 5) => "authentication failure",
             (2, 6) => "unacceptable hold time",
             (2, 7) => "unsupported capability",
             (2, 11) => "role mismatch",
@@ -72,12 +80,14 @@ impl Fault {
             (3, 4) => "attribute flags error",
             (3, 5) => "attribute length error",
             (3, 6) => "invalid ORIGIN",
+            (3, 7) => "AS routing loop",
             (3, 8) => "invalid NEXT_HOP",
             (3, 9) => "optional attribute error",
             (3, 10) => "invalid network field",
             (3, 11) => "malformed AS_PATH",
             (3, _) => "UPDATE message error",
             (4, _) => "hold timer expired",
+            (8, _) => "send hold timer expired",
             (5, 1) => "unexpected message in OpenSent",
             (5, 2) => "unexpected message in OpenConfirm",
             (5, 3) => "unexpected message in Established",
@@ -120,17 +130,59 @@ impl Notification {
         Self::new(Fault::SHUTDOWN, data)
     }
 
-    pub(super) fn decode(mut body: Reader<'_>) -> Option<Self> {
+    /// RFC 8538 section 3: ends the session without keeping its routes, for the reason given.
+    pub fn hard(&self) -> Self {
+        let mut data = vec![self.fault.0, self.fault.1];
+        data.extend_from_slice(&self.data);
+        Self::new(Fault::HARD_RESET, data)
+    }
+
+    pub fn borrowed(&self) -> Notification<&[u8]> {
+        Notification {
+            fault: self.fault,
+            data: &self.data,
+        }
+    }
+}
+
+impl<'a> Notification<&'a [u8]> {
+    pub(super) fn decode(mut body: Reader<'a>) -> Option<Self> {
         let fault = Fault(body.u8()?, body.u8()?);
-        Some(Self::new(fault, body.rest()))
+        let data = body.rest();
+        Some(Self { fault, data })
+    }
+
+    /// At most one message's worth of bytes, copied where a session ends and nowhere else.
+    pub fn into_owned(self) -> Notification {
+        Notification::new(self.fault, self.data)
+    }
+}
+
+impl<Data: AsRef<[u8]>> Notification<Data> {
+    /// What a hard reset carries inside it (RFC 8538 section 3); otherwise this itself. One level
+    /// only: a hard reset in a hard reset is no reason.
+    pub fn reason(&self) -> Notification<&[u8]> {
+        let data = self.data.as_ref();
+        let inner = match self.fault {
+            Fault::HARD_RESET => Notification::decode(Reader::new(data)),
+            Fault(..) => None,
+        };
+        let fault = self.fault;
+        inner.unwrap_or(Notification { fault, data })
+    }
+
+    /// The routes may not be kept for a restart, whatever was negotiated (RFC 8538 section 3).
+    pub fn is_hard_reset(&self) -> bool {
+        self.fault == Fault::HARD_RESET
     }
 
     /// The shutdown communication, if this carries one whose length fits (RFC 9003 section 2).
     pub fn text(&self) -> Option<String> {
-        if !matches!(self.fault, Fault(6, 2 | 4)) {
+        let reason = self.reason();
+        if !matches!(reason.fault, Fault(6, 2 | 4)) {
             return None;
         }
-        let mut data = Reader::new(&self.data);
+        let mut data = Reader::new(reason.data);
         let length = usize::from(data.u8()?);
         let text = data.take(length).filter(|text| !text.is_empty())?;
         Some(help::printable(text, SHOWN_BYTES_MAX))
@@ -138,11 +190,16 @@ impl Notification {
 
     /// `6/2 administrative shutdown: "maintenance"`: bounded and printable.
     pub fn words(&self) -> String {
-        let Fault(code, subcode) = self.fault;
-        let words = self.fault.words();
+        let reason = self.reason();
+        let Fault(code, subcode) = reason.fault;
+        let words = reason.fault.words();
+        let hard = match self.fault == reason.fault {
+            true => "",
+            false => "6/9 hard reset: ",
+        };
         match self.text() {
-            Some(text) => format!("{code}/{subcode} {words}: \"{text}\""),
-            None => format!("{code}/{subcode} {words}"),
+            Some(text) => format!("{hard}{code}/{subcode} {words}: \"{text}\""),
+            None => format!("{hard}{code}/{subcode} {words}"),
         }
     }
 }
@@ -150,6 +207,24 @@ impl Notification {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hard_reset_is_unwrapped_once_and_told_with_its_reason() {
+        let shutdown = Notification::shutdown("moving to rack 7");
+        let hard = shutdown.hard();
+        assert!(hard.is_hard_reset() && !shutdown.is_hard_reset());
+        assert_eq!(hard.reason(), shutdown.borrowed());
+        let expected = "6/9 hard reset: 6/2 administrative shutdown: \"moving to rack 7\"";
+        assert_eq!(hard.words(), expected);
+        let twice = hard.hard();
+        assert_eq!(twice.reason(), hard.borrowed());
+        assert!(twice.words().len() < 100, "{}", twice.words());
+        // Too short to hold a reason.
+        for data in [&[][..], &[6]] {
+            let bare = Notification::new(Fault::HARD_RESET, data);
+            assert_eq!((bare.reason(), bare.words()), (bare.borrowed(), "6/9 hard reset".into()));
+        }
+    }
 
     #[test]
     fn a_shutdown_text_is_bounded_printable_and_believed_only_if_its_length_fits() {

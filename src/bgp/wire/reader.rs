@@ -3,12 +3,15 @@
 //! All decoding of this folder goes through it, so no length from outside is ever an index.
 
 use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
 /// Moves forward only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    pub(super) const NONE: Self = Self(&[]);
+
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -19,6 +22,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// What has not been read, without reading it.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.0
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {
@@ -36,7 +44,7 @@ impl<'a> Reader<'a> {
         self.take(count).map(Self)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
@@ -50,12 +58,22 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
+    /// Three octets.
+    pub(super) fn u24(&mut self) -> Option<u32> {
+        let [high, middle, low] = self.array()?;
+        Some(u32::from_be_bytes([0, high, middle, low]))
+    }
+
     pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
     pub(super) fn ipv4(&mut self) -> Option<Ipv4Addr> {
         self.array::<4>().map(Ipv4Addr::from)
+    }
+
+    pub(super) fn ipv6(&mut self) -> Option<Ipv6Addr> {
+        self.array::<16>().map(Ipv6Addr::from)
     }
 }
 
@@ -68,7 +86,7 @@ mod tests {
         let mut reader = Reader::new(&[1, 2, 3]);
         assert_eq!(reader.u32(), None);
         assert_eq!(reader.u16(), Some(0x0102));
-        assert_eq!(reader.u16(), None);
+        assert_eq!((reader.u16(), reader.u24(), reader.ipv6()), (None, None, None));
         assert_eq!((reader.u8(), reader.u8()), (Some(3), None));
         assert!(reader.take(usize::MAX).is_none() && reader.is_empty());
     }

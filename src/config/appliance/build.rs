@@ -11,6 +11,7 @@ use super::tokens;
 use crate::admin;
 use crate::bgp;
 use crate::bgp::Bogons;
+use crate::bgp::Role;
 use crate::fill;
 use crate::health;
 use crate::health::Requirement;
@@ -186,6 +187,30 @@ fn neighbour(fields: Fields<'_>) -> Option<bgp::NeighbourConfig> {
         connect_retry: fields.time("connect_retry")?,
         max_prefixes: fields.number("max_prefixes")?,
         bogons: bogons(fields.word("bogons")?)?,
+        transport: transport(fields)?,
+        session: session(fields)?,
+    })
+}
+
+fn transport(fields: Fields<'_>) -> Option<bgp::TransportConfig> {
+    Some(bgp::TransportConfig {
+        password_file: fields.optional("password_file", Fields::path)?,
+        tcp_ao_id: fields.optional("tcp_ao_id", Fields::number)?,
+        ttl_security: fields.boolean("ttl_security")?,
+        multihop: fields.number("multihop")?,
+        interface: fields.optional("interface", Fields::text)?,
+    })
+}
+
+fn session(fields: Fields<'_>) -> Option<bgp::SessionConfig> {
+    Some(bgp::SessionConfig {
+        delay_open: fields.time("delay_open")?,
+        idle_hold: fields.time("idle_hold")?,
+        add_path: fields.boolean("add_path")?,
+        graceful_restart: fields.time("graceful_restart")?,
+        long_lived: fields.time("long_lived_restart")?,
+        role: role(fields.word("role")?)?,
+        role_strict: fields.boolean("role_strict")?,
     })
 }
 
@@ -264,6 +289,19 @@ fn neighbour_class(word: &str) -> Option<Class> {
         "embedded" => Some(Class::Embedded),
         "peering" => Some(Class::Peering),
         "transit" => Some(Class::Transit),
+        _ => None,
+    }
+}
+
+fn role(word: &str) -> Option<Role> {
+    match word {
+        "auto" => Some(Role::Auto),
+        "none" => Some(Role::None),
+        "provider" => Some(Role::Provider),
+        "rs" => Some(Role::Rs),
+        "rs-client" => Some(Role::RsClient),
+        "customer" => Some(Role::Customer),
+        "peer" => Some(Role::Peer),
         _ => None,
     }
 }

@@ -26,7 +26,6 @@ pub static APPLIANCE: Schema = Schema {
     sections: SECTIONS,
     later: &[
         "bgp.neighbour.families",
-        "bgp.neighbour.password_file",
         "control.outage",
         "origin",
     ],

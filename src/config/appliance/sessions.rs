@@ -10,6 +10,9 @@ use super::super::settings::Settings;
 use crate::prefix::Family;
 use std::net::IpAddr;
 
+/// `IFNAMSIZ` without its NUL.
+const INTERFACE_BYTES_MAX: usize = 15;
+
 /// A BGP speaker needs somebody to listen to.
 pub(super) fn absent(settings: &Settings, report: &mut Report) {
     let Some(bgp) = settings.section("bgp") else {
@@ -38,6 +41,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     for neighbour in neighbours {
         own_address(neighbour, report);
         whole_seconds(neighbour, report);
+        transport(neighbour, report);
         if neighbour.boolean("passive") == Some(true) && !listens {
             let remedy = "give `[bgp] listen` an address, or write `passive = false`";
             let problem = "waits for the router to connect, and `[bgp] listen` is empty";
@@ -81,6 +85,34 @@ fn own_address(neighbour: Fields<'_>, report: &mut Report) {
         let problem = format!("`{ours}` cannot reach `{theirs}`: one is IPv4, the other IPv6");
         let remedy = "write an address of this box of the router's family, or leave the key out";
         add(neighbour, "local_address", problem, remedy, report);
+    }
+}
+
+/// What of the packets' conditions cannot be together.
+fn transport(neighbour: Fields<'_>, report: &mut Report) {
+    let link_local = |key: &str| match neighbour.ip(key) {
+        Some(IpAddr::V6(v6)) => v6.is_unicast_link_local(),
+        Some(IpAddr::V4(_)) | None => false,
+    };
+    if link_local("address") && !neighbour.is_written("interface") {
+        let problem = "is a link-local address, which means nothing without its interface";
+        let remedy = "name the interface: `interface = \"eth0\"`";
+        add(neighbour, "address", problem, remedy, report);
+    }
+    if link_local("address") && neighbour.number::<u8>("multihop").is_some_and(|n| n > 1) {
+        let problem = "is more than one, and a link-local address is on the same link";
+        add(neighbour, "multihop", problem, "leave the key out", report);
+    }
+    if neighbour.number::<u8>("tcp_ao_id").is_some() && !neighbour.is_written("password_file") {
+        let problem = "names a key, and there is no `password_file`";
+        let remedy = "add `password_file` with the key, or leave `tcp_ao_id` out";
+        add(neighbour, "tcp_ao_id", problem, remedy, report);
+    }
+    let name = neighbour.optional("interface", Fields::text).flatten();
+    if let Some(name) = name.filter(|name| name.len() > INTERFACE_BYTES_MAX) {
+        let problem = format!("`{name}` is longer than an interface's name can be");
+        let remedy = format!("write a name of at most {INTERFACE_BYTES_MAX} letters");
+        add(neighbour, "interface", problem, remedy, report);
     }
 }
 

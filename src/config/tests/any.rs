@@ -3,6 +3,9 @@
 use super::*;
 use crate::bgp::Bogons;
 use crate::bgp::NeighbourConfig;
+use crate::bgp::Role;
+use crate::bgp::SessionConfig;
+use crate::bgp::TransportConfig;
 use crate::prefix::Family;
 use crate::route::Asn;
 use crate::route::Class;
@@ -74,7 +77,9 @@ fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
         1_u32..=10_000_000,
         select(vec![Bogons::Default, Bogons::None]),
     );
-    (who, select(classes), how).prop_map(|((address, local, port, asn, name), class, how)| {
+    let more = (transport(), session());
+    let all = (who, select(classes), how, more);
+    all.prop_map(|((address, local, port, asn, name), class, how, more)| {
         let same = |ip: &IpAddr| Family::of(*ip) == Family::of(address);
         NeighbourConfig {
             name,
@@ -88,7 +93,39 @@ fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
             connect_retry: how.2,
             max_prefixes: how.3,
             bogons: how.4,
+            transport: more.0,
+            session: more.1,
         }
+    })
+}
+
+fn transport() -> impl Strategy<Value = TransportConfig> {
+    let signed = option::of((path(), option::of(any::<u8>())));
+    let rest = (any::<bool>(), 1_u8.., option::of("[a-z0-9._-]{1,15}"));
+    (signed, rest).prop_map(|(signed, (ttl_security, multihop, interface))| {
+        let (password_file, tcp_ao_id) = signed.map_or((None, None), |(p, id)| (Some(p), id));
+        TransportConfig {
+            password_file,
+            tcp_ao_id,
+            ttl_security,
+            multihop,
+            interface,
+        }
+    })
+}
+
+fn session() -> impl Strategy<Value = SessionConfig> {
+    let roles = vec![Role::Auto, Role::None, Role::Rs, Role::RsClient, Role::Peer];
+    let waits = (time(0, 240), time(0, 120), time(0, 3_600), time(0, 86_400));
+    let flags = (any::<bool>(), any::<bool>());
+    (waits, flags, select(roles)).prop_map(|(waits, flags, role)| SessionConfig {
+        delay_open: waits.0,
+        idle_hold: waits.1,
+        add_path: flags.0,
+        graceful_restart: waits.2,
+        long_lived: waits.3,
+        role,
+        role_strict: flags.1,
     })
 }
 

@@ -198,6 +198,8 @@ fn the_defaults_are_those_that_the_modules_document() {
     assert_eq!(neighbour.hold_time, Duration::from_secs(90));
     assert_eq!(neighbour.connect_retry, Duration::from_secs(30));
     assert_eq!(neighbour.bogons, bgp::Bogons::Default);
+    assert_eq!(neighbour.transport, bgp::TransportConfig::default());
+    assert_eq!(neighbour.session, bgp::SessionConfig::default());
     let control = config.control.unwrap();
     assert_eq!(control.identity, Path::new("/var/lib/oca/identity"));
     assert_eq!(control.report_every, Duration::from_secs(300));

@@ -63,6 +63,18 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("bgp.neighbour.connect_retry", r#""500ms""#),
     ("bgp.neighbour.max_prefixes", "7"),
     ("bgp.neighbour.bogons", r#""none""#),
+    ("bgp.neighbour.password_file", r#""/password""#),
+    ("bgp.neighbour.tcp_ao_id", "7"),
+    ("bgp.neighbour.ttl_security", "false"),
+    ("bgp.neighbour.multihop", "2"),
+    ("bgp.neighbour.interface", r#""bond0.7""#),
+    ("bgp.neighbour.delay_open", r#""5s""#),
+    ("bgp.neighbour.idle_hold", r#""2s""#),
+    ("bgp.neighbour.add_path", "true"),
+    ("bgp.neighbour.graceful_restart", r#""6m""#),
+    ("bgp.neighbour.long_lived_restart", r#""1h""#),
+    ("bgp.neighbour.role", r#""rs-client""#),
+    ("bgp.neighbour.role_strict", "true"),
     ("control.url", r#""https://[2001:db8::1]""#),
     (
         "control.ca",
@@ -123,6 +135,14 @@ pub(super) const PLANE_OTHERWISE: &[(&str, &str)] = &[
     ("telemetry.log_format", r#""json""#),
 ];
 
+/// What a key cannot be written without.
+fn company(key: &str) -> &'static [(&'static str, &'static str)] {
+    match key {
+        "bgp.neighbour.tcp_ao_id" => &[("bgp.neighbour.password_file", "\"/p\"")],
+        _ => &[],
+    }
+}
+
 #[test]
 fn every_key_reaches_the_configuration_and_its_change_is_told_with_its_reload() {
     changes_of_keys::<Config>();
@@ -130,10 +150,12 @@ fn every_key_reaches_the_configuration_and_its_change_is_told_with_its_reload() 
 }
 
 fn changes_of_keys<C: Sort>() {
-    let base = C::load_text(&C::with(&[])).unwrap().config;
     let mut tried = BTreeSet::new();
     for (name, value) in C::OTHERWISE {
-        let loaded = C::load_text(&C::with(&[(name, value)])).unwrap_or_else(|e| panic!("{e}"));
+        let without = company(name);
+        let base = C::load_text(&C::with(without)).unwrap().config;
+        let with = [without, &[(*name, *value)]].concat();
+        let loaded = C::load_text(&C::with(&with)).unwrap_or_else(|e| panic!("{e}"));
         let mut changes = changes(&base, &loaded.config);
         if *name == "appliance.profile" {
             // It moves the cap too, which is told.
@@ -203,7 +225,8 @@ fn literals<C: Sort>() {
             | Fallback::Default(literal)
             | Fallback::Absent(literal) => literal,
         };
-        let loaded = C::load_text(&C::with(&[(&name, literal)]));
+        let with = [company(&name), &[(&name, literal)]].concat();
+        let loaded = C::load_text(&C::with(&with));
         let setting = loaded.unwrap().settings.into_iter();
         let setting = setting.map(|one| (one.key.replace("[0]", ""), one.value));
         let shown: BTreeMap<String, String> = setting.collect();
@@ -267,15 +290,13 @@ fn ranges<C: Sort>() {
         };
         for end in ends {
             // What a key may be at most, or at least, may ask something of another.
-            let company = match name.as_str() {
+            let range = match name.as_str() {
                 "link.body" => ("link.body_decompressed", "\"4 GiB\""),
                 "link.body_decompressed" => ("link.body", "\"64 KiB\""),
                 _ => (name.as_str(), end.as_str()),
             };
-            assert!(
-                C::load_text(&C::with(&[company, (&name, &end)])).is_ok(),
-                "{name} = {end}"
-            );
+            let with = [company(&name), &[range, (&name, &end)]].concat();
+            assert!(C::load_text(&C::with(&with)).is_ok(), "{name} = {end}");
         }
         for beyond in beyond {
             let problems = C::load_text(&C::with(&[(&name, &beyond)])).unwrap_err().0;

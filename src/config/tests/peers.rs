@@ -141,8 +141,37 @@ fn a_neighbour_that_cannot_work_is_told_why() {
 }
 
 #[test]
+fn conditions_of_packets_that_cannot_be_together_are_told() {
+    let told = |keys: &str| {
+        let text = with_second(&format!("{SECOND}{keys}\n"));
+        (short(&text), remedies_of(load_text(&text)))
+    };
+    let (problems, remedies) = told("tcp_ao_id = 1");
+    assert_eq!(
+        problems,
+        ["bgp.neighbour.tcp_ao_id: names a key, and there is no `password_file`"]
+    );
+    assert!(remedies[0].contains("`password_file`"));
+    let (problems, _) = told("interface = \"a-name-of-sixteen\"");
+    assert!(problems[0].contains("longer than an interface"), "{problems:?}");
+    let local = SECOND.replace("2001:db8::2", "fe80::2");
+    let (problems, remedies) = {
+        let text = with_second(&local);
+        (short(&text), remedies_of(load_text(&text)))
+    };
+    assert!(problems[0].contains("link-local"), "{problems:?}");
+    assert_eq!(remedies, ["name the interface: `interface = \"eth0\"`"]);
+    let named = format!("{local}interface = \"eth0\"\n");
+    assert!(load_text(&with_second(&named)).is_ok());
+    let far = format!("{named}multihop = 2\n");
+    let problems = short(&with_second(&far));
+    assert!(problems[0].contains("on the same link"), "{problems:?}");
+}
+
+#[test]
 fn keys_of_a_later_version_are_not_taken_for_slips() {
-    for (key, value) in [("password_file", "\"/p\""), ("families", "[\"ipv4\"]")] {
+    {
+        let (key, value) = ("families", "[\"ipv4\"]");
         let written = format!("{SECOND}{key} = {value}\n");
         let problems = load_text(&with_second(&written)).unwrap_err().0;
         assert_eq!(problems.len(), 1);
