@@ -86,7 +86,13 @@ pub fn start(config: &Config, seams: Seams) -> Result<Handle, BgpError> {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let counted = Arc::new(Counters::default());
         let (passive, way_in) = (neighbour.passive, expected.clone());
-        doors.push(Door::new(way_in, passive, sender, Arc::clone(&counted), now));
+        doors.push(Door::new(
+            way_in,
+            passive,
+            sender,
+            Arc::clone(&counted),
+            now,
+        ));
         counters.push(Arc::clone(&counted));
         let peer = Peer {
             index: Index(index),

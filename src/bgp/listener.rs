@@ -159,8 +159,8 @@ fn admit(link: Link, doors: &[Door], now: Instant) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::super::NeighbourConfig;
-    use super::super::tests_support::neighbour;
     use super::super::net::Guard;
+    use super::super::tests_support::neighbour;
     use super::*;
     use crate::route::Asn;
 

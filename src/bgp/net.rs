@@ -233,7 +233,8 @@ impl Net for Tcp {
         for one in heard {
             // An IPv6 address never comes to a socket of IPv4.
             if address.is_ipv6() || one.address.is_ipv4() {
-                one.guard.sign(SockRef::from(&socket), address, one.address)?;
+                one.guard
+                    .sign(SockRef::from(&socket), address, one.address)?;
             }
         }
         Ok(Box::new(Bound {

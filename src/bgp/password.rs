@@ -28,7 +28,10 @@ pub(super) enum PasswordError {
     NoFile,
     #[error("can be read by everybody; take that right away: chmod o= and the owner that runs oca")]
     Open,
-    #[error("must hold one line of 1 to {} bytes: the password", md5::KEY_BYTES_MAX)]
+    #[error(
+        "must hold one line of 1 to {} bytes: the password",
+        md5::KEY_BYTES_MAX
+    )]
     Strange,
 }
 

@@ -375,7 +375,9 @@ impl<'a> Life<'a> {
         if let Some(family) = update.disabled {
             self.disabled.push(family);
             let prefixes = self.rib.withdraw_family(family);
-            let gone = prefixes.into_iter().map(|prefix| Change { prefix, to: None });
+            let gone = prefixes
+                .into_iter()
+                .map(|prefix| Change { prefix, to: None });
             self.changes.extend(gone);
         }
         for wire::Nlri { prefix, .. } in update.withdrawn() {
@@ -424,7 +426,11 @@ impl<'a> Life<'a> {
             self.peer.counters.fault(kind);
         }
         if let Some(left_out) = self.limit.step(clock::now()) {
-            let wire::UpdateFault { kind, attribute, handling } = worst;
+            let wire::UpdateFault {
+                kind,
+                attribute,
+                handling,
+            } = worst;
             let (name, section) = (&self.peer.neighbour.name, kind.section());
             tracing::warn!(neighbour = %name, attribute, error = kind.as_str(), section,
                 ?handling, left_out, "malformed UPDATE");

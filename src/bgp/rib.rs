@@ -108,11 +108,13 @@ impl Rib {
         let all: Vec<(Option<Prefix>, Slot)> = match family {
             Family::Ipv4 => {
                 let all = self.ipv4.drain();
-                all.map(|(key, entry)| (unpacked_ipv4(key), entry.slot)).collect()
+                all.map(|(key, entry)| (unpacked_ipv4(key), entry.slot))
+                    .collect()
             }
             Family::Ipv6 => {
                 let all = self.ipv6.drain();
-                all.map(|(key, entry)| (unpacked_ipv6(key), entry.slot)).collect()
+                all.map(|(key, entry)| (unpacked_ipv6(key), entry.slot))
+                    .collect()
             }
         };
         let mut prefixes = Vec::with_capacity(all.len());

@@ -2,13 +2,14 @@
 //!
 //! I/O: starts processes, writes below a temporary directory.
 
-use crate::harness::Host;
 use crate::harness::Process;
 use crate::harness::until;
 use crate::ours::PATIENCE;
 use crate::pair::OURS;
+use crate::pair::OURS_LINK_LOCAL;
 use crate::pair::Pair;
 use crate::pair::ROUTER;
+use crate::pair::ROUTER_LINK_LOCAL;
 use crate::router::Router;
 use crate::router::Settings;
 use crate::router::ipv4;
@@ -23,15 +24,28 @@ use std::path::PathBuf;
 pub(crate) struct Bird {
     process: Process,
     settings: Settings,
-    host: Host,
     dir: tempfile::TempDir,
 }
 
 impl Bird {
     pub(crate) fn start(pair: &Pair, settings: Settings) -> Self {
+        let ends = format!("local {ROUTER} as 64500; neighbor {OURS} as 64510; strict bind yes;");
+        Self::between(pair, settings, &ends)
+    }
+
+    /// The session runs between the addresses that only the wire knows.
+    pub(crate) fn start_link_local(pair: &Pair, settings: Settings) -> Self {
+        let ends = format!(
+            "local {ROUTER_LINK_LOCAL} as 64500; neighbor {OURS_LINK_LOCAL} as 64510; interface \
+             \"eth0\"; strict bind yes;"
+        );
+        Self::between(pair, settings, &ends)
+    }
+
+    fn between(pair: &Pair, settings: Settings, ends: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(path("bird.conf"), text(&settings, dir.path())).unwrap();
+        std::fs::write(path("bird.conf"), text(&settings, ends, dir.path())).unwrap();
         let program = program("bird");
         let command = [
             program.to_str().unwrap(),
@@ -44,7 +58,6 @@ impl Bird {
         let process = Process::new(&pair.router(), &command, path("out").into());
         let mut bird = Self {
             process,
-            host: pair.router(),
             dir,
             settings,
         };
@@ -61,10 +74,6 @@ impl Bird {
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    pub(crate) fn host(&self) -> &Host {
-        &self.host
     }
 
     fn write_routes(&self) {
@@ -84,7 +93,7 @@ impl Bird {
     }
 }
 
-fn text(settings: &Settings, dir: &Path) -> String {
+fn text(settings: &Settings, ends: &str, dir: &Path) -> String {
     let when = |is: bool, text: &str| if is { text } else { "" }.to_owned();
     let mut session = when(settings.passive, "passive;\n");
     session += &when(settings.ttl_security, "ttl security on;\n");
@@ -115,7 +124,7 @@ fn text(settings: &Settings, dir: &Path) -> String {
          protocol static s4 {{ ipv4;\ninclude \"{dir}/ipv4.inc\";\n}}\n\
          protocol static s6 {{ ipv6;\ninclude \"{dir}/ipv6.inc\";\n}}\n{second}\
          protocol bgp to_oca {{\n\
-         local {ROUTER} as 64500; neighbor {OURS} as 64510; strict bind yes;\n\
+         {ends}\n\
          hold time {hold}; connect retry time 1; connect delay time 1; error wait time 1,2;\n\
          {session}\
          ipv4 {{ import all; export all; next hop address {ROUTER}; {add_paths} }};\n\

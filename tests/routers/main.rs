@@ -13,8 +13,10 @@ mod gobgp;
 #[path = "../lab/harness.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod harness;
+mod options;
 mod ours;
 mod pair;
+mod restarts;
 mod router;
 mod sessions;
 #[path = "../support/mod.rs"]

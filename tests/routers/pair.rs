@@ -68,14 +68,6 @@ impl Pair {
             namespace: Some(self.namespace(side)),
         }
     }
-
-    /// Pulls the plug, or puts it back.
-    pub(crate) fn wire(&self, state: &str) {
-        run(&format!(
-            "ip -n {} link set eth0 {state}",
-            self.namespace("r")
-        ));
-    }
 }
 
 impl Drop for Pair {

@@ -79,7 +79,21 @@ pub(crate) trait Router {
 }
 
 impl Make {
-    pub(crate) const BOTH: [Self; 2] = [Self::Bird, Self::Gobgp];
+    /// All `cases` with both makes at once: most of their time is waiting.
+    pub(crate) fn each<C: Sync>(cases: &[C], test: impl Fn(Self, &C) + Sync) {
+        std::thread::scope(|scope| {
+            for make in [Self::Bird, Self::Gobgp] {
+                for case in cases {
+                    let test = &test;
+                    scope.spawn(move || test(make, case));
+                }
+            }
+        });
+    }
+
+    pub(crate) fn both(test: impl Fn(Self) + Sync) {
+        Self::each(&[()], |make, ()| test(make));
+    }
 
     pub(crate) fn start(self, pair: &Pair, settings: Settings) -> Box<dyn Router> {
         match self {

@@ -12,11 +12,11 @@ use crate::router::Settings;
 use oca::clock;
 use std::time::Duration;
 
-fn neighbour(more: &str) -> String {
-    format!("address = \"{ROUTER}\"\n{more}")
+pub(crate) fn neighbour(more: &str) -> String {
+    format!("address = \"{ROUTER}\"\nttl_security = false\n{more}")
 }
 
-fn until_learned(ours: &Ours, router: &dyn Router) {
+pub(crate) fn until_learned(ours: &Ours, router: &dyn Router) {
     let announced = router.announced();
     until(
         "exactly what the router announces",
@@ -27,7 +27,7 @@ fn until_learned(ours: &Ours, router: &dyn Router) {
     assert_eq!(ours.session()["state"], "established");
 }
 
-fn until_router_is_up(router: &dyn Router) {
+pub(crate) fn until_router_is_up(router: &dyn Router) {
     until(
         "the router's side",
         PATIENCE,
@@ -38,24 +38,23 @@ fn until_router_is_up(router: &dyn Router) {
 
 #[test]
 fn whoever_connects_the_routes_are_learned_and_both_sides_agree() {
-    for make in Make::BOTH {
-        for (theirs_passive, ours_passive) in [(true, false), (false, true), (false, false)] {
-            let pair = Pair::make();
-            let settings = Settings {
-                passive: theirs_passive,
-                ..Settings::default()
-            };
-            let router = make.start(&pair, settings);
-            let ours = Ours::start(&pair, &neighbour(&format!("passive = {ours_passive}")));
-            until_learned(&ours, &*router);
-            until_router_is_up(&*router);
-        }
-    }
+    let cases = [(true, false), (false, true), (false, false)];
+    Make::each(&cases, |make, (theirs_passive, ours_passive)| {
+        let pair = Pair::make();
+        let settings = Settings {
+            passive: *theirs_passive,
+            ..Settings::default()
+        };
+        let router = make.start(&pair, settings);
+        let ours = Ours::start(&pair, &neighbour(&format!("passive = {ours_passive}")));
+        until_learned(&ours, &*router);
+        until_router_is_up(&*router);
+    });
 }
 
 #[test]
 fn connections_that_cross_end_in_one_session_that_stays() {
-    for make in Make::BOTH {
+    Make::both(|make| {
         let pair = Pair::make();
         let router = make.start(&pair, Settings::default());
         let ours = Ours::start(&pair, &neighbour(""));
@@ -79,12 +78,12 @@ fn connections_that_cross_end_in_one_session_that_stays() {
             },
         );
         assert!(ours.session()["uptime_s"].as_u64().unwrap() > before);
-    }
+    });
 }
 
 #[test]
 fn words_of_a_shutdown_are_read_on_the_other_side() {
-    for make in Make::BOTH {
+    Make::both(|make| {
         let pair = Pair::make();
         let router = make.start(&pair, Settings::default());
         let ours = Ours::start(&pair, &neighbour(""));
@@ -103,12 +102,12 @@ fn words_of_a_shutdown_are_read_on_the_other_side() {
             || router.log(),
             |log| log.to_lowercase().contains("administrative shutdown"),
         );
-    }
+    });
 }
 
 #[test]
 fn a_frozen_router_is_given_up_when_the_hold_time_ends_and_so_are_we() {
-    for make in Make::BOTH {
+    Make::both(|make| {
         let pair = Pair::make();
         let settings = Settings {
             hold_s: 6,
@@ -137,12 +136,12 @@ fn a_frozen_router_is_given_up_when_the_hold_time_ends_and_so_are_we() {
         ours.signal("CONT");
         until_learned(&ours, &*router);
         until_router_is_up(&*router);
-    }
+    });
 }
 
 #[test]
 fn kill_minus_nine_on_either_side_costs_the_session_and_nothing_else() {
-    for make in Make::BOTH {
+    Make::both(|make| {
         let pair = Pair::make();
         let mut router = make.start(&pair, Settings::default());
         let mut ours = Ours::start(&pair, &neighbour(""));
@@ -159,7 +158,7 @@ fn kill_minus_nine_on_either_side_costs_the_session_and_nothing_else() {
             until_learned(&ours, &*router);
         }
         until_router_is_up(&*router);
-    }
+    });
 }
 
 #[test]

@@ -56,7 +56,10 @@ async fn keys_and_hops_must_fit_on_both_sides_whoever_connects() {
     let other = guard(&off, Some(b"another"));
     for bind in ["127.0.0.1:0", "[::]:0"] {
         let (one, two) = met(bind, &near, &near).await.unwrap();
-        assert_eq!((one.remote.ip(), two.remote.ip()), (HERE.into(), HERE.into()));
+        assert_eq!(
+            (one.remote.ip(), two.remote.ip()),
+            (HERE.into(), HERE.into())
+        );
         assert!(met(bind, &far, &far).await.is_some());
         // A socket that asks for 255 hops hears nothing of one that gives one, and a listener that
         // does not ask answers with 255 all the same.

@@ -145,13 +145,7 @@ impl Session {
         })
     }
 
-    fn message(
-        &mut self,
-        now: Instant,
-        side: Side,
-        message: &Message<'_>,
-        out: &mut Vec<Action>,
-    ) {
+    fn message(&mut self, now: Instant, side: Side, message: &Message<'_>, out: &mut Vec<Action>) {
         use Phase::Established;
         use Phase::OpenConfirm;
         use Phase::OpenSent;

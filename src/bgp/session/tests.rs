@@ -173,10 +173,7 @@ fn keepalives_and_updates_hold_a_session_and_nothing_else_does() {
         assert_eq!(world.step(Input::Tick).len(), 1);
     }
     world.now += Duration::from_secs(29);
-    assert_eq!(
-        world.say(id(1), REFRESH),
-        []
-    );
+    assert_eq!(world.say(id(1), REFRESH), []);
     world.now += Duration::from_secs(1);
     let out = world.step(Input::Tick);
     assert_eq!(out.last(), Some(&Action::Down));

@@ -373,9 +373,6 @@ fn aggregator(
     }
 }
 
-fn multiple<const N: usize>(
-    value: Reader<'_>,
-    kind: FaultKind,
-) -> Result<Values<'_, N>, Refusal> {
+fn multiple<const N: usize>(value: Reader<'_>, kind: FaultKind) -> Result<Values<'_, N>, Refusal> {
     Values::decode(value).ok_or(Withdraw(kind))
 }

@@ -256,7 +256,11 @@ impl GracefulRestart {
     fn encode(self, out: &mut Vec<u8>) {
         let mut head = self.seconds.min(RESTART_SECONDS);
         head |= if self.restarted { RESTARTED } else { 0 };
-        head |= if self.notification { KEEPS_AFTER_NOTIFICATION } else { 0 };
+        head |= if self.notification {
+            KEEPS_AFTER_NOTIFICATION
+        } else {
+            0
+        };
         out.extend_from_slice(&head.to_be_bytes());
         for (family, kept) in named(self.ipv4, self.ipv6) {
             out.extend_from_slice(&afi(family).to_be_bytes());
@@ -375,5 +379,7 @@ fn hostname(mut value: Reader<'_>) -> Option<Capability<'_>> {
         value.take(length.into())
     };
     let (host, domain) = (name()?, name()?);
-    value.is_empty().then_some(Capability::Hostname { host, domain })
+    value
+        .is_empty()
+        .then_some(Capability::Hostname { host, domain })
 }

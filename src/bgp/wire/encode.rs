@@ -8,8 +8,8 @@ use super::MESSAGE_BYTES_MAX;
 use super::NOTIFICATION;
 use super::Negotiated;
 use super::OPEN;
-use super::Refresh;
 use super::ROUTE_REFRESH;
+use super::Refresh;
 use super::UPDATE;
 use super::attribute;
 use super::attribute::EXTENDED_LENGTH;
@@ -135,7 +135,12 @@ pub fn announce_on(
         (Family::Ipv6, IpAddr::V4(_)) => return None,
         (Family::Ipv4 | Family::Ipv6, IpAddr::V6(next_hop)) => {
             hop.extend_from_slice(&next_hop.octets());
-            hop.extend(announcement.link_local.into_iter().flat_map(|local| local.octets()));
+            hop.extend(
+                announcement
+                    .link_local
+                    .into_iter()
+                    .flat_map(|local| local.octets()),
+            );
         }
     }
     let shared = shared_attributes(announcement, session.four_octets);
@@ -207,7 +212,12 @@ fn shared_attributes(said: &Announcement<'_>, four_octets: bool) -> Vec<u8> {
     let mut list = Vec::new();
     let mut path = Vec::new();
     path::encode(said.as_path, four_octets, &mut path);
-    attribute(TRANSITIVE, attribute::ORIGIN, &[said.origin.code()], &mut list);
+    attribute(
+        TRANSITIVE,
+        attribute::ORIGIN,
+        &[said.origin.code()],
+        &mut list,
+    );
     attribute(TRANSITIVE, attribute::AS_PATH, &path, &mut list);
     if let Some(med) = said.med {
         attribute(OPTIONAL, attribute::MED, &med.to_be_bytes(), &mut list);
@@ -224,14 +234,25 @@ fn shared_attributes(said: &Announcement<'_>, four_octets: bool) -> Vec<u8> {
         let short = u16::try_from(asn.0).unwrap_or(AS_TRANS_SHORT).to_be_bytes();
         let long = asn.0.to_be_bytes();
         let asn = if four_octets { &long[..] } else { &short[..] };
-        attribute(BOTH, attribute::AGGREGATOR, &[asn, &address].concat(), &mut list);
+        attribute(
+            BOTH,
+            attribute::AGGREGATOR,
+            &[asn, &address].concat(),
+            &mut list,
+        );
     }
     let communities = said.communities.iter().flat_map(|c| c.0.to_be_bytes());
     let communities: Vec<u8> = communities.collect();
     for (kind, value) in [
         (attribute::COMMUNITIES, &communities[..]),
-        (attribute::EXTENDED_COMMUNITIES, said.extended_communities.as_flattened()),
-        (attribute::LARGE_COMMUNITIES, said.large_communities.as_flattened()),
+        (
+            attribute::EXTENDED_COMMUNITIES,
+            said.extended_communities.as_flattened(),
+        ),
+        (
+            attribute::LARGE_COMMUNITIES,
+            said.large_communities.as_flattened(),
+        ),
     ] {
         if !value.is_empty() {
             attribute(BOTH, kind, value, &mut list);

@@ -145,17 +145,17 @@ impl FaultKind {
             Self::ClusterList => ("cluster-list", "RFC 7606 section 7.10", length),
             Self::MpReach => ("mp-reach", "RFC 7606 section 7.11", optional),
             Self::MpUnreach => ("mp-unreach", "RFC 7606 section 7.12", optional),
-            Self::ExtendedCommunities => {
-                ("extended-communities", "RFC 7606 section 7.14", length)
-            }
+            Self::ExtendedCommunities => ("extended-communities", "RFC 7606 section 7.14", length),
             Self::LargeCommunities => ("large-communities", "RFC 8092 section 6", length),
             Self::OnlyToCustomer => ("only-to-customer", "RFC 9234 section 5", length),
             Self::As4Path => ("as4-path", "RFC 6793 section 6", path),
             Self::As4Aggregator => ("as4-aggregator", "RFC 6793 section 6", length),
             Self::As4OnFourOctets => ("as4-on-four-octets", "RFC 6793 section 4.1", optional),
-            Self::InternalFromOutside => {
-                ("internal-from-outside", "RFC 7606 sections 7.5, 7.9, 7.10", list)
-            }
+            Self::InternalFromOutside => (
+                "internal-from-outside",
+                "RFC 7606 sections 7.5, 7.9, 7.10",
+                list,
+            ),
             Self::AsZero => ("as-zero", "RFC 7607 section 2", path),
             Self::Confederation => ("confederation", "RFC 5065 section 5", path),
             Self::UnknownWellKnown => {
@@ -298,6 +298,9 @@ mod tests {
         assert_eq!(faults.worst().map(|worst| worst.kind), Some(FaultKind::Med));
         assert!(faults.withdraws());
         let kinds: Vec<_> = faults.kinds().collect();
-        assert_eq!(kinds, [FaultKind::Repeated, FaultKind::Origin, FaultKind::Med]);
+        assert_eq!(
+            kinds,
+            [FaultKind::Repeated, FaultKind::Origin, FaultKind::Med]
+        );
     }
 }

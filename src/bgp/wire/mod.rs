@@ -151,8 +151,14 @@ impl Negotiated {
     /// Without a family whose prefixes could not be read ([`Update::disabled`]).
     pub fn without(self, family: Family) -> Self {
         match family {
-            Family::Ipv4 => Self { ipv4: false, ..self },
-            Family::Ipv6 => Self { ipv6: false, ..self },
+            Family::Ipv4 => Self {
+                ipv4: false,
+                ..self
+            },
+            Family::Ipv6 => Self {
+                ipv6: false,
+                ..self
+            },
         }
     }
 }
@@ -212,10 +218,7 @@ pub fn frame(bytes: &[u8], most: usize) -> Result<Option<usize>, Notification> {
 
 /// A whole message, as [`frame`] cut it out. `session` is `None` until OPENs are exchanged: an
 /// UPDATE cannot be read before, and is an error of the state machine then.
-pub fn decode<'a>(
-    bytes: &'a [u8],
-    session: Option<&Negotiated>,
-) -> Result<Message<'a>, Malformed> {
+pub fn decode<'a>(bytes: &'a [u8], session: Option<&Negotiated>) -> Result<Message<'a>, Malformed> {
     let wrong_length = || {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         Malformed::from(Notification::new(Fault::BAD_LENGTH, length.to_be_bytes()))
@@ -241,11 +244,9 @@ pub fn decode<'a>(
             let fields = (reader.u16(), reader.u8().map(Refresh::from), reader.u8());
             match (fields, reader.is_empty()) {
                 ((Some(afi), Some(subtype @ Refresh::Unknown(_)), Some(safi)), _)
-                | ((Some(afi), Some(subtype), Some(safi)), true) => Ok(Message::RouteRefresh {
-                    afi,
-                    safi,
-                    subtype,
-                }),
+                | ((Some(afi), Some(subtype), Some(safi)), true) => {
+                    Ok(Message::RouteRefresh { afi, safi, subtype })
+                }
                 // RFC 7313 section 5: with the whole message.
                 ((_, Some(Refresh::Begin | Refresh::End), _), _) => {
                     Err(Notification::new(Fault::REFRESH_LENGTH, bytes).into())

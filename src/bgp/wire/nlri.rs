@@ -40,11 +40,7 @@ impl<'a> Prefixes<'a> {
 
     /// `None`: a length is too great or cuts the last one off, and nothing of the field can be
     /// believed (RFC 7606 section 5.3).
-    pub(super) fn decode(
-        field: Reader<'a>,
-        family: Family,
-        session: &Negotiated,
-    ) -> Option<Self> {
+    pub(super) fn decode(field: Reader<'a>, family: Family, session: &Negotiated) -> Option<Self> {
         let add_path = session.add_path(family);
         let most = family.bits();
         let mut rest = field;

@@ -222,7 +222,10 @@ mod tests {
         // Too short to hold a reason.
         for data in [&[][..], &[6]] {
             let bare = Notification::new(Fault::HARD_RESET, data);
-            assert_eq!((bare.reason(), bare.words()), (bare.borrowed(), "6/9 hard reset".into()));
+            assert_eq!(
+                (bare.reason(), bare.words()),
+                (bare.borrowed(), "6/9 hard reset".into())
+            );
         }
     }
 

@@ -178,7 +178,11 @@ impl<'a> Iterator for Segments<'a> {
                 segment(&mut path.as4, 4)?
             };
             let mut unlimited = usize::MAX;
-            let left = if is_front { &mut path.front } else { &mut unlimited };
+            let left = if is_front {
+                &mut path.front
+            } else {
+                &mut unlimited
+            };
             let (kind, numbers) = match kind {
                 SEQUENCE => {
                     let numbers = numbers.first(*left);

@@ -86,7 +86,10 @@ mod tests {
         let mut reader = Reader::new(&[1, 2, 3]);
         assert_eq!(reader.u32(), None);
         assert_eq!(reader.u16(), Some(0x0102));
-        assert_eq!((reader.u16(), reader.u24(), reader.ipv6()), (None, None, None));
+        assert_eq!(
+            (reader.u16(), reader.u24(), reader.ipv6()),
+            (None, None, None)
+        );
         assert_eq!((reader.u8(), reader.u8()), (Some(3), None));
         assert!(reader.take(usize::MAX).is_none() && reader.is_empty());
     }

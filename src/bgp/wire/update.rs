@@ -77,7 +77,11 @@ impl<'a> Update<'a> {
         let mp = MultiProtocol::decode(&mut all, session)?;
         check_mandatory(&mut all, &mp, !reached.is_empty());
         let reaches_any = mp.reaches_any || !reached.is_empty();
-        if let Some(first) = all.faults.withdrawing().filter(|_| all.has_others && !reaches_any) {
+        if let Some(first) = all
+            .faults
+            .withdrawing()
+            .filter(|_| all.has_others && !reaches_any)
+        {
             // RFC 7606 section 5.2: without prefixes one cannot be sure that they were found.
             return Err(Malformed {
                 kind: Some(FaultKind::NothingReachable),
@@ -127,7 +131,9 @@ impl<'a> Update<'a> {
         let [plain, mp] = self.withdrawn;
         let is_lost = self.faults.withdraws();
         let reached = self.reached.into_iter().flatten();
-        let lost = reached.filter(move |_| is_lost).flat_map(|reach| reach.prefixes);
+        let lost = reached
+            .filter(move |_| is_lost)
+            .flat_map(|reach| reach.prefixes);
         plain.chain(mp).chain(lost)
     }
 
@@ -258,10 +264,7 @@ fn reach<'a>(found: Found<'a>, session: &Negotiated) -> Result<ReachField<'a>, B
     }))
 }
 
-fn unreach<'a>(
-    found: Found<'a>,
-    session: &Negotiated,
-) -> Result<Option<Prefixes<'a>>, Broken> {
+fn unreach<'a>(found: Found<'a>, session: &Negotiated) -> Result<Option<Prefixes<'a>>, Broken> {
     let mut value = found.value;
     // RFC 7606 section 5.3: three octets at least.
     let family = afi_safi(&mut value).ok_or(Broken(None))?;

@@ -24,11 +24,7 @@ pub(super) use build::config;
 /// `config/oca.toml`.
 pub static APPLIANCE: Schema = Schema {
     sections: SECTIONS,
-    later: &[
-        "bgp.neighbour.families",
-        "control.outage",
-        "origin",
-    ],
+    later: &["bgp.neighbour.families", "control.outage", "origin"],
     rules: rules::check,
     example: "config/oca.toml",
     drop_ins: "conf.d",

@@ -220,7 +220,15 @@ pub(super) const NEIGHBOUR: &[Key] = &[
     ),
     key(
         "role",
-        Kind::Word(&["auto", "none", "provider", "rs", "rs-client", "customer", "peer"]),
+        Kind::Word(&[
+            "auto",
+            "none",
+            "provider",
+            "rs",
+            "rs-client",
+            "customer",
+            "peer",
+        ]),
         Default(r#""auto""#),
         false,
         "/session/role",

@@ -153,7 +153,10 @@ fn conditions_of_packets_that_cannot_be_together_are_told() {
     );
     assert!(remedies[0].contains("`password_file`"));
     let (problems, _) = told("interface = \"a-name-of-sixteen\"");
-    assert!(problems[0].contains("longer than an interface"), "{problems:?}");
+    assert!(
+        problems[0].contains("longer than an interface"),
+        "{problems:?}"
+    );
     let local = SECOND.replace("2001:db8::2", "fe80::2");
     let (problems, remedies) = {
         let text = with_second(&local);
