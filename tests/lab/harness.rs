@@ -107,7 +107,7 @@ impl Host {
 }
 
 impl Process {
-    fn new(host: &Host, command: &[&str], log: PathBuf) -> Self {
+    pub(crate) fn new(host: &Host, command: &[&str], log: PathBuf) -> Self {
         Self {
             command: host.wrap(command),
             log,
