@@ -300,10 +300,14 @@ impl Session {
         agreed.is_some_and(|agreed| agreed.refresh != agree::Refreshing::Never)
     }
 
-    /// In words; bounded and printable.
+    /// In words; bounded and printable: why the session ended, and what has come of the attempts
+    /// since.
     pub(super) fn last_error(&self) -> Option<String> {
-        let last = self.connect_error.as_ref().or(self.session_error.as_ref());
-        last.cloned()
+        match (&self.session_error, &self.connect_error) {
+            (Some(session), Some(connect)) => Some(format!("{session}; then {connect}")),
+            (Some(only), None) | (None, Some(only)) => Some(only.clone()),
+            (None, None) => None,
+        }
     }
 
     pub(super) fn facts(&self) -> SessionFacts {

@@ -71,7 +71,12 @@ impl Session {
             }
             Input::Closed(id, why) => {
                 if let Some(slot) = self.slot_of(id) {
-                    self.session_error = Some(why);
+                    let error = match slot {
+                        Slot::Established => &mut self.session_error,
+                        // An attempt that came to nothing must not hide why the session ended.
+                        Slot::Ours | Slot::Theirs => &mut self.connect_error,
+                    };
+                    *error = Some(why);
                     self.lost(now, slot, Cause::Broken, &mut out);
                 }
             }
