@@ -118,7 +118,8 @@ async fn a_router_that_comes_before_its_end_was_noticed_keeps_its_routes() {
         new.send(&wire::end_of_rib(family)).await;
     }
     let done = |s: &Snapshot| s.neighbours[0].session.stale.is_empty();
-    assert_eq!(shown(&until(&handle, done).await), ["203.0.113.128/25"]);
+    let snapshot = until(&handle, done).await;
+    assert_eq!(shown(&snapshot), ["203.0.113.128/25"]);
 }
 
 #[tokio::test(start_paused = true)]
