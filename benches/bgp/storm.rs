@@ -28,11 +28,19 @@ const STORM_QUICK: Duration = Duration::from_secs(8);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) fn figures(full: &[u8], other: &[u8], quick: bool) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn figures(
+    routes: usize,
+    full: &[u8],
+    other: &[u8],
+    quick: bool,
+) -> anyhow::Result<Vec<Figure>> {
     let mut receiver = Receiver::ours(HOLD)?;
     let mut router = Router::connect(receivers::router(0), receiver.address, HOLD)?;
     router.send(full)?;
-    receiver.settle(clock::now())?;
+    while receiver.routes()? < routes {
+        router.keepalive()?;
+        std::thread::sleep(PAUSE);
+    }
     let (begun, storm) = (clock::now(), if quick { STORM_QUICK } else { STORM });
     let mut rng = fastrand::Rng::with_seed(3);
     let mut answers = Vec::new();

@@ -218,12 +218,7 @@ impl Bird {
                         Family::Ipv4 => IpAddr::from(NEXT_HOP_V4),
                         Family::Ipv6 => IpAddr::from(NEXT_HOP_V6),
                     };
-                    let plain = Attributes {
-                        as_path: BIRD_ASN.to_string().parse().unwrap(),
-                        med: None,
-                        communities: Vec::new(),
-                        next_hop,
-                    };
+                    let plain = Attributes::new(BIRD_ASN.to_string().parse().unwrap(), next_hop);
                     found.insert(prefix, plain);
                     current = Some(prefix);
                 } else if let Some(attributes) = current.and_then(|p| found.get_mut(&p)) {
