@@ -85,7 +85,12 @@ pub(crate) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
     ));
     figures.push(alone("a walk over three full tables: ms", last.walk_ms));
     figures.push(alone("decoding alone: MB/s", decoding(&streams.full)));
-    figures.extend(storm::figures(&streams.full, &streams.other, quick)?);
+    figures.extend(storm::figures(
+        streams.routes,
+        &streams.full,
+        &streams.other,
+        quick,
+    )?);
     figures.extend(link::figures(&table)?);
     Ok(figures)
 }
@@ -171,7 +176,7 @@ fn phases(mut receiver: Receiver, streams: &Streams) -> anyhow::Result<Phases> {
 
 impl Phases {
     fn add(&mut self, name: &str, routes: usize, cost: Cost) {
-        eprintln!("{name}: {cost:.3?}");
+        eprintln!("{name}: {cost:.2?}");
         self.names.push((name.to_owned(), routes));
         self.costs.push(cost);
     }

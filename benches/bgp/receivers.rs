@@ -4,6 +4,7 @@
 //! I/O: starts processes, reads /proc.
 
 use anyhow::Context as _;
+use oca::clock;
 use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -104,10 +105,10 @@ impl Receiver {
         let begun = oca::clock::now();
         while receiver.birdc("show status").is_err() {
             anyhow::ensure!(begun.elapsed() < PATIENCE, "BIRD does not answer");
-            std::thread::sleep(LOOK);
+            clock::block_for(LOOK);
         }
         // A passive protocol listens a moment later.
-        std::thread::sleep(Duration::from_millis(500));
+        clock::block_for(Duration::from_millis(500));
         Ok(receiver)
     }
 
@@ -144,7 +145,7 @@ impl Receiver {
     pub(crate) fn settle(&self, begun: Instant) -> anyhow::Result<Duration> {
         let (mut last, mut at) = (self.used()?.cpu, oca::clock::now());
         loop {
-            std::thread::sleep(LOOK);
+            clock::block_for(LOOK);
             let (cpu, now) = (self.used()?.cpu, oca::clock::now());
             // A tick now and then is a timer's.
             if cpu > last {

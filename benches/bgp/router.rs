@@ -72,6 +72,12 @@ impl Router {
             .context("the session was ended")
     }
 
+    pub(crate) fn keepalive(&mut self) -> anyhow::Result<()> {
+        let mut message = Vec::new();
+        stream::message(4, &[], &mut message);
+        self.send(&message)
+    }
+
     pub(crate) fn heard(&self) -> Vec<Instant> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.clone()

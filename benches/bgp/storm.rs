@@ -28,11 +28,19 @@ const STORM_QUICK: Duration = Duration::from_secs(8);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(crate) fn figures(full: &[u8], other: &[u8], quick: bool) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn figures(
+    routes: usize,
+    full: &[u8],
+    other: &[u8],
+    quick: bool,
+) -> anyhow::Result<Vec<Figure>> {
     let mut receiver = Receiver::ours(HOLD)?;
     let mut router = Router::connect(receivers::router(0), receiver.address, HOLD)?;
     router.send(full)?;
-    receiver.settle(clock::now())?;
+    while receiver.routes()? < routes {
+        router.keepalive()?;
+        clock::block_for(PAUSE);
+    }
     let (begun, storm) = (clock::now(), if quick { STORM_QUICK } else { STORM });
     let mut rng = fastrand::Rng::with_seed(3);
     let mut answers = Vec::new();
@@ -48,7 +56,7 @@ pub(crate) fn figures(full: &[u8], other: &[u8], quick: bool) -> anyhow::Result<
             let asked = clock::now();
             receiver.ask(&Ipv4Addr::from_bits(rng.u32(..)).to_string())?;
             answers.push(asked.elapsed().as_secs_f64() * 1e3);
-            std::thread::sleep(PAUSE);
+            clock::block_for(PAUSE);
         }
         sender
             .join()

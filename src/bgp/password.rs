@@ -128,6 +128,10 @@ impl NeighbourConfig {
 mod tests {
     use super::*;
 
+    #[allow(
+        clippy::unwrap_in_result,
+        reason = "a test that cannot go on says where"
+    )]
     fn read(content: &[u8], mode: u32) -> Result<Key, PasswordError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();

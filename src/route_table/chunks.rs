@@ -79,7 +79,10 @@ impl<const N: usize> Chunks<N> {
             return self.clone();
         }
         // Stable: changes of one key stay in their order.
-        changes.sort_by_key(|row| row.key.rank());
+        match N {
+            0..=8 => changes.sort_by_key(|row| row.key.front()),
+            9.. => changes.sort_by_key(|row| row.key.rank()),
+        }
         let mut changes = Latest(&changes);
         let mut out = Out::default();
         for (index, chunk) in self.chunks.iter().enumerate() {

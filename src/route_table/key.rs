@@ -75,14 +75,21 @@ impl<const N: usize> Key<N> {
         (u128::from_be_bytes(high), u64::from_be_bytes(low))
     }
 
+    /// The first eight octets: the whole of a shorter key.
+    #[inline]
+    pub(super) fn front(&self) -> u64 {
+        let [front, _] = halves(self.rank().0);
+        front
+    }
+
     /// For a hash table; `seed` is drawn at random, because routers choose the keys.
     #[inline]
     pub fn hash(&self, seed: Seed) -> u64 {
+        if N <= 8 {
+            return fold(self.front() ^ seed.0, seed.1);
+        }
         let (high, low) = self.rank();
         let [a, b] = halves(high);
-        if N <= 8 {
-            return fold(a ^ seed.0, seed.1);
-        }
         fold(fold(a ^ seed.0, b ^ seed.1) ^ low, seed.0 | 1)
     }
 }

@@ -7,7 +7,6 @@
 )]
 
 #[path = "../support/loop_disk.rs"]
-#[allow(dead_code, reason = "shared with tests that use more of it")]
 mod loop_disk;
 #[path = "../serve/slow_disk.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

@@ -110,7 +110,10 @@ pub(super) fn update_in(
 pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed> {
     match decode(bytes, Some(session))? {
         Message::Update(update) => Ok(update.into()),
-        other => panic!("{other:?}"),
+        other @ (Message::Open(_)
+        | Message::Notification(_)
+        | Message::Keepalive
+        | Message::RouteRefresh { .. }) => panic!("{other:?}"),
     }
 }
 
