@@ -24,6 +24,18 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     (
         "bgpkit",
         "differs",
+        &["good: a confederation in AS4_PATH"],
+        "keeps the segments that RFC 6793 section 6 says to leave out",
+    ),
+    (
+        "netgauze",
+        "refuses",
+        &["good: a confederation in AS4_PATH"],
+        "refuses the segments that RFC 6793 section 6 says to leave out",
+    ),
+    (
+        "bgpkit",
+        "differs",
         &["good: another family"],
         "reads more families than we",
     ),

@@ -310,6 +310,9 @@ fn peculiarity(name: &str, bytes: &[u8], view: &View, session: &Negotiated) -> &
     let has = |kind: u8| attributes.iter().any(|attribute| attribute[1] == kind);
     let is_default = |route: &Nlri| route.prefix.is_default();
     let is_unusual = |attribute: &Vec<u8>| attribute[0] & 0x2f != 0;
+    let is_confederation = |attribute: &Vec<u8>| {
+        attribute[1] == 17 && attribute.get(3).is_some_and(|kind| matches!(kind, 3 | 4))
+    };
     if attributes.iter().any(is_foreign) {
         ": another family"
     } else if attributes
@@ -317,6 +320,8 @@ fn peculiarity(name: &str, bytes: &[u8], view: &View, session: &Negotiated) -> &
         .any(|attribute| !KNOWN.contains(&attribute[1]))
     {
         ": another attribute"
+    } else if attributes.iter().any(is_confederation) {
+        ": a confederation in AS4_PATH"
     } else if name == "bgpkit" && !session.add_path_ipv4 && routes().any(is_default) {
         ": a prefix of no length"
     } else if name == "bgpkit" && !session.four_octets && has(7) && has(17) && has(18) {
