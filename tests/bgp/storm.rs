@@ -118,7 +118,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 
 /// The speaker on a thread of its own, as in the daemon; it ends with `stop`.
 fn start() -> (Handle, oneshot::Sender<()>, JoinHandle<()>) {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -175,7 +175,11 @@ fn what_covers_an_address_is_told_in_milliseconds_while_every_route_changes() {
         scope.spawn(|| {
             let rounds: Vec<Vec<u8>> = (1..4).map(announced).collect();
             let mut rounds = rounds.iter().cycle();
-            while !over.load(Relaxed) && stream.write_all(rounds.next().unwrap()).is_ok() {}
+            while !over.load(Relaxed) {
+                if stream.write_all(rounds.next().unwrap()).is_err() {
+                    break;
+                }
+            }
         });
         let asked = ask(&handle);
         let snapshot = handle.snapshot();
