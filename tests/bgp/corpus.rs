@@ -35,7 +35,7 @@ pub(crate) const TABLE: &[(&str, Fate)] = &[
     ),
     ("attributes-empty-with-nlri", Survived),
     ("default-routes", Announced(900)),
-    ("end-of-rib-malformed", Survived),
+    ("end-of-rib-malformed", Refused(Fault::OPTIONAL_ATTRIBUTE)),
     ("http", Refused(Fault::NOT_SYNCHRONISED)),
     ("length-underflow", Refused(Fault::BAD_LENGTH)),
     ("many-faults", Survived),
