@@ -35,8 +35,9 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Batches of changes on their way to the publisher; a neighbour whose batch finds no room waits.
-const EVENTS: usize = 64;
+/// Batches of changes on their way to the publisher; a neighbour whose batch finds no room reads on
+/// later. The publisher takes them without a rest, on the thread that keepalives leave from.
+const EVENTS: usize = 8;
 
 /// Connections that wait for their neighbour's task.
 const ARRIVALS: usize = 4;

@@ -128,22 +128,21 @@ impl NeighbourConfig {
 mod tests {
     use super::*;
 
-    #[allow(
-        clippy::unwrap_in_result,
-        reason = "a test that cannot go on says where"
-    )]
-    fn read(content: &[u8], mode: u32) -> Result<Key, PasswordError> {
+    fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(file.path(), permissions).unwrap();
-        Key::read(file.path(), None)
+        file
+    }
+
+    fn read(content: &[u8], mode: u32) -> Result<Key, PasswordError> {
+        Key::read(file(content, mode).path(), None)
     }
 
     #[test]
     fn what_this_machine_cannot_do_is_told_by_its_key() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "s3cret\n").unwrap();
+        let file = file(b"s3cret\n", 0o600);
         let mut neighbour = super::super::tests_support::neighbour("edge", crate::route::Asn(1));
         assert!(neighbour.unusable().is_none());
         neighbour.transport.password_file = Some(file.path().to_owned());

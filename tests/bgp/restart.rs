@@ -88,7 +88,7 @@ async fn a_router_that_does_not_come_back_in_its_time_loses_its_routes() {
         waited > Duration::from_secs(85) && waited < Duration::from_secs(95),
         "{waited:?}"
     );
-    assert!(handle.snapshot().neighbours[0].session.stale.is_empty());
+    until(&handle, |s| s.neighbours[0].session.stale.is_empty()).await;
     // Without graceful restart they go at once.
     let net = MemoryNet::default();
     let handle = left_behind(&net, &[]).await;

@@ -326,6 +326,10 @@ impl Session {
     }
 
     fn bar(&mut self, now: Instant, cease: &Notification, time: Duration, out: &mut Vec<Action>) {
+        // Who was stopped by an operator is not to come back by itself.
+        if self.run == Run::Stopped {
+            return;
+        }
         self.session_error = Some(format!("sent {}", cease.words()));
         self.close_all(now, cease, out);
         let until = now + time;
