@@ -3,7 +3,8 @@
 //! `listener` takes connections and `peer` makes them (one task a neighbour) → `wire` frames and
 //! decodes without guessing → `session` is the state machine, sans-IO → `ingest` takes an UPDATE:
 //! `import` decides what may steer, `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the
-//! immutable [`Snapshot`] that everybody else reads. Nothing is announced; nothing here knows of content.
+//! immutable [`Snapshot`] that everybody else reads. Nothing is announced; nothing here knows of
+//! content.
 
 mod command;
 mod handle;

@@ -2,9 +2,9 @@
 //! them.
 //!
 //! Owned by the neighbour's task, through `ingest`. Keys are packed and hashing is seeded at
-//! random, because the neighbour chooses the keys. What changes is kept until [`Rib::take`] hands it to the
-//! publisher; the set hash of the routes is carried along. Nothing here decides anything; limits
-//! are told, not enforced.
+//! random, because the neighbour chooses the keys. What changes is kept until [`Rib::take`] hands
+//! it to the publisher; the set hash of the routes is carried along. Nothing here decides anything;
+//! limits are told, not enforced.
 
 use crate::object::Digest;
 use crate::prefix::Family;

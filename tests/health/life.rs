@@ -115,7 +115,13 @@ async fn a_closed_gate_and_a_withdrawn_route_are_told_within_seconds() {
         let mind = plane.mind();
         assert_eq!(mind.reports.len(), reports + 2);
         let routes = &mind.reports.last().unwrap().routes;
-        assert_eq!((routes.count, routes.from), (1, 0));
+        assert_eq!((routes.count, routes.from), (1, 2));
+        let (gone, come) = (&routes.removed, &routes.added);
+        assert_eq!(
+            (gone.len(), come.len()),
+            (1, 0),
+            "a step tells the change alone"
+        );
     }
     // What is announced is told too, but not in a hurry.
     own.bgp

@@ -130,8 +130,10 @@ impl Outbox {
 
     /// No reply came, or none that says whether the report was taken.
     pub fn unanswered(&mut self) {
+        let known = self.routes.as_ref().map(|told| told.position);
         if self.routes_unanswered.is_none() {
-            self.routes_unanswered = self.routes_sent.take();
+            let sent = self.routes_sent.take();
+            self.routes_unanswered = sent.filter(|told| Some(told.position) != known);
         }
         let Some(sent) = self.sent.filter(|sent| Some(*sent) != self.catalogue) else {
             return;

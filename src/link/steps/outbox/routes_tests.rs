@@ -82,16 +82,20 @@ fn report(
     let step = step(outbox, generation, model);
     match (plane.take(&step), is_lost) {
         (_, true) => outbox.unanswered(),
-        (Some(ack), false) => outbox.acknowledge(Acked {
-            catalogue: None,
-            routes: Some(ack),
-        }),
+        (Some(ack), false) => {
+            outbox.acknowledge(Acked {
+                catalogue: None,
+                routes: Some(ack),
+            });
+            assert_eq!(plane.routes, list(model));
+            return true;
+        }
         (None, false) => {
             assert_ne!(step.from, 0, "everything is never refused");
             outbox.refused();
         }
     }
-    !is_lost && plane.routes == list(model)
+    false
 }
 
 proptest! {
