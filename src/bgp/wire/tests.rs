@@ -108,10 +108,10 @@ pub(super) fn update_in(
 }
 
 pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed> {
-    match decode(bytes, Some(session))? {
-        Message::Update(update) => Ok(update.into()),
-        other => panic!("{other:?}"),
-    }
+    let Message::Update(update) = decode(bytes, Some(session))? else {
+        panic!("no UPDATE: {bytes:?}");
+    };
+    Ok(update.into())
 }
 
 pub(super) fn update(attributes: &[&[u8]], nlri: &[u8]) -> Result<Told, Malformed> {
