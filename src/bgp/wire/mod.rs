@@ -192,11 +192,16 @@ impl From<Refresh> for u8 {
 /// Length of the message that `bytes` begins with, as soon as its header is there (RFC 4271
 /// section 6.1). `most` is the limit in force: [`Negotiated::message_bytes_max`].
 pub fn frame(bytes: &[u8], most: usize) -> Result<Option<usize>, Notification> {
-    let seen = bytes.len().min(MARKER.len());
-    if bytes[..seen] != MARKER[..seen] {
+    let Some((marker, header)) = bytes.split_first_chunk::<16>() else {
+        let is_begun = bytes == &MARKER[..bytes.len()];
+        return is_begun
+            .then_some(None)
+            .ok_or(Fault::NOT_SYNCHRONISED.into());
+    };
+    if *marker != MARKER {
         return Err(Fault::NOT_SYNCHRONISED.into());
     }
-    let mut header = Reader::new(&bytes[seen..]);
+    let mut header = Reader::new(header);
     let (Some(length), Some(kind)) = (header.u16(), header.u8()) else {
         return Ok(None);
     };

@@ -108,6 +108,7 @@ pub(super) fn update_in(
 }
 
 pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed> {
+<<<<<<< HEAD
     match decode(bytes, Some(session))? {
         Message::Update(update) => Ok(update.into()),
         other @ (Message::Open(_)
@@ -115,6 +116,12 @@ pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed
         | Message::Keepalive
         | Message::RouteRefresh { .. }) => panic!("{other:?}"),
     }
+=======
+    let Message::Update(update) = decode(bytes, Some(session))? else {
+        panic!("no UPDATE: {bytes:?}");
+    };
+    Ok(update.into())
+>>>>>>> wire
 }
 
 pub(super) fn update(attributes: &[&[u8]], nlri: &[u8]) -> Result<Told, Malformed> {
