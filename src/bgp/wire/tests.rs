@@ -108,20 +108,10 @@ pub(super) fn update_in(
 }
 
 pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed> {
-<<<<<<< HEAD
-    match decode(bytes, Some(session))? {
-        Message::Update(update) => Ok(update.into()),
-        other @ (Message::Open(_)
-        | Message::Notification(_)
-        | Message::Keepalive
-        | Message::RouteRefresh { .. }) => panic!("{other:?}"),
-    }
-=======
     let Message::Update(update) = decode(bytes, Some(session))? else {
         panic!("no UPDATE: {bytes:?}");
     };
     Ok(update.into())
->>>>>>> wire
 }
 
 pub(super) fn update(attributes: &[&[u8]], nlri: &[u8]) -> Result<Told, Malformed> {
