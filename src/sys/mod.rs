@@ -1,6 +1,7 @@
 //! The only unsafe code: one system call family a file, safe types out.
 #![allow(unsafe_code)]
 
+pub mod allocations;
 pub mod arrivals;
 pub mod clock_sync;
 pub mod hops;

@@ -4,11 +4,25 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod allocations;
 mod bird;
+mod check;
 mod corpus;
+mod cve;
+mod differences;
 mod hostile;
 mod keys;
 mod learning;
 mod memory;
+mod mutants;
+mod oracle;
 mod punctual;
+mod replay;
 mod restart;
+mod stream;
+
+use oca::sys::allocations::CountingAllocator;
+
+/// Counts, so that what promises to allocate nothing is held to it.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -217,8 +217,10 @@ impl<'a> Capability<'a> {
             }
             Self::Role(role) => out.push(role.into()),
             Self::Hostname { host, domain } => {
+                let mut room = NAMES_BYTES_MAX;
                 for name in [host, domain] {
-                    let name = &name[..name.len().min(NAME_BYTES_MAX)];
+                    let name = &name[..name.len().min(room)];
+                    room -= name.len();
                     out.push(u8::try_from(name.len()).unwrap_or(0));
                     out.extend_from_slice(name);
                 }
@@ -249,8 +251,8 @@ impl<'a> Capability<'a> {
     }
 }
 
-/// So that two names and their lengths fit into one capability.
-const NAME_BYTES_MAX: usize = 126;
+/// So that both names and their lengths fit into one capability.
+const NAMES_BYTES_MAX: usize = 253;
 
 impl GracefulRestart {
     fn encode(self, out: &mut Vec<u8>) {

@@ -275,7 +275,7 @@ mod tests {
             assert!(names.insert(kind.as_str()) && kind.section().starts_with("RFC "));
             assert_eq!(kind.code().0, 3, "{kind:?}");
         }
-        assert!(FaultKind::COUNT <= 32, "the set of kinds has 32 bits");
+        const { assert!(FaultKind::COUNT <= 32, "the set of kinds has 32 bits") };
     }
 
     #[test]

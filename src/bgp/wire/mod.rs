@@ -81,6 +81,10 @@ const ROUTE_REFRESH: u8 = 5;
 const ROUTE_REFRESH_BYTES: usize = HEADER_BYTES + 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack while it is applied; a box would be an allocation"
+)]
 pub enum Message<'a> {
     Open(Open<'a>),
     Update(Update<'a>),
@@ -188,11 +192,16 @@ impl From<Refresh> for u8 {
 /// Length of the message that `bytes` begins with, as soon as its header is there (RFC 4271
 /// section 6.1). `most` is the limit in force: [`Negotiated::message_bytes_max`].
 pub fn frame(bytes: &[u8], most: usize) -> Result<Option<usize>, Notification> {
-    let seen = bytes.len().min(MARKER.len());
-    if bytes[..seen] != MARKER[..seen] {
+    let Some((marker, header)) = bytes.split_first_chunk::<16>() else {
+        let is_begun = bytes == &MARKER[..bytes.len()];
+        return is_begun
+            .then_some(None)
+            .ok_or(Fault::NOT_SYNCHRONISED.into());
+    };
+    if *marker != MARKER {
         return Err(Fault::NOT_SYNCHRONISED.into());
     }
-    let mut header = Reader::new(&bytes[seen..]);
+    let mut header = Reader::new(header);
     let (Some(length), Some(kind)) = (header.u16(), header.u8()) else {
         return Ok(None);
     };
@@ -266,3 +275,5 @@ mod properties;
 mod tests;
 #[cfg(test)]
 mod update_tests;
+#[cfg(test)]
+mod vectors;

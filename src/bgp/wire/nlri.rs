@@ -78,9 +78,26 @@ impl Iterator for Prefixes<'_> {
         let length = self.field.u8()?;
         let taken = self.field.take(octets(length))?;
         // Bits beyond the length are irrelevant (RFC 4271 section 4.3); `Prefix` drops them.
+        let missing = |width: usize| 8 * width.saturating_sub(taken.len());
         let address = match self.family {
-            Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(padded::<4>(taken)?)),
-            Family::Ipv6 => IpAddr::V6(Ipv6Addr::from(padded::<16>(taken)?)),
+            Family::Ipv4 => {
+                let bits = taken
+                    .iter()
+                    .fold(0, |bits, octet| bits << 8 | u64::from(*octet));
+                let [_, _, _, _, octets @ ..] = (bits << missing(4)).to_be_bytes();
+                IpAddr::V4(Ipv4Addr::from(octets))
+            }
+            Family::Ipv6 => {
+                let bits = taken
+                    .iter()
+                    .fold(0, |bits, octet| bits << 8 | u128::from(*octet));
+                let bits = if taken.is_empty() {
+                    0
+                } else {
+                    bits << missing(16)
+                };
+                IpAddr::V6(Ipv6Addr::from(bits))
+            }
         };
         let prefix = Prefix::new(address, length).ok()?;
         Some(Nlri { prefix, path_id })
@@ -89,12 +106,6 @@ impl Iterator for Prefixes<'_> {
 
 fn octets(length: u8) -> usize {
     usize::from(length).div_ceil(8)
-}
-
-fn padded<const N: usize>(octets: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    bytes.get_mut(..octets.len())?.copy_from_slice(octets);
-    Some(bytes)
 }
 
 pub(super) fn encode(nlri: &Nlri, add_path: bool, out: &mut Vec<u8>) {

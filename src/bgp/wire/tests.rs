@@ -69,7 +69,7 @@ pub(super) fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     digits
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
@@ -108,10 +108,10 @@ pub(super) fn update_in(
 }
 
 pub(super) fn told(bytes: &[u8], session: &Negotiated) -> Result<Told, Malformed> {
-    match decode(bytes, Some(session))? {
-        Message::Update(update) => Ok(update.into()),
-        other => panic!("{other:?}"),
-    }
+    let Message::Update(update) = decode(bytes, Some(session))? else {
+        panic!("no UPDATE: {bytes:?}");
+    };
+    Ok(update.into())
 }
 
 pub(super) fn update(attributes: &[&[u8]], nlri: &[u8]) -> Result<Told, Malformed> {
@@ -126,79 +126,85 @@ const BIRD_PLAIN: &str = "04fbf400f0c0000201180216010400010001020040020078410400
 const GOBGP: &str = "04fbf5005ac00002033202300200490402766d0001040001000101040002000141040000fbf54\
     0060078000101000506000100010002450400010103";
 
+const LONG: Option<LongLived> = Some(LongLived {
+    forwarding: false,
+    seconds: 3600,
+});
+const KEPT: Option<Kept> = Some(Kept { forwarding: false });
+const RESTART: GracefulRestart = GracefulRestart {
+    restarted: false,
+    notification: false,
+    seconds: 120,
+    ipv4: None,
+    ipv6: None,
+};
+const IPV4: Capability<'_> = Capability::MultiProtocol { afi: 1, safi: 1 };
+const IPV6: Capability<'_> = Capability::MultiProtocol { afi: 2, safi: 1 };
+const NAME: Capability<'_> = Capability::Hostname {
+    host: b"vm",
+    domain: b"",
+};
+
+const BIRD_FULL_SAYS: &[Capability<'_>] = &[
+    IPV4,
+    IPV6,
+    Capability::RouteRefresh,
+    Capability::ExtendedNextHop { ipv4: true },
+    Capability::ExtendedMessage,
+    Capability::Role(Role::Provider),
+    Capability::GracefulRestart(GracefulRestart {
+        ipv4: KEPT,
+        ipv6: KEPT,
+        ..RESTART
+    }),
+    Capability::FourOctetAs(Asn(64500)),
+    Capability::AddPath {
+        ipv4: Some(AddPath::Both),
+        ipv6: Some(AddPath::Send),
+    },
+    Capability::EnhancedRouteRefresh,
+    Capability::LongLivedGracefulRestart {
+        ipv4: LONG,
+        ipv6: LONG,
+    },
+    NAME,
+];
+
+const BIRD_PLAIN_SAYS: &[Capability<'_>] = &[
+    IPV4,
+    Capability::RouteRefresh,
+    Capability::GracefulRestart(RESTART),
+    Capability::FourOctetAs(Asn(64500)),
+    Capability::EnhancedRouteRefresh,
+    Capability::LongLivedGracefulRestart {
+        ipv4: None,
+        ipv6: None,
+    },
+];
+
+const GOBGP_SAYS: &[Capability<'_>] = &[
+    Capability::RouteRefresh,
+    NAME,
+    IPV4,
+    IPV6,
+    Capability::FourOctetAs(Asn(64501)),
+    Capability::GracefulRestart(GracefulRestart {
+        ipv4: KEPT,
+        ..RESTART
+    }),
+    Capability::ExtendedNextHop { ipv4: true },
+    Capability::AddPath {
+        ipv4: Some(AddPath::Both),
+        ipv6: None,
+    },
+];
+
 #[test]
 fn opens_of_real_routers_are_read_and_written_again_octet_by_octet() {
-    use Capability::AddPath as Paths;
-    let long = Some(LongLived {
-        forwarding: false,
-        seconds: 3600,
-    });
-    let kept = Some(Kept { forwarding: false });
-    let restart = GracefulRestart {
-        seconds: 120,
-        ..GracefulRestart::default()
-    };
-    let full = [
-        Capability::unicast(Family::Ipv4),
-        Capability::unicast(Family::Ipv6),
-        Capability::RouteRefresh,
-        Capability::ExtendedNextHop { ipv4: true },
-        Capability::ExtendedMessage,
-        Capability::Role(Role::Provider),
-        Capability::GracefulRestart(GracefulRestart {
-            ipv4: kept,
-            ipv6: kept,
-            ..restart
-        }),
-        Capability::FourOctetAs(Asn(64500)),
-        Paths {
-            ipv4: Some(AddPath::Both),
-            ipv6: Some(AddPath::Send),
-        },
-        Capability::EnhancedRouteRefresh,
-        Capability::LongLivedGracefulRestart {
-            ipv4: long,
-            ipv6: long,
-        },
-        Capability::Hostname {
-            host: b"vm",
-            domain: b"",
-        },
-    ];
-    let plain = [
-        Capability::unicast(Family::Ipv4),
-        Capability::RouteRefresh,
-        Capability::GracefulRestart(restart),
-        Capability::FourOctetAs(Asn(64500)),
-        Capability::EnhancedRouteRefresh,
-        Capability::LongLivedGracefulRestart {
-            ipv4: None,
-            ipv6: None,
-        },
-    ];
-    let gobgp = [
-        Capability::RouteRefresh,
-        Capability::Hostname {
-            host: b"vm",
-            domain: b"",
-        },
-        Capability::unicast(Family::Ipv4),
-        Capability::unicast(Family::Ipv6),
-        Capability::FourOctetAs(Asn(64501)),
-        Capability::GracefulRestart(GracefulRestart {
-            ipv4: Some(Kept { forwarding: false }),
-            ..restart
-        }),
-        Capability::ExtendedNextHop { ipv4: true },
-        Paths {
-            ipv4: Some(AddPath::Both),
-            ipv6: None,
-        },
-    ];
     for (golden, asn, hold_time, id, capabilities) in [
-        (BIRD_FULL, 64500, 240, 1, &full[..]),
-        (BIRD_PLAIN, 64500, 240, 1, &plain),
-        (GOBGP, 64501, 90, 3, &gobgp),
+        (BIRD_FULL, 64500, 240, 1, BIRD_FULL_SAYS),
+        (BIRD_PLAIN, 64500, 240, 1, BIRD_PLAIN_SAYS),
+        (GOBGP, 64501, 90, 3, GOBGP_SAYS),
     ] {
         let open = Open {
             asn: Asn(asn),

@@ -104,17 +104,16 @@ impl<'a> Update<'a> {
             // Where there is none, the routes are withdrawn.
             next_hop: all.next_hop.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
             link_local: None,
-            prefixes: reached,
+            prefixes: kept(reached),
+        };
+        let kept_reach = |reach: Reach<'a>| Reach {
+            prefixes: kept(reach.prefixes),
+            ..reach
         };
         Ok(Self {
             attributes: all.values,
-            withdrawn: [withdrawn, mp.unreached.unwrap_or(Prefixes::NONE)].map(kept),
-            reached: [Some(plain), mp.reached].map(|reach| {
-                reach.map(|reach| Reach {
-                    prefixes: kept(reach.prefixes),
-                    ..reach
-                })
-            }),
+            withdrawn: [kept(withdrawn), mp.unreached.map_or(Prefixes::NONE, kept)],
+            reached: [Some(plain), mp.reached.map(kept_reach)],
             disabled: mp.disabled,
             end_of_rib,
             faults: all.faults,
