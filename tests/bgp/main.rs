@@ -19,10 +19,7 @@ mod oracle;
 mod punctual;
 mod replay;
 mod restart;
-<<<<<<< HEAD
 mod storm;
-=======
->>>>>>> session
 mod stream;
 
 use oca::sys::allocations::CountingAllocator;
