@@ -110,8 +110,8 @@ impl Connection {
                 Arrival::Gone => return,
             };
             self.card.busy.store(true, Relaxed);
-            // In place: a piece of memory that comes and goes with each request would cost more
-            // than the kilobyte that an idle connection has for it. What is rare in it is boxed.
+            // In place: memory that comes and goes with each request costs each request. What is
+            // rare in it is boxed, so that an idle connection keeps little room for it.
             let outcome = self.respond(&mut exchange).await;
             self.card.busy.store(false, Relaxed);
             match outcome {
