@@ -110,9 +110,9 @@ impl Connection {
                 Arrival::Gone => return,
             };
             self.card.busy.store(true, Relaxed);
-            // In place: memory that comes and goes with each request costs each request. What is
-            // rare in it is boxed, so that an idle connection keeps little room for it.
-            let outcome = self.respond(&mut exchange).await;
+            // On the heap while it runs: a connection is idle most of its life, and what a response
+            // needs would be half of its memory.
+            let outcome = Box::pin(self.respond(&mut exchange)).await;
             self.card.busy.store(false, Relaxed);
             match outcome {
                 Ok(true) => self.forget(end),

@@ -20,7 +20,8 @@ fn neighbours_are_shown_as_checks_rely_on() {
     let answer = host.client().get("/v1/bgp").unwrap();
     let expected = json!({"name": "edge-2", "address": "192.0.2.1", "asn": 64500,
         "class": "peering", "state": "active", "routes": 5, "filtered": 1, "uptime_s": null,
-        "last_error": "connect: refused"});
+        "last_error": "connect: refused", "session": {"capabilities": [], "end_of_rib": [],
+        "hold_time_s": null, "hostname": null, "role": null, "stale": []}});
     assert_eq!(answer["bgp"][1], expected);
     let shown = host.oca(&["show", "bgp"]);
     let shown = text(&shown.stdout);
