@@ -10,6 +10,7 @@ mod check;
 mod corpus;
 mod cve;
 mod differences;
+mod family;
 mod hostile;
 mod keys;
 mod learning;

@@ -146,7 +146,9 @@ impl Router for Gobgp {
 
     fn disable(&self, words: &str) {
         let neighbour = OURS.to_string();
-        self.ask(&["neighbor", &neighbour, "disable", "--reason", words]);
+        // `disable` alone says nothing.
+        self.ask(&["neighbor", &neighbour, "shutdown", "--reason", words]);
+        self.ask(&["neighbor", &neighbour, "disable"]);
     }
 
     fn enable(&self) {

@@ -19,12 +19,11 @@ pub(crate) fn neighbour(more: &str) -> String {
 pub(crate) fn until_learned(ours: &Ours, router: &dyn Router) {
     let announced = router.announced();
     until(
-        "exactly what the router announces",
+        "an established session with exactly what the router announces",
         PATIENCE,
         || (ours.prefixes(), ours.session(), ours.process.tail()),
-        |(prefixes, ..)| *prefixes == announced,
+        |(prefixes, session, _)| *prefixes == announced && session["state"] == "established",
     );
-    assert_eq!(ours.session()["state"], "established");
 }
 
 pub(crate) fn until_router_is_up(router: &dyn Router) {
