@@ -202,13 +202,7 @@ fn cost(receiver: &Receiver, router: &mut Router, bytes: &[u8]) -> anyhow::Resul
 
 /// Framing, decoding and a walk over every prefix and AS number; the best of three.
 fn decoding(bytes: &[u8]) -> f64 {
-    let session = Negotiated {
-        four_octets: true,
-        ipv4: true,
-        ipv6: true,
-        external: true,
-        ..Negotiated::default()
-    };
+    let session = Negotiated::ORDINARY;
     let once = || {
         let (mut rest, begun, mut count) = (bytes, clock::now(), 0);
         while let Ok(Some(length)) = wire::frame(rest, wire::MESSAGE_BYTES_MAX)

@@ -130,13 +130,7 @@ impl Table {
 
     /// The routes as the receiver has them.
     pub(crate) fn routes(&self) -> impl Iterator<Item = oca::route::Route> {
-        let session = Negotiated {
-            four_octets: true,
-            ipv4: true,
-            ipv6: true,
-            external: true,
-            ..Negotiated::default()
-        };
+        let session = Negotiated::ORDINARY;
         let bytes = self.announced(0);
         let neighbour: Arc<str> = "router-0".into();
         let (mut rest, mut routes) = (&bytes[..], Vec::with_capacity(self.routes.len()));

@@ -317,14 +317,7 @@ struct Line {
 
 impl Line {
     fn at(&self) -> At {
-        let passed = Duration::from_nanos(self.ns);
-        At {
-            now: self.start + passed,
-            moment: Moment {
-                wall: BUILT + passed,
-                boot: clock::Boot::default() + passed,
-            },
-        }
+        At::after(self.start, self.ns)
     }
 
     fn new(limits: Limits) -> Self {

@@ -37,6 +37,21 @@ pub(super) struct At {
     pub(super) moment: Moment,
 }
 
+#[cfg(test)]
+impl At {
+    /// `ns` after `start`, on a wall clock that started with it.
+    pub(super) fn after(start: Instant, ns: u64) -> Self {
+        let passed = std::time::Duration::from_nanos(ns);
+        Self {
+            now: start + passed,
+            moment: Moment {
+                wall: super::BUILT + passed,
+                boot: crate::clock::Boot::default() + passed,
+            },
+        }
+    }
+}
+
 /// What the pace is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -52,14 +52,7 @@ impl Street {
     }
 
     fn at(&self) -> At {
-        let passed = Duration::from_nanos(self.ns);
-        At {
-            now: self.start + passed,
-            moment: Moment {
-                wall: BUILT + passed,
-                boot: clock::Boot::default() + passed,
-            },
-        }
+        At::after(self.start, self.ns)
     }
 
     /// Fetches answers; whoever may hold more asks for it.

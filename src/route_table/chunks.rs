@@ -140,8 +140,8 @@ impl<const N: usize> Chunks<N> {
         before: &Self,
         mut each: impl FnMut(Option<&Row<N>>, Option<&Row<N>>),
     ) {
-        let (old, new) = (Unshared::new(before, self), Unshared::new(self, before));
-        let (mut old, mut new) = (old.peekable(), new.peekable());
+        let mut old = unshared(before, self).peekable();
+        let mut new = unshared(self, before).peekable();
         loop {
             let order = match (old.peek(), new.peek()) {
                 (Some(one), Some(other)) => one.key.cmp(&other.key),
@@ -173,51 +173,25 @@ impl<'a, const N: usize> Iterator for Rows<'a, N> {
     }
 }
 
-/// Rows of the chunks of one list that are not in the other one.
-struct Unshared<'a, const N: usize> {
-    mine: &'a [Arc<[Row<N>]>],
-    theirs: &'a [Arc<[Row<N>]>],
-    rows: &'a [Row<N>],
-}
-
-impl<'a, const N: usize> Unshared<'a, N> {
-    fn new(mine: &'a Chunks<N>, theirs: &'a Chunks<N>) -> Self {
-        Self {
-            mine: &mine.chunks,
-            theirs: &theirs.chunks,
-            rows: &[],
+/// Rows of the chunks of `mine` that are not in `theirs`.
+fn unshared<'a, const N: usize>(
+    mine: &'a Chunks<N>,
+    theirs: &'a Chunks<N>,
+) -> impl Iterator<Item = &'a Row<N>> {
+    let mut theirs = &theirs.chunks[..];
+    let is_unshared = move |chunk: &&Arc<[Row<N>]>| {
+        // Both lists are sorted: a shared chunk stands where its first key does.
+        while let [other, rest @ ..] = theirs
+            && other[0].key < chunk[0].key
+        {
+            theirs = rest;
         }
-    }
-}
-
-impl<'a, const N: usize> Iterator for Unshared<'a, N> {
-    type Item = &'a Row<N>;
-
-    fn next(&mut self) -> Option<&'a Row<N>> {
-        loop {
-            if let Some((row, rest)) = self.rows.split_first() {
-                self.rows = rest;
-                return Some(row);
-            }
-            let (chunk, rest) = self.mine.split_first()?;
-            self.mine = rest;
-            // Both lists are sorted: a shared chunk stands where its first key does.
-            while self
-                .theirs
-                .first()
-                .is_some_and(|other| other[0].key < chunk[0].key)
-            {
-                self.theirs = &self.theirs[1..];
-            }
-            let is_shared = self
-                .theirs
-                .first()
-                .is_some_and(|other| Arc::ptr_eq(other, chunk));
-            if !is_shared {
-                self.rows = chunk;
-            }
-        }
-    }
+        !theirs
+            .first()
+            .is_some_and(|other| Arc::ptr_eq(other, chunk))
+    };
+    let chunks = mine.chunks.iter().filter(is_unshared);
+    chunks.flat_map(|chunk| chunk.iter())
 }
 
 /// Sorted changes, of which the last of a key counts.

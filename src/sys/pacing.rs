@@ -4,9 +4,9 @@
 //!
 //! I/O: one system call that never waits.
 
+use super::socket_option;
 use crate::units::BytesPerSecond;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 
 /// The kernel's word for no cap.
@@ -24,23 +24,9 @@ pub fn lift_max_pacing_rate(socket: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn set(socket: BorrowedFd<'_>, rate: u64) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the length of the borrow, and the kernel reads `length`
-    // bytes of a live `u64`, which it takes since Linux 4.20.
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MAX_PACING_RATE,
-            (&raw const rate).cast(),
-            length,
-        )
-    };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    // The kernel takes a `u64` since Linux 4.20.
+    let rate = rate.to_ne_bytes();
+    socket_option::write(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &rate)
 }
 
 #[cfg(test)]

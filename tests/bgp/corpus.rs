@@ -95,13 +95,7 @@ fn every_file_of_the_corpus_is_in_the_table() {
 
 #[test]
 fn the_decoder_gives_each_message_its_fate() {
-    let session = Negotiated {
-        four_octets: true,
-        ipv4: true,
-        ipv6: true,
-        external: true,
-        ..Negotiated::default()
-    };
+    let session = Negotiated::ORDINARY;
     for (name, fate) in TABLE {
         let bytes = file(name);
         let found = match wire::decode(&bytes, Some(&session)) {

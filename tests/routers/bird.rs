@@ -106,7 +106,6 @@ fn text(settings: &Settings, ends: &str, dir: &Path) -> String {
     if let Some(password) = settings.password {
         let _ = writeln!(session, "password \"{password}\";");
     }
-    session += settings.more;
     let add_paths = when(settings.add_paths, "add paths tx;");
     // The second source of one prefix makes two paths to it.
     let second = match settings.add_paths {
@@ -160,12 +159,8 @@ impl Router for Bird {
         self.ask("enable~to_oca");
     }
 
-    fn process(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn kill(&mut self) {
-        self.process.kill();
+    fn daemon(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     fn start_again(&mut self) {

@@ -155,12 +155,8 @@ impl Router for Gobgp {
         self.ask(&["neighbor", &OURS.to_string(), "enable"]);
     }
 
-    fn process(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn kill(&mut self) {
-        self.process.kill();
+    fn daemon(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     fn start_again(&mut self) {

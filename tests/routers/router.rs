@@ -3,6 +3,7 @@
 
 use crate::bird::Bird;
 use crate::gobgp::Gobgp;
+use crate::harness::Process;
 use crate::pair::Pair;
 use std::collections::BTreeSet;
 
@@ -26,8 +27,6 @@ pub(crate) struct Settings {
     pub(crate) extended_messages: bool,
     /// BIRD alone can leave it out.
     pub(crate) four_octets: bool,
-    /// Lines of BIRD's own for its protocol section.
-    pub(crate) more: &'static str,
     /// Routes of IPv4; half as many of IPv6 where the make can announce many at once.
     pub(crate) routes: u32,
 }
@@ -43,7 +42,6 @@ impl Default for Settings {
             add_paths: false,
             extended_messages: false,
             four_octets: true,
-            more: "",
             routes: 20,
         }
     }
@@ -66,9 +64,15 @@ pub(crate) trait Router {
     /// What its operator does: ends the session with words, and begins it again.
     fn disable(&self, words: &str);
     fn enable(&self);
-    fn process(&self) -> u32;
+    fn daemon(&mut self) -> &mut Process;
+    /// Its id.
+    fn process(&mut self) -> u32 {
+        self.daemon().id()
+    }
     /// SIGKILL.
-    fn kill(&mut self);
+    fn kill(&mut self) {
+        self.daemon().kill();
+    }
     /// After [`Self::kill`].
     fn start_again(&mut self);
     /// What it says of the session, for people.

@@ -112,7 +112,7 @@ fn a_frozen_router_is_given_up_when_the_hold_time_ends_and_so_are_we() {
             hold_s: 6,
             ..Settings::default()
         };
-        let router = make.start(&pair, settings);
+        let mut router = make.start(&pair, settings);
         let ours = Ours::start(&pair, &neighbour("hold_time = \"6s\""));
         until_learned(&ours, &*router);
 

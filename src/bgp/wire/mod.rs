@@ -129,6 +129,18 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
+    /// What nearly every session comes to: both families and four octets, with another AS.
+    pub const ORDINARY: Self = Self {
+        four_octets: true,
+        ipv4: true,
+        ipv6: true,
+        external: true,
+        add_path_ipv4: false,
+        add_path_ipv6: false,
+        extended_messages: false,
+        extended_next_hop: false,
+    };
+
     pub fn has(&self, family: Family) -> bool {
         match family {
             Family::Ipv4 => self.ipv4,

@@ -6,16 +6,7 @@ use crate::route;
 use crate::route::Asn;
 use std::net::Ipv4Addr;
 
-pub(super) const SESSION: Negotiated = Negotiated {
-    four_octets: true,
-    ipv4: true,
-    ipv6: true,
-    external: true,
-    add_path_ipv4: false,
-    add_path_ipv6: false,
-    extended_messages: false,
-    extended_next_hop: false,
-};
+pub(super) const SESSION: Negotiated = Negotiated::ORDINARY;
 
 /// An UPDATE's copy, so that tests need not keep the bytes.
 #[derive(Debug, Default, PartialEq)]
