@@ -3,7 +3,8 @@
 //! `task` opens and shuts the classes and sets the limits; transfers take turns through
 //! [`Turns`]. Nobody is granted a byte before the ledger that counts it is durable. For a wire
 //! that never carries more than the cap and 50 ms, a transfer is lent its turns, tells what has
-//! come of them, and holds so little that all transfers together hold no more than those 50 ms.
+//! come of them, and holds so little that all transfers together hold no more than the bucket's
+//! depth, where `fetch::Limits::for_rate` can make it so.
 //!
 //! I/O: waits for turns; keeps the ledger on blocking threads, never under the lock.
 

@@ -52,7 +52,8 @@ const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
 /// An answer of a sensible service has a dozen.
 const HEADERS_MAX: usize = 100;
 
-/// Loopback's: where one does not fit into a smaller buffer, each waits for a timer. So many do.
+/// Loopback's. A sender whose segment does not fit into the window waits for a timer before it
+/// sends a part, so smaller buffers are offered shorter segments: so many fit.
 const LONGEST_SEGMENT: u32 = 64 << 10;
 const SEGMENTS_MIN: u32 = 4;
 

@@ -107,7 +107,7 @@ struct Parts {
     limits: Limits,
 }
 
-/// 16 streams of one window each and 20 ms away carry 200 MB/s.
+/// Eight streams at 1.2 Gbit/s have this much; see [`Limits::for_rate`].
 const RECEIVE_BUFFER_MAX: u32 = 256 << 10;
 
 /// Frames are at most one byte in so many.
@@ -118,7 +118,7 @@ const RECEIVE_BUFFER_MIN: u32 = 16 << 10;
 
 impl Limits {
     /// What all streams have paid for and not received is at most what the cap's bucket holds, as
-    /// far as buffers can be made small (100 Mbit/s for eight streams): when it comes late, and all
+    /// far as buffers can be made small (12.5 Mbit/s a stream): when it comes late, and all
     /// at once, it is still within the cap and 50 ms. Eight streams at 1.2 Gbit/s have
     /// windows that carry it over 14 ms.
     pub fn for_rate(rate: BytesPerSecond, streams: usize) -> Self {
