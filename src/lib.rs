@@ -8,9 +8,9 @@
 //! 2. Plumbing: [`task`] (shutdown, heartbeats), [`telemetry`], [`tls`], [`local`] (sockets of
 //!    operators), [`tree`] (a directory of media), [`origin`] (where content comes from), `sys`
 //!    (every unsafe block).
-//! 3. The rooms of a box: [`store`], [`serve`], [`bgp`], [`fill`], [`peer`], [`health`],
-//!    [`admin`]; each opens with its path in ten lines. [`link`] is the wire to the control plane,
-//!    which both sides import.
+//! 3. The rooms of a box: [`store`], [`serve`], [`bgp`], [`fill`], [`load`], [`peer`],
+//!    [`health`], [`admin`]; each opens with its path in ten lines. [`link`] is the wire to the
+//!    control plane, which both sides import.
 //! 4. The wiring of a box: [`appliance`], and [`config`], the only room that knows TOML.
 //! 5. The control plane: [`control`], with its wiring in `control::run` and `control::parts`.
 //! 6. The outside: [`cli`], [`demo`].
@@ -49,6 +49,7 @@ pub mod help;
 pub mod ids;
 pub mod key;
 pub mod link;
+pub mod load;
 pub mod local;
 pub mod lock;
 pub mod media_type;

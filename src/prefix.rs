@@ -57,6 +57,23 @@ impl Family {
     }
 }
 
+/// Whose an address is, as limits count: IPv4's by itself, IPv6's by its /64, which is the least
+/// that a subscriber has (RFC 6177 section 2). IPv4 in IPv6's dress is IPv4.
+pub fn household(address: IpAddr) -> IpAddr {
+    network(address, 64).unwrap_or_else(|| address.to_canonical())
+}
+
+/// The /48 around an IPv6 address: the most that one owner is given (RFC 6177 section 2).
+pub fn estate(address: IpAddr) -> Option<IpAddr> {
+    network(address, 48)
+}
+
+fn network(address: IpAddr, length: u8) -> Option<IpAddr> {
+    let host = Prefix::host(address.to_canonical());
+    let is_ipv6 = host.family() == Family::Ipv6;
+    is_ipv6.then(|| host.shortened(length).unwrap_or(host).address())
+}
+
 impl Prefix {
     /// Bits of `address` beyond `length` are dropped: on the wire they are irrelevant
     /// (RFC 4271 section 4.3).
@@ -202,6 +219,19 @@ mod tests {
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_household_and_its_estate() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (given, its_household, its_estate) in [
+            ("192.0.2.9", "192.0.2.9", None),
+            ("::ffff:192.0.2.9", "192.0.2.9", None),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::", Some("2001:db8:1::")),
+        ] {
+            assert_eq!(household(address(given)), address(its_household));
+            assert_eq!(estate(address(given)), its_estate.map(address));
+        }
     }
 
     #[test]

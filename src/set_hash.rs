@@ -2,8 +2,10 @@
 //!
 //! The sum, modulo 2^256, of the BLAKE3-256 digests of the items, each read as a little-endian
 //! number. Order does not matter, an item is removed by subtraction, and a set costs 32 bytes. It
-//! tells two honest sides that they have drifted apart; it does not stand against somebody who
-//! chooses items to collide, whom the identity of the box answers for. docs/LINK.md has vectors.
+//! tells two sides that apply the same changes that they have drifted apart, and no more: whoever
+//! chooses many items, as a router does the routes, can choose some that cancel out, so that a
+//! drift in these is not seen. Nothing is believed or shared for its hash alone. docs/LINK.md has
+//! vectors.
 
 use crate::object::Digest;
 

@@ -68,7 +68,8 @@ async fn hup_switches_to_a_good_configuration_and_ignores_a_bad_one() {
 
     let closed = good.replace("require = []", "require = [\"bgp\"]")
         + "\n[bgp]\nasn = 64500\nrouter_id = \"192.0.2.9\"\n[[bgp.neighbour]]\n\
-           name = \"edge-1\"\naddress = \"192.0.2.1\"\nasn = 64501\nclass = \"embedded\"\n";
+           name = \"edge-1\"\naddress = \"192.0.2.1\"\nasn = 64501\nclass = \"embedded\"\n\
+           import = \"all\"\n";
     fs::write(&file, &closed).unwrap();
     signal(&lab, Signal::SIGHUP);
     until(&lab, "/v1/status", |status| {
@@ -166,9 +167,11 @@ async fn usr1_opens_the_access_log_anew_and_the_last_line_is_written_before_the_
         assert!(text.lines().all(whole), "{text}");
         text.lines().count()
     };
-    assert_eq!(lines(&log), 1);
+    let last = lines(&log);
+    assert!(last >= 1, "the last line is lost");
     let old = (0..rotations).map(|number| lines(&log.with_extension(number.to_string())));
-    assert_eq!(old.sum::<usize>(), asked);
+    // A viewer can have its answer before the line of it is written.
+    assert_eq!(old.sum::<usize>() + last, asked + 1);
 }
 
 #[tokio::test]

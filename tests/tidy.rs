@@ -50,7 +50,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "appliance",
         &[
-            "admin", "bgp", "config", "fill", "health", "link", "peer", "serve", "store", "tls",
+            "admin", "bgp", "config", "fill", "health", "link", "load", "peer", "serve", "store",
+            "tls",
         ],
     ),
     ("bgp", &[]),
@@ -67,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("health", &["bgp", "link", "serve", "store"]),
     ("lib", &["*"]),
     ("link", &["tls"]),
+    ("load", &[]),
     ("local", &[]),
     ("main", &["*"]),
     ("origin", &["tls"]),

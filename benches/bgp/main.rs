@@ -2,8 +2,8 @@
 //!
 //! [`stream`] makes a table as the internet's → [`router`] sends it → [`receivers`] are watched
 //! until they come to rest ([`receive`] is ours), in the [`phases`] of a table's life and in a
-//! [`storm`] → [`link`] reports a million routes → figures with their bars. Started by
-//! `benches/run bgp`.
+//! [`storm`] → [`snapshot`] and [`link`] tell what a full table costs those who read it → figures
+//! with their bars. Started by `benches/run bgp`.
 //!
 //! I/O: starts processes, loads them over loopback.
 
@@ -15,6 +15,7 @@ mod phases;
 mod receive;
 mod receivers;
 mod router;
+mod snapshot;
 mod storm;
 mod stream;
 

@@ -7,6 +7,7 @@ use crate::receivers;
 use crate::receivers::Receiver;
 use crate::receivers::Used;
 use crate::router::Router;
+use crate::snapshot;
 use crate::storm;
 use crate::stream::Table;
 use oca::bgp::wire;
@@ -78,13 +79,19 @@ pub(crate) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
             ));
         }
     }
-    let (last, _) = &rounds[rounds.len() - 1];
+    let ours = |value: fn(&Phases) -> f64| -> Vec<f64> {
+        rounds.iter().map(|(ours, _)| value(ours)).collect()
+    };
     figures.push(alone(
         "what covers an address, three full tables: ns",
-        last.lookup_ns,
+        &ours(|phases| phases.lookup_ns),
     ));
-    figures.push(alone("a walk over three full tables: ms", last.walk_ms));
-    figures.push(alone("decoding alone: MB/s", decoding(&streams.full)));
+    figures.push(alone(
+        "a walk over three full tables: ms",
+        &ours(|phases| phases.walk_ms),
+    ));
+    figures.push(alone("decoding alone: MB/s", &decoding(&streams.full)));
+    figures.extend(snapshot::figures(&table));
     figures.extend(storm::figures(
         streams.routes,
         &streams.full,
@@ -123,13 +130,19 @@ impl Streams {
     }
 }
 
-/// A figure that has no peer.
-pub(crate) fn alone(name: impl Into<String>, value: f64) -> Figure {
-    let pair = Pair {
-        ours: value,
+/// A figure that has no peer: its spread is of the values themselves.
+pub(crate) fn alone(name: impl Into<String>, values: &[f64]) -> Figure {
+    let pair = |value: &f64| Pair {
+        ours: *value,
         peer: f64::NAN,
     };
-    Figure::new(name, None, &[pair])
+    let pairs: Vec<Pair> = values.iter().map(pair).collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Figure {
+        spread: (values.len() > 1).then_some((least, most)),
+        ..Figure::new(name, None, &pairs)
+    }
 }
 
 fn phases(mut receiver: Receiver, streams: &Streams) -> anyhow::Result<Phases> {
@@ -200,8 +213,8 @@ fn cost(receiver: &Receiver, router: &mut Router, bytes: &[u8]) -> anyhow::Resul
     })
 }
 
-/// Framing, decoding and a walk over every prefix and AS number; the best of three.
-fn decoding(bytes: &[u8]) -> f64 {
+/// Framing, decoding and a walk over every prefix and AS number: megabytes a second, several times.
+fn decoding(bytes: &[u8]) -> Vec<f64> {
     let session = Negotiated::ORDINARY;
     let once = || {
         let (mut rest, begun, mut count) = (bytes, clock::now(), 0);
@@ -219,8 +232,7 @@ fn decoding(bytes: &[u8]) -> f64 {
         black_box(count);
         begun.elapsed().as_secs_f64()
     };
-    let best = (0..3).map(|_| once()).fold(f64::INFINITY, f64::min);
     #[allow(clippy::cast_precision_loss, reason = "millions")]
     let megabytes = bytes.len() as f64 / 1e6;
-    megabytes / best
+    (0..5).map(|_| megabytes / once()).collect()
 }

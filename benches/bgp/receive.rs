@@ -5,12 +5,13 @@ use oca::bgp;
 use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
+use oca::bgp::OwnPolicy;
 use oca::bgp::Seams;
-use oca::bgp::SessionConfig;
 use oca::bgp::TransportConfig;
 use oca::clock;
 use oca::route::Asn;
 use oca::route::Class;
+use oca::telemetry;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -27,12 +28,14 @@ const LOOKUPS: u32 = 1_000_000;
 /// socket has one.
 pub(crate) async fn receive(hold: u16) -> anyhow::Result<()> {
     let handle = bgp::start(&config(hold), Seams::real())?;
+    let registry = telemetry::Registry::new("bench", clock::now());
+    handle.register(&registry);
     say(&handle.addresses()[0].to_string())?;
     let (end, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let lines = std::io::stdin().lines();
         for question in lines.map_while(Result::ok) {
-            if answer(&handle, &question).is_err() {
+            if answer(&handle, &registry, &question).is_err() {
                 break;
             }
         }
@@ -42,10 +45,15 @@ pub(crate) async fn receive(hold: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer(handle: &bgp::Handle, question: &str) -> std::io::Result<()> {
+fn answer(
+    handle: &bgp::Handle,
+    registry: &telemetry::Registry,
+    question: &str,
+) -> std::io::Result<()> {
     let snapshot = handle.snapshot();
     match question {
         "count" => say(&snapshot.routes.len().to_string()),
+        "late" => say(&latest_ms(&registry.render()).to_string()),
         "lookup" => say(&lookup(&snapshot).to_string()),
         "walk" => {
             let begun = clock::now();
@@ -63,6 +71,15 @@ fn answer(handle: &bgp::Handle, question: &str) -> std::io::Result<()> {
             Err(_) => say("not known"),
         },
     }
+}
+
+/// How late any keepalive has left after it was due, as the metrics tell.
+fn latest_ms(page: &str) -> f64 {
+    let seconds = page.lines().filter_map(|line| {
+        let value = line.strip_prefix("oca_bgp_keepalive_late_seconds_max{")?;
+        value.rsplit(' ').next()?.parse::<f64>().ok()
+    });
+    1e3 * seconds.fold(0.0, f64::max)
 }
 
 /// Nanoseconds for what `oca show routes` asks: everything that covers an address.
@@ -83,28 +100,26 @@ fn say(line: &str) -> std::io::Result<()> {
 }
 
 fn config(hold: u16) -> Config {
-    let neighbours = (0..receivers::SESSIONS).map(|number| NeighbourConfig {
-        name: format!("router-{number}"),
-        address: receivers::router(number).into(),
-        port: 179,
-        asn: Asn(crate::stream::ASN),
-        class: Class::Embedded,
-        local_address: None,
-        passive: true,
-        hold_time: Duration::from_secs(hold.into()),
-        connect_retry: Duration::from_secs(30),
-        max_prefixes: 2_000_000,
-        bogons: Bogons::None,
-        transport: TransportConfig {
-            ttl_security: false,
-            ..TransportConfig::default()
-        },
-        session: SessionConfig::default(),
+    let asn = Asn(crate::stream::ASN);
+    let neighbours = (0..receivers::SESSIONS).map(|number| {
+        let (name, address) = (format!("router-{number}"), receivers::router(number));
+        NeighbourConfig {
+            passive: true,
+            hold_time: Duration::from_secs(hold.into()),
+            max_prefixes: 2_000_000,
+            bogons: Bogons::None,
+            transport: TransportConfig {
+                ttl_security: false,
+                ..TransportConfig::default()
+            },
+            ..NeighbourConfig::new(&name, address.into(), asn, Class::Embedded)
+        }
     });
     Config {
         asn: Asn(64510),
         router_id: Ipv4Addr::new(192, 0, 2, 3),
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         neighbours: neighbours.collect(),
+        policy: OwnPolicy::default(),
     }
 }

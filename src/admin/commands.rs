@@ -44,12 +44,34 @@ struct PrefillBody {
     dir: PathBuf,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiskBody {
+    path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetireBody {
+    path: PathBuf,
+    #[serde(default)]
+    undo: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    /// Without window and cap.
+    #[serde(default)]
+    prefill: bool,
+}
+
 /// For commands that have nothing to say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-type Answer = Result<Response, Failure>;
+pub(super) type Answer = Result<Response, Failure>;
 
 pub(super) async fn drain(
     State(shared): State<Shared>,
@@ -116,8 +138,17 @@ pub(super) async fn fill_start(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Answer {
-    let Nothing {} = local::optional(read(body).await?)?;
-    send(&shared, peer, Command::FillStart).await
+    let StartBody { prefill } = local::optional(read(body).await?)?;
+    send(&shared, peer, Command::FillStart { prefill }).await
+}
+
+pub(super) async fn certificate_check(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let DiskBody { path } = local::parse(&read(body).await?)?;
+    send(&shared, peer, Command::CertificateCheck { path }).await
 }
 
 pub(super) async fn fill_pause(
@@ -138,6 +169,42 @@ pub(super) async fn fill_resume(
     send(&shared, peer, Command::FillResume).await
 }
 
+pub(super) async fn disk_adopt(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let DiskBody { path } = local::parse(&read(body).await?)?;
+    send(&shared, peer, Command::DiskAdopt { path }).await
+}
+
+pub(super) async fn disk_check(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let DiskBody { path } = local::parse(&read(body).await?)?;
+    send(&shared, peer, Command::DiskCheck { path }).await
+}
+
+pub(super) async fn disk_format(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let DiskBody { path } = local::parse(&read(body).await?)?;
+    send(&shared, peer, Command::DiskFormat { path }).await
+}
+
+pub(super) async fn disk_retire(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let RetireBody { path, undo } = local::parse(&read(body).await?)?;
+    send(&shared, peer, Command::DiskRetire { path, undo }).await
+}
+
 fn drain_time(text: &str) -> Result<Duration, Failure> {
     let time = units::parse_duration(text).map_err(|error| bad(error.to_string()))?;
     if time.is_zero() || time > DRAIN_TIME_MAX {
@@ -150,11 +217,11 @@ fn drain_time(text: &str) -> Result<Duration, Failure> {
     Ok(time)
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
     local::read(body, BODY_BYTES_MAX).await
 }
 
-async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
+pub(super) async fn send(shared: &Shared, peer: Peer, command: Command) -> Answer {
     let Peer { uid, gid, pid } = peer;
     let told = help::printable(format!("{command:?}").as_bytes(), 400);
     tracing::info!(uid, gid, pid, command = told, "command received");

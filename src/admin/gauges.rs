@@ -116,14 +116,77 @@ impl Gauges {
             "Objects put aside as corrupt.",
             |disk| count(disk.quarantined),
         )?;
+        let help = "Bytes put aside as corrupt.";
+        each("disk_quarantined_bytes", help, |disk| {
+            count(disk.quarantined_bytes)
+        })?;
+        let help = "Of a disk's directories, those looked through since the start.";
+        each("disk_scanned_percent", help, |disk| {
+            f64::from(disk.scan.percent)
+        })?;
+        let help = "Whether a scrub yields to nobody, because its time runs out.";
+        each("disk_scrub_pressing", help, |disk| {
+            flag(disk.scrub.pressing)
+        })?;
         each("disk_cold_queued", "Chunks wanted of a disk.", |disk| {
             count(disk.cold.queued)
         })?;
         each("disk_cold_reading", "Threads reading a disk.", |disk| {
             count(disk.cold.reading)
         })?;
+        retire_gauges(into, &paths, &store.disks)?;
+        scrub_counters(into, &paths, &store.disks)?;
         cold_counters(into, &paths, &store.disks)
     }
+}
+
+/// Of disks that are to leave.
+fn retire_gauges(
+    into: &mut Exposition<'_>,
+    paths: &[String],
+    disks: &[crate::store::DiskView],
+) -> fmt::Result {
+    let mut each = |name, help, value: fn(&crate::store::DiskView) -> f64| {
+        let samples: Vec<_> = { paths.iter().zip(disks) }
+            .map(|(path, disk)| (vec![("disk", path.as_str())], value(disk)))
+            .collect();
+        into.gauges(name, help, &samples)
+    };
+    each("disk_retiring", "Whether a disk is to leave.", |disk| {
+        flag(disk.retire.is_some())
+    })?;
+    let help = "Bytes of a retiring disk that no other disk has yet.";
+    each("disk_retire_bytes_left", help, |disk| {
+        let left = disk.retire.as_ref().map(|retire| retire.bytes_left);
+        count(left.unwrap_or(0))
+    })
+}
+
+/// What each disk's scrub has read and found.
+fn scrub_counters(
+    into: &mut Exposition<'_>,
+    paths: &[String],
+    disks: &[crate::store::DiskView],
+) -> fmt::Result {
+    type Count = fn(&crate::store::ScrubView) -> f64;
+    let counters: [(&str, &str, Count); 3] = [
+        ("objects", "Objects read and found whole", |scrub| {
+            count(scrub.objects)
+        }),
+        ("bytes", "Bytes of these", |scrub| count(scrub.bytes)),
+        ("found", "Objects damaged, lost or unreadable", |scrub| {
+            count(scrub.found)
+        }),
+    ];
+    for (name, help, value) in counters {
+        let samples: Vec<_> = paths
+            .iter()
+            .zip(disks)
+            .map(|(path, disk)| (vec![("disk", path.as_str())], value(&disk.scrub)))
+            .collect();
+        into.counters(&format!("disk_scrub_{name}"), help, &samples)?;
+    }
+    Ok(())
 }
 
 /// How each disk's reads of absent pages went.

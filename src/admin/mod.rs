@@ -12,6 +12,7 @@ mod gauges;
 mod routes;
 mod routing;
 mod server;
+mod speaker;
 mod views;
 
 use crate::command;
@@ -29,6 +30,8 @@ pub use server::start;
 pub use views::BgpFn;
 pub use views::CatalogueFn;
 pub use views::StoreFn;
+pub use views::TableFn;
+pub use views::TapFn;
 pub use views::ValueFn;
 pub use views::Views;
 

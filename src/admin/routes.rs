@@ -2,6 +2,7 @@
 
 use super::commands;
 use super::routing;
+use super::speaker;
 use super::views::Views;
 use crate::clock;
 use crate::gate::Gate;
@@ -36,19 +37,33 @@ use std::time::Duration;
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 21] = [
+const PATHS: [&str; 35] = [
     "/v1/status",
     "/v1/disks",
     "/v1/catalogue",
     "/v1/bgp",
+    "/v1/bgp/all",
+    "/v1/bgp/mrt",
+    "/v1/bgp/tap",
+    "/v1/bgp/up",
+    "/v1/bgp/down",
+    "/v1/bgp/refresh",
     "/v1/routes",
+    "/v1/routes/count",
     "/v1/config",
     "/v1/serving",
     "/v1/connections",
     "/v1/tls",
     "/v1/quality",
     "/v1/fill",
+    "/v1/fill/nights",
+    "/v1/fill/certificate",
+    "/v1/fill/certificate/check",
     "/v1/fill/start",
+    "/v1/disks/adopt",
+    "/v1/disks/check",
+    "/v1/disks/format",
+    "/v1/disks/retire",
     "/v1/fill/pause",
     "/v1/fill/resume",
     "/v1/prefill",
@@ -89,7 +104,19 @@ pub(super) fn full(shared: Shared) -> Router {
         .route("/v1/prefill/stop", post(commands::prefill_stop))
         .route("/v1/fill/start", post(commands::fill_start))
         .route("/v1/fill/pause", post(commands::fill_pause))
+        .route(
+            "/v1/fill/certificate/check",
+            post(commands::certificate_check),
+        )
         .route("/v1/fill/resume", post(commands::fill_resume))
+        .route("/v1/bgp/tap", post(speaker::tap))
+        .route("/v1/bgp/up", post(speaker::up))
+        .route("/v1/bgp/down", post(speaker::down))
+        .route("/v1/bgp/refresh", post(speaker::refresh))
+        .route("/v1/disks/adopt", post(commands::disk_adopt))
+        .route("/v1/disks/check", post(commands::disk_check))
+        .route("/v1/disks/format", post(commands::disk_format))
+        .route("/v1/disks/retire", post(commands::disk_retire))
         .route("/v1/drain", post(commands::drain))
         .route("/v1/undrain", post(commands::undrain))
         .route("/v1/reload", post(commands::reload))
@@ -120,13 +147,18 @@ fn questions() -> Router<Shared> {
         .route("/v1/disks", get(disks))
         .route("/v1/catalogue", get(catalogue))
         .route("/v1/bgp", get(routing::bgp))
+        .route("/v1/bgp/all", get(speaker::all))
+        .route("/v1/bgp/mrt", get(speaker::mrt))
         .route("/v1/routes", get(routing::routes))
+        .route("/v1/routes/count", get(speaker::count))
         .route("/v1/config", get(config))
         .route("/v1/serving", get(serving))
         .route("/v1/connections", get(connections))
         .route("/v1/tls", get(tls))
         .route("/v1/quality", get(quality))
         .route("/v1/fill", get(fill))
+        .route("/v1/fill/nights", get(fill_nights))
+        .route("/v1/fill/certificate", get(fill_certificate))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -193,7 +225,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         "control": (views.control)(),
         "connections": (views.serve)().get("connections"),
         "schedulers": heartbeats,
-        "bgp": routing::counts(&(views.bgp)()),
+        "bgp": routing::counts(&(views.bgp)(), &(views.bgp_detail)()),
         "fill": fill_in_short(&(views.fill)()),
     }))
 }
@@ -266,12 +298,26 @@ async fn quality(State(shared): State<Shared>) -> Response {
 }
 
 async fn fill(State(shared): State<Shared>) -> Result<Response, Failure> {
+    Ok(local::ok(fill_view(&shared)?))
+}
+
+async fn fill_nights(State(shared): State<Shared>) -> Result<Response, Failure> {
+    let mut view = fill_view(&shared)?;
+    let (nights, total) = (view["nights"].take(), view["nights_total"].take());
+    Ok(local::ok(json!({"nights": nights, "total": total})))
+}
+
+async fn fill_certificate(State(shared): State<Shared>) -> Result<Response, Failure> {
+    Ok(local::ok(fill_view(&shared)?["certificate"].take()))
+}
+
+fn fill_view(shared: &Shared) -> Result<Value, Failure> {
     let view = (shared.views.fill)();
     if view.is_null() {
         let message = "this box does not fill: it has no control plane ([control] url)";
         return Err(Failure::new(StatusCode::CONFLICT, message));
     }
-    Ok(local::ok(view))
+    Ok(view)
 }
 
 /// What status carries; a box that does not fill says so in figures.

@@ -1,6 +1,7 @@
 //! What BGP learned: neighbours and routes, a page at a time. Nothing here waits.
 
 use super::routes::Shared;
+use super::speaker::misnamed;
 use crate::bgp::Snapshot;
 use crate::help;
 use crate::local;
@@ -29,6 +30,10 @@ struct RoutesQuery {
     prefix: Option<Prefix>,
     /// Every prefix that covers this address, longest first.
     address: Option<IpAddr>,
+    /// Only of the neighbour with this name or unambiguous beginning.
+    neighbour: Option<String>,
+    /// Only those that never steer, or only those that may.
+    filtered: Option<bool>,
     /// The `next` of the page before.
     after: Option<String>,
     limit: Option<usize>,
@@ -39,7 +44,10 @@ pub(super) async fn bgp(State(shared): State<Shared>) -> Response {
 }
 
 /// The counts that status carries.
-pub(super) fn counts(snapshot: &Snapshot) -> Value {
+pub(super) fn counts(snapshot: &Snapshot, details: &Value) -> Value {
+    let routes = details.as_array().into_iter().flatten();
+    let routes = routes.filter_map(|detail| detail["kernel_routes"].as_array());
+    let refused = routes.flatten().filter(|route| !route["problem"].is_null());
     let is_up = |neighbour: &&crate::bgp::NeighbourView| neighbour.state == "established";
     json!({
         "neighbours": snapshot.neighbours.len(),
@@ -47,6 +55,7 @@ pub(super) fn counts(snapshot: &Snapshot) -> Value {
         "routes": snapshot.routes.len(),
         "steerable": snapshot.steerable,
         "generation": snapshot.generation,
+        "kernel_routes_refused": refused.count(),
     })
 }
 
@@ -54,23 +63,32 @@ pub(super) async fn routes(State(shared): State<Shared>, uri: Uri) -> Result<Res
     let Query(query) = Query::<RoutesQuery>::try_from_uri(&uri).map_err(|error| {
         let text = help::printable(error.body_text().as_bytes(), 200);
         bad(format!(
-            "{text}; known are prefix, address, after and limit"
+            "{text}; known are prefix, address, neighbour, filtered, after and limit"
         ))
     })?;
     let snapshot = (shared.views.bgp)();
+    let from = query.neighbour.as_deref();
+    let from = from.map(|name| snapshot.meant(name)).transpose();
+    let from = from.map_err(|error| misnamed(&error))?;
+    let from = from.map(|index| snapshot.neighbours[index].name.as_str());
+    let keep = |seen: &Seen<'_>| {
+        from.is_none_or(|name| *name == **seen.neighbour())
+            && query
+                .filtered
+                .is_none_or(|wanted| wanted != seen.is_steerable())
+    };
     let most = query.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
     let (rows, next) = match (query.address, query.prefix) {
         (Some(_), Some(_)) => {
             return Err(bad("ask for an address or for a prefix, not for both"));
         }
         (Some(address), None) => {
-            let mut found = snapshot.routes.covering(address);
-            found.truncate(most);
-            (found, None)
+            let found = snapshot.routes.covering(address).into_iter();
+            (found.filter(keep).take(most).collect(), None)
         }
         (None, prefix) => {
             let after = query.after.as_deref().map(place).transpose()?;
-            page(&snapshot.routes, prefix, after, most)
+            page(&snapshot.routes, prefix, after, (keep, most))
         }
     };
     if rows.is_empty() && query.after.is_none() {
@@ -127,7 +145,7 @@ fn page<'a>(
     routes: &'a RouteTable,
     prefix: Option<Prefix>,
     after: Option<(Prefix, &str, u32)>,
-    most: usize,
+    (keep, most): (impl Fn(&Seen<'_>) -> bool, usize),
 ) -> (Vec<Seen<'a>>, Option<String>) {
     let behind = after.map(|(prefix, ..)| prefix);
     let first = prefix.into_iter().chain(behind).max();
@@ -138,6 +156,7 @@ fn page<'a>(
     let mut rows: Vec<Seen<'a>> = all
         .skip_while(|seen| after.is_some_and(|after| seen.place() <= after))
         .take_while(|seen| prefix.is_none_or(|prefix| prefix.covers(&seen.prefix)))
+        .filter(keep)
         .take(most + 1)
         .collect();
     let more = rows.len() > most;

@@ -21,6 +21,12 @@ pub type StoreFn = Arc<dyn Fn() -> Arc<store::View> + Send + Sync>;
 /// `bgp::Handle::snapshot`; an empty snapshot where there is no `[bgp]`.
 pub type BgpFn = Arc<dyn Fn() -> Arc<bgp::Snapshot> + Send + Sync>;
 
+/// `bgp::Handle::table_dump`; `None` where there is no `[bgp]`.
+pub type TableFn = Arc<dyn Fn() -> Option<bgp::TableDump> + Send + Sync>;
+
+/// `bgp::Handle::tap`.
+pub type TapFn = Arc<dyn Fn(Option<u64>) -> Option<bgp::TapPage> + Send + Sync>;
+
 /// `store::Handle::catalogue`: prefix, after, most.
 pub type CatalogueFn =
     Arc<dyn Fn(&str, Option<&str>, usize) -> Vec<store::CatalogueRow> + Send + Sync>;
@@ -37,6 +43,10 @@ pub struct Views {
     pub store: StoreFn,
     pub catalogue: CatalogueFn,
     pub bgp: BgpFn,
+    /// `bgp::Handle::details`: an array in the order of the snapshot's neighbours.
+    pub bgp_detail: ValueFn,
+    pub bgp_table: TableFn,
+    pub bgp_tap: TapFn,
     /// `serve`'s view; its member `connections`, if there is one, is repeated in status.
     pub serve: ValueFn,
     /// An array, one object an open connection; bounded by whoever makes it.

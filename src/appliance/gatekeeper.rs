@@ -113,6 +113,12 @@ impl Gatekeeper {
         self.refresh(view);
     }
 
+    /// Whether traffic is welcome here. Other reasons for being closed come and go by themselves;
+    /// a route that came and went with them would be damped by the routers.
+    pub(super) fn welcomes(&self) -> bool {
+        !self.drain.is_drained() && !self.stopping
+    }
+
     /// Publishes a changed decision; its words for people, when it changed.
     pub(super) fn refresh(&mut self, view: &store::View) -> Option<String> {
         let gate = self.decide(view);

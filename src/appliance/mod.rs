@@ -13,13 +13,16 @@
 //!
 //! I/O: waits for signals, commands, deadlines and the news of other rooms.
 
+mod certificate_job;
 mod drain_saver;
 mod gatekeeper;
 mod night;
 mod operator;
 mod prefill_job;
+mod pressure;
 mod reload;
 mod start;
+mod traffic;
 mod viewer_keys;
 
 use crate::admin;
@@ -143,6 +146,8 @@ struct Appliance {
     phase: PhaseTx,
     watchdog: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
+    /// Without a night, which has its own.
+    presser: Option<JoinHandle<()>>,
 }
 
 /// The configuration in effect; `admin` shows it, a reload replaces it.
@@ -216,9 +221,14 @@ impl Appliance {
 
     /// Decides the gate anew and tells systemd what became of it.
     fn refresh(&mut self) {
-        self.tokens.clock_is_sane(self.clock_is_sane());
+        let sane = self.clock_is_sane();
+        self.tokens.clock_is_sane(sane);
+        self.store.clock_is_sane(sane);
         if let Some(text) = self.gatekeeper.refresh(&self.store.view()) {
             self.notifier.status(&text);
+        }
+        if let Some(bgp) = &self.bgp {
+            bgp.offer(self.gatekeeper.welcomes());
         }
     }
 
@@ -274,9 +284,13 @@ impl Appliance {
         }
         self.watchdog.abort();
         self.heartbeat.abort();
+        self.presser.iter().for_each(JoinHandle::abort);
         if let Some(admin) = self.admin.take() {
             admin.stop();
         }
+        // Disks that still write, and the snapshot of what is on each.
+        let patience = { start::effective(&self.effective).config.store.deadline };
+        self.notifier.extend_timeout(patience + STOP_GRACE);
         self.store.stop();
         tracing::info!("stopped");
         outcome

@@ -7,6 +7,9 @@
 //! I/O: binds the peer listener, spawns the task that follows.
 
 use super::ApplianceError;
+use super::certificate_job::CertificateJob;
+use super::pressure;
+use super::traffic;
 use crate::clock;
 use crate::command::Refusal;
 use crate::config::Config;
@@ -20,7 +23,9 @@ use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::SourceKind;
 use crate::link::peering;
+use crate::load;
 use crate::peer;
+use crate::serve;
 use crate::store;
 use crate::sys::clock_sync;
 use crate::task::Heartbeat;
@@ -33,6 +38,7 @@ use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use serde_json::Value;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -50,14 +56,21 @@ pub(super) type Progress = Arc<OnceLock<fill::Handle>>;
 pub(super) struct Night {
     pub(super) fill: fill::Handle,
     pub(super) peer: Option<peer::Handle>,
+    certificate: CertificateJob,
     larder: Arc<fill::Larder>,
     follower: JoinHandle<()>,
+    presser: JoinHandle<()>,
+    pressure: watch::Receiver<load::View>,
+    certifier: JoinHandle<()>,
 }
 
 /// `oca fill start|pause|resume`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Start,
+    /// Without window and cap.
+    Prefill,
+    CheckCertificate(PathBuf),
     Pause,
     Resume,
 }
@@ -67,6 +80,7 @@ pub(super) struct Ground<'a> {
     pub(super) config: &'a Config,
     pub(super) control: &'a link::Config,
     pub(super) store: &'a store::Handle,
+    pub(super) serve: &'a serve::Handle,
     pub(super) line: health::Line,
     pub(super) phase: PhaseRx,
     pub(super) metrics: &'a telemetry::Registry,
@@ -102,16 +116,33 @@ impl Night {
             store: ground.store.subscribe(),
             verifier: Arc::new(move || verifier.verifier()),
             gives: peer.is_some(),
+            traffic: traffic::counters(ground.serve, peer.as_ref()),
         };
         let fill = fill::start(config.clone(), deps);
         fill.register(ground.metrics);
         let following = follow(ground.line.clone(), Arc::clone(&larder), orders);
         let follower = tokio::spawn(following);
+        let (shown, pressure) = watch::channel(load::Valve::default().view());
+        let (serve, store) = (ground.serve.clone(), ground.store.clone());
+        let pressing = pressure::run(serve, store, Some(Arc::clone(&larder)), shown);
+        let presser = tokio::spawn(pressing);
+        ground.metrics.register(Eased(pressure.clone()));
+        let certificate = CertificateJob::new(
+            ground.config.appliance.id.clone(),
+            ground.store.clone(),
+            ground.line.clone(),
+            ground.config.store.state_dir.clone(),
+        );
+        let certifier = tokio::spawn(certify(fill.clone(), certificate.clone()));
         Ok(Self {
             fill,
             peer,
+            certificate,
             larder,
             follower,
+            presser,
+            pressure,
+            certifier,
         })
     }
 
@@ -127,6 +158,14 @@ impl Night {
     pub(super) async fn carry_out(&self, verb: Verb) -> Result<Value, Refusal> {
         match verb {
             Verb::Start => self.fill.start().await,
+            Verb::Prefill => self.fill.prefill().await,
+            Verb::CheckCertificate(path) => {
+                let certificate = self.certificate.clone();
+                let check = tokio::task::spawn_blocking(move || certificate.check(path));
+                check
+                    .await
+                    .unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))
+            }
             Verb::Pause => self.fill.pause().await,
             Verb::Resume => self.fill.resume().await,
         }
@@ -136,6 +175,12 @@ impl Night {
     pub(super) fn value(&self) -> Value {
         let mut value = self.fill.view().value();
         value["pace"] = json!(self.larder.view());
+        let pressure = self.pressure.borrow();
+        if pressure.percent == 0 && value["reason"].is_null() {
+            value["reason"] = json!(pressure.reason);
+        }
+        value["load"] = json!(*pressure);
+        value["certificate"] = self.certificate.view();
         value["peer"] = json!(self.peer.as_ref().map(peer::Handle::view));
         value
     }
@@ -144,12 +189,30 @@ impl Night {
 impl Drop for Night {
     fn drop(&mut self) {
         self.follower.abort();
+        self.presser.abort();
+        self.certifier.abort();
+        self.certificate.stop();
+    }
+}
+
+/// What viewers leave to the fill, in OpenMetrics.
+#[derive(Debug)]
+struct Eased(watch::Receiver<load::View>);
+
+impl telemetry::Collector for Eased {
+    fn collect(&self, into: &mut telemetry::Exposition<'_>) -> std::fmt::Result {
+        let view = self.0.borrow().clone();
+        let help = "Percent of the cap that viewers leave to the fill.";
+        into.gauge("fill_load_percent", help, f64::from(view.percent))?;
+        let help = "How often the fill was slowed or paused for viewers.";
+        into.counter("fill_load_eased", help, view.eased as f64)
     }
 }
 
 /// Transfers end; what is durable of them stays staged.
 pub(super) async fn stop(night: Option<Arc<Night>>) {
     let Some(night) = night else { return };
+    night.certificate.stop();
     night.fill.stop().await;
     if let Some(peer) = &night.peer {
         peer.stop();
@@ -199,7 +262,7 @@ fn fetcher(
             port: place.port,
             server_name: place.server_name,
         }),
-        limits: fill::FetchLimits::for_rate(config.rate_limit, config.streams),
+        limits: fill::FetchLimits::default(),
     };
     let line = ground.line.clone();
     let tls = Arc::new(move |source: &FillSource| client_config(&line, source));
@@ -218,6 +281,19 @@ fn client_config(line: &health::Line, source: &FillSource) -> Result<Arc<ClientC
         SourceKind::Origin => peering::gateway_client_config(&identity),
     };
     config.map_err(|error| error.to_string())
+}
+
+/// What a fill without window and cap has brought is certified when it is done.
+async fn certify(fill: fill::Handle, job: CertificateJob) {
+    let (mut view, mut seen) = (fill.subscribe(), 0);
+    drop(fill);
+    while view.changed().await.is_ok() {
+        let completed = view.borrow_and_update().prefill.completed;
+        if completed > seen {
+            seen = completed;
+            job.make(completed);
+        }
+    }
 }
 
 /// Puts the control plane's orders and the clock's word together, until the link ends.
@@ -258,6 +334,8 @@ fn ordered(view: &health::ControlView, window: Option<Window>, clock_sane: bool)
         acknowledged: view.acknowledged,
         clock_sane,
         connected: view.state == health::LinkState::Connected,
+        // Viewers' network is not for this, whatever else was said.
+        prefilling: site.is_some_and(|site| site.prefilling) && !view.enabled,
     }
 }
 

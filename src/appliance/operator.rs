@@ -3,13 +3,21 @@
 use super::Appliance;
 use super::drain_saver::Saving;
 use super::night::Verb;
+use crate::bgp;
+use crate::bgp::Order;
+use crate::bgp::OrderError;
+use crate::command::BgpOrder;
 use crate::command::Command;
 use crate::command::Refusal;
 use crate::command::Reply;
 use crate::command::Request;
+use crate::store::AdmitError;
+use crate::store::RecheckError;
+use crate::store::RetireError;
 use crate::units;
 use serde_json::Value;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::Duration;
 
 impl Appliance {
@@ -25,9 +33,20 @@ impl Appliance {
                 self.prefill.stop();
                 Ok(json!({ "stopping": true }))
             }
-            Command::FillStart => return self.fill(Verb::Start, request.reply),
+            Command::FillStart { prefill: false } => return self.fill(Verb::Start, request.reply),
+            Command::FillStart { prefill: true } => return self.fill(Verb::Prefill, request.reply),
+            Command::CertificateCheck { path } => {
+                return self.fill(Verb::CheckCertificate(path), request.reply);
+            }
             Command::FillPause => return self.fill(Verb::Pause, request.reply),
             Command::FillResume => return self.fill(Verb::Resume, request.reply),
+            Command::Bgp { neighbour, order } => {
+                return self.bgp_order(neighbour, order, request.reply);
+            }
+            Command::DiskCheck { path } => return self.recheck(path, request.reply),
+            Command::DiskRetire { path, undo } => return self.retire(path, undo, request.reply),
+            Command::DiskAdopt { path } => return self.disk(path, false, request.reply),
+            Command::DiskFormat { path } => return self.disk(path, true, request.reply),
         };
         // Whoever asked may have gone; the command was carried out all the same.
         let _ = request.reply.send(answer);
@@ -42,6 +61,75 @@ impl Appliance {
                     "this box does not fill: it has no control plane ([control] url)".to_owned(),
                 )),
             };
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn bgp_order(&self, neighbour: String, order: BgpOrder, reply: Reply) {
+        let bgp = self.bgp.clone();
+        tokio::spawn(async move {
+            let answer = match bgp {
+                Some(bgp) => bgp_order(&bgp, &neighbour, order).await,
+                None => Err(Refusal::State(
+                    "this box has no BGP neighbours: it has no [bgp]".to_owned(),
+                )),
+            };
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn disk(&self, path: PathBuf, format: bool, reply: Reply) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let admitted = store.admit(&path, format).await;
+            let answer = admitted.map(|()| json!({ "disk": path, "admitted": true }));
+            let answer = answer.map_err(|error| match error {
+                AdmitError::Unknown(_) => Refusal::NotFound(error.to_string()),
+                AdmitError::State { .. } | AdmitError::Refused { .. } => {
+                    Refusal::State(error.to_string())
+                }
+                AdmitError::NoAnswer { .. } => Refusal::Failed(error.to_string()),
+            });
+            // Whoever asked may have gone; the command was carried out all the same.
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn recheck(&self, path: PathBuf, reply: Reply) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let checked = store.recheck(&path).await;
+            let answer = checked.map(|()| json!({ "disk": path, "admitted": true }));
+            let answer = answer.map_err(|error| match error {
+                RecheckError::Unknown(_) => Refusal::NotFound(error.to_string()),
+                RecheckError::State { .. } | RecheckError::Refused { .. } => {
+                    Refusal::State(error.to_string())
+                }
+                RecheckError::NoAnswer { .. } => Refusal::Failed(error.to_string()),
+            });
+            // Whoever asked may have gone; the command was carried out all the same.
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn retire(&self, path: PathBuf, undo: bool, reply: Reply) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let disk = path.clone();
+            // The record is flushed.
+            let retired = tokio::task::spawn_blocking(move || store.retire(&disk, undo));
+            let answer = match retired.await {
+                Ok(Ok(view)) => Ok(json!({ "disk": path, "retires": !undo, "retire": view })),
+                Ok(Err(error)) => Err(match &error {
+                    RetireError::Unknown(_) => Refusal::NotFound(error.to_string()),
+                    RetireError::Unidentified { .. } | RetireError::NotRetiring { .. } => {
+                        Refusal::State(error.to_string())
+                    }
+                    RetireError::State { .. } => Refusal::Failed(error.to_string()),
+                }),
+                Err(error) => Err(Refusal::Failed(error.to_string())),
+            };
+            // Whoever asked may have gone; the command was carried out all the same.
             let _ = reply.send(answer);
         });
     }
@@ -87,6 +175,24 @@ impl Appliance {
     pub(super) fn gate_words(&self) -> String {
         self.gatekeeper.subscribe().borrow().to_string()
     }
+}
+
+async fn bgp_order(bgp: &bgp::Handle, neighbour: &str, order: BgpOrder) -> Result<Value, Refusal> {
+    let (word, order) = match order {
+        BgpOrder::Up => ("up", Order::Up),
+        BgpOrder::Down { text } => ("down", Order::Down(text)),
+        BgpOrder::Refresh { family } => ("refresh", Order::Refresh(family)),
+    };
+    let done = bgp.order(neighbour, order).await;
+    let told = done.map(|name| json!({ "neighbour": name, "order": word }));
+    told.map_err(|error| match error {
+        OrderError::Unknown { .. } => Refusal::NotFound(error.to_string()),
+        OrderError::Ambiguous { .. } => Refusal::BadRequest(error.to_string()),
+        OrderError::NotEstablished
+        | OrderError::NoRefresh
+        | OrderError::Busy
+        | OrderError::Stopping => Refusal::State(error.to_string()),
+    })
 }
 
 /// Answers once the record is durable; `otherwise` begins the sentence when it is not.

@@ -4,6 +4,7 @@
 
 use super::Appliance;
 use super::start;
+use crate::bgp;
 use crate::command::Refusal;
 use crate::command::Reply;
 use crate::config;
@@ -19,8 +20,16 @@ use std::path::Path;
 /// What was read and prepared off the control runtime, and whom it is for.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    prepared: Result<(Box<Loaded>, serve::Prepared), Refusal>,
+    prepared: Result<Prepared, Refusal>,
     reply: Option<Reply>,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    loaded: Box<Loaded>,
+    serve: serve::Prepared,
+    /// Of the neighbours in effect.
+    keys: Option<bgp::Keys>,
 }
 
 impl Outcome {
@@ -45,9 +54,11 @@ impl Appliance {
             return;
         }
         self.notifier.reloading();
-        let (main_file, serve) = (self.main_file.clone(), self.serve.clone());
+        let (main_file, serve, bgp) =
+            (self.main_file.clone(), self.serve.clone(), self.bgp.clone());
         self.reloading = Some(tokio::spawn(async move {
-            let work = tokio::task::spawn_blocking(move || prepare(&main_file, &serve));
+            let work =
+                tokio::task::spawn_blocking(move || prepare(&main_file, &serve, bgp.as_ref()));
             let prepared = work.await.unwrap_or_else(|error| {
                 Err(Refusal::Failed(format!("the reload failed: {error}")))
             });
@@ -57,9 +68,7 @@ impl Appliance {
 
     /// On any problem nothing changes and the answer says why.
     pub(super) fn finish_reload(&mut self, outcome: Outcome) {
-        let switched = outcome
-            .prepared
-            .and_then(|(loaded, serve)| self.switch(*loaded, serve));
+        let switched = outcome.prepared.and_then(|prepared| self.switch(prepared));
         match &switched {
             Ok(answer) => tracing::info!(%answer, "configuration reloaded"),
             Err(error) => tracing::error!(%error, "reload refused; the old configuration goes on"),
@@ -71,7 +80,12 @@ impl Appliance {
         }
     }
 
-    fn switch(&mut self, loaded: Loaded, serve: serve::Prepared) -> Result<Value, Refusal> {
+    fn switch(&mut self, prepared: Prepared) -> Result<Value, Refusal> {
+        let Prepared {
+            loaded,
+            serve,
+            keys,
+        } = prepared;
         let old = start::effective(&self.effective).config.clone();
         let changes = config::changes(&old, &loaded.config);
         // A filter is the last thing that can be refused, and switching it is its own check.
@@ -84,9 +98,12 @@ impl Appliance {
             logs.set_filter(level).map_err(|error| refused(&error))?;
         }
         serve.commit();
+        if let (Some(bgp), Some(keys)) = (&self.bgp, keys) {
+            bgp.use_keys(keys);
+        }
         self.gatekeeper.require(&loaded.config.health);
         let answer = told(&changes);
-        self.adopt(loaded, &old);
+        self.adopt(*loaded, &old);
         Ok(answer)
     }
 
@@ -121,7 +138,8 @@ impl Appliance {
 fn prepare(
     main_file: &Path,
     serve: &serve::Handle,
-) -> Result<(Box<Loaded>, serve::Prepared), Refusal> {
+    bgp: Option<&bgp::Handle>,
+) -> Result<Prepared, Refusal> {
     // Opening a pipe would wait for its writer.
     if std::fs::metadata(main_file).is_ok_and(|about| !about.is_file()) {
         let file = main_file.display();
@@ -130,8 +148,14 @@ fn prepare(
         )));
     }
     let loaded = config::load(main_file).map_err(|problems| refused(&problems))?;
+    let keys = bgp.map(bgp::Handle::read_keys).transpose();
+    let keys = keys.map_err(|error| refused(&error))?;
     let prepared = serve.prepare(&loaded.config.serve);
-    Ok((Box::new(loaded), prepared.map_err(|error| refused(&error))?))
+    Ok(Prepared {
+        loaded: Box::new(loaded),
+        serve: prepared.map_err(|error| refused(&error))?,
+        keys,
+    })
 }
 
 fn refused(error: &dyn std::fmt::Display) -> Refusal {

@@ -9,6 +9,7 @@ use super::PrefillJob;
 use super::Seams;
 use super::night;
 use super::own_heartbeat;
+use super::pressure;
 use super::viewer_keys::KeyCupboard;
 use crate::admin;
 use crate::bgp;
@@ -22,6 +23,7 @@ use crate::link::dial::Dial;
 use crate::link::message::Position;
 use crate::link::message::QUALITY_NETWORKS_MAX;
 use crate::link::steps::CatalogueChanges;
+use crate::load;
 use crate::prefix::Prefix;
 use crate::serve;
 use crate::store;
@@ -87,8 +89,7 @@ pub(super) fn start(
     let ears = (&mut gatekeeper, seams.dial);
     let (control, night) = start_linked(&config, &rooms, ears, (phase, &registry))?;
     (rooms.control, rooms.night) = (control.as_ref(), night.as_ref());
-    let effective = in_effect(loaded);
-    let own = own_heartbeat();
+    let (effective, own) = (in_effect(loaded), own_heartbeat());
     let mut heartbeats = heartbeats(&serve, night.as_deref(), &own);
     let prefill = PrefillJob::default();
     let deps = admin::Deps {
@@ -108,6 +109,7 @@ pub(super) fn start(
         watchdog: watch(&seams.notifier, heartbeats),
         heartbeat: tokio::spawn(own.run()),
         notifier: seams.notifier,
+        presser: press_alone(&rooms),
         store,
         serve,
         bgp,
@@ -122,6 +124,15 @@ pub(super) fn start(
     };
     appliance.announce();
     Ok(appliance)
+}
+
+/// Without a night there is no fill to slow down, and moves between disks all the same.
+fn press_alone(rooms: &Rooms<'_>) -> Option<JoinHandle<()>> {
+    rooms.night.is_none().then(|| {
+        let (shown, _) = tokio::sync::watch::channel(load::View::default());
+        let (serve, store) = (rooms.serve.clone(), rooms.store.clone());
+        tokio::spawn(pressure::run(serve, store, None, shown))
+    })
 }
 
 fn in_effect(loaded: Loaded) -> Arc<Mutex<Effective>> {
@@ -173,6 +184,7 @@ fn start_linked(
         config,
         control: link,
         store: rooms.store,
+        serve: rooms.serve,
         line: handle.line(),
         phase,
         metrics,
@@ -282,7 +294,8 @@ fn views(
     let serve = rooms.serve;
     let (of_serve, of_tls, viewers) = (serve.clone(), serve.clone(), serve.clone());
     let delivering = serve.clone();
-    let bgp = rooms.bgp.cloned();
+    let (bgp, of_bgp) = (rooms.bgp.cloned(), rooms.bgp.cloned());
+    let (table, tap) = (rooms.bgp.cloned(), rooms.bgp.cloned());
     let control = rooms.control.map(health::Handle::subscribe);
     let night = rooms.night.cloned();
     let effective = Arc::clone(effective);
@@ -298,6 +311,9 @@ fn views(
         store: Arc::new(move || of_store.view()),
         catalogue: Arc::new(move |prefix, after, most| rows.catalogue(prefix, after, most)),
         bgp: Arc::new(move || bgp.as_ref().map(bgp::Handle::snapshot).unwrap_or_default()),
+        bgp_detail: Arc::new(move || json!(of_bgp.as_ref().map(bgp::Handle::details))),
+        bgp_table: Arc::new(move || table.as_ref().map(bgp::Handle::table_dump)),
+        bgp_tap: Arc::new(move |after| tap.as_ref().map(|bgp| bgp.tap(after))),
         serve: Arc::new(move || json!(of_serve.view())),
         viewers: Arc::new(move || json!(viewers.connections(VIEWERS_SHOWN_MAX))),
         tls: Arc::new(move || json!(of_tls.view().tls)),

@@ -6,6 +6,8 @@
 use super::Bogons;
 use super::Config;
 use super::NeighbourConfig;
+use super::policy::Accept;
+use super::policy::Policy;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
 use crate::route::Asn;
@@ -16,33 +18,35 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
-/// Shorter than any allocation means a leak; a single address is somebody's host, not clients.
-const IPV4_LENGTHS: RangeInclusive<u8> = 8..=31;
-
-/// From the shortest registry allocation to one customer's subnet.
-const IPV6_LENGTHS: RangeInclusive<u8> = 19..=64;
-
 /// Longer than any path that forwards packets; routers themselves cut at 254 or 255.
 const PATH_NUMBERS_MAX: usize = 255;
 
 /// Address space without clients on the internet: RFC 6890 and its registry, documentation,
 /// benchmarks, multicast and above.
-const IPV4_BOGONS: [([u8; 4], u8); 14] = [
+const IPV4_BOGONS: [([u8; 4], u8); 10] = [
     ([0, 0, 0, 0], 8),
-    ([10, 0, 0, 0], 8),
-    ([100, 64, 0, 0], 10),
     ([127, 0, 0, 0], 8),
     ([169, 254, 0, 0], 16),
-    ([172, 16, 0, 0], 12),
     ([192, 0, 0, 0], 24),
     ([192, 0, 2, 0], 24),
-    ([192, 168, 0, 0], 16),
     ([198, 18, 0, 0], 15),
     ([198, 51, 100, 0], 24),
     ([203, 0, 113, 0], 24),
     ([224, 0, 0, 0], 4),
     ([240, 0, 0, 0], 4),
 ];
+
+/// Where a provider may have numbered his own clients (RFC 1918, RFC 6598): bogons unless
+/// `private_space` lets them in.
+const IPV4_PRIVATE: [([u8; 4], u8); 4] = [
+    ([10, 0, 0, 0], 8),
+    ([100, 64, 0, 0], 10),
+    ([172, 16, 0, 0], 12),
+    ([192, 168, 0, 0], 16),
+];
+
+/// The same of IPv6 (RFC 4193).
+const IPV6_PRIVATE: ([u16; 2], u8) = ([0xfc00, 0], 7);
 
 /// Documentation prefixes inside the one block that is routed (RFC 3849, RFC 9637).
 const IPV6_BOGONS: [([u16; 2], u8); 2] = [([0x2001, 0x0db8], 32), ([0x3fff, 0], 20)];
@@ -66,24 +70,35 @@ pub(super) struct Import {
     neighbour: Asn,
     bogons: Bogons,
     bogon_prefixes: Vec<Prefix>,
+    private_prefixes: Vec<Prefix>,
     internet: Option<Prefix>,
+    policy: Policy,
 }
 
 impl Import {
     pub(super) fn new(config: &Config, neighbour: &NeighbourConfig) -> Self {
-        let ipv4_space = IPV4_BOGONS.map(|(octets, length)| (IpAddr::from(octets), length));
-        let ipv6_space = IPV6_BOGONS.map(|(words, length)| (ipv6(words), length));
-        let (internet, length) = IPV6_INTERNET;
+        let ipv4 = |(octets, length): &([u8; 4], u8)| (IpAddr::from(*octets), *length);
+        let ipv6 = |(words, length): &([u16; 2], u8)| (ipv6(*words), *length);
+        let prefixes = |all: Vec<(IpAddr, u8)>| -> Vec<Prefix> {
+            let made = all.into_iter();
+            made.filter_map(|(address, length)| Prefix::new(address, length).ok())
+                .collect()
+        };
+        let private = IPV4_PRIVATE.iter().map(ipv4);
         Self {
             own: config.asn,
             neighbour: neighbour.asn,
             bogons: neighbour.bogons,
-            bogon_prefixes: ipv4_space
-                .into_iter()
-                .chain(ipv6_space)
-                .filter_map(|(address, length)| Prefix::new(address, length).ok())
-                .collect(),
-            internet: Prefix::new(ipv6(internet), length).ok(),
+            bogon_prefixes: prefixes(
+                IPV4_BOGONS
+                    .iter()
+                    .map(ipv4)
+                    .chain(IPV6_BOGONS.iter().map(ipv6))
+                    .collect(),
+            ),
+            private_prefixes: prefixes(private.chain([ipv6(&IPV6_PRIVATE)]).collect()),
+            internet: prefixes(vec![ipv6(&IPV6_INTERNET)]).pop(),
+            policy: neighbour.policy.clone(),
         }
     }
 
@@ -93,7 +108,8 @@ impl Import {
         let is_external = self.own != self.neighbour;
         if path.numbers().any(|asn| asn == self.own) {
             Some(Filtered::AsLoop)
-        } else if is_external && path.first() != Some(self.neighbour) {
+        } else if is_external && self.policy.first_as_check && path.first() != Some(self.neighbour)
+        {
             Some(Filtered::FirstAsn)
         } else if path.numbers().count() > PATH_NUMBERS_MAX {
             Some(Filtered::AsPathTooLong)
@@ -101,23 +117,35 @@ impl Import {
             Some(Filtered::BogonAsn)
         } else if !is_usable(attributes.fixed().next_hop) {
             Some(Filtered::NextHop)
+        } else if self.policy.import == Accept::None {
+            Some(Filtered::NoImport)
+        } else if attributes.has_any(&self.policy.no_steer) {
+            Some(Filtered::NoSteer)
         } else {
             None
         }
     }
 
     /// What is wrong with this route; `shared` is what its attributes said.
+    ///
+    /// What makes a route untrue comes first, then what it is, then what the operator wishes: a
+    /// default route that may not steer for three reasons is shown as a default route.
     pub(super) fn route(&self, prefix: &Prefix, shared: Option<Filtered>) -> Option<Filtered> {
         let lengths = match prefix.family() {
-            Family::Ipv4 => IPV4_LENGTHS,
-            Family::Ipv6 => IPV6_LENGTHS,
+            Family::Ipv4 => self.policy.ipv4_lengths,
+            Family::Ipv6 => self.policy.ipv6_lengths,
         };
-        if prefix.is_default() {
+        let wished = &self.policy.prefixes;
+        if shared.is_some_and(Filtered::is_untrue) {
+            shared
+        } else if prefix.is_default() {
             Some(Filtered::DefaultRoute)
         } else if self.is_bogon_space(prefix) {
             Some(Filtered::Bogon)
-        } else if !lengths.contains(&prefix.length()) {
+        } else if !lengths.contains(prefix.length()) {
             Some(Filtered::PrefixLength)
+        } else if !wished.is_empty() && !wished.iter().any(|wished| wished.covers(prefix)) {
+            Some(Filtered::NotListed)
         } else {
             shared
         }
@@ -127,9 +155,13 @@ impl Import {
         match self.bogons {
             Bogons::None => false,
             Bogons::Default => {
+                let within = |space: &[Prefix]| space.iter().any(|one| one.covers(prefix));
+                if within(&self.private_prefixes) {
+                    return !self.policy.private_space;
+                }
                 let is_outside = prefix.family() == Family::Ipv6
                     && self.internet.is_some_and(|all| !all.covers(prefix));
-                is_outside || self.bogon_prefixes.iter().any(|bogon| bogon.covers(prefix))
+                is_outside || within(&self.bogon_prefixes)
             }
         }
     }
@@ -176,8 +208,13 @@ mod tests {
     use crate::route::Packer;
 
     fn import(bogons: Bogons) -> Import {
+        import_by(bogons, Policy::default())
+    }
+
+    fn import_by(bogons: Bogons, policy: Policy) -> Import {
         let neighbour = NeighbourConfig {
             bogons,
+            policy,
             ..neighbour("edge", Asn(64500))
         };
         Import::new(&config(Asn(64510), vec![neighbour.clone()]), &neighbour)
@@ -248,6 +285,82 @@ mod tests {
         let default = lab.route(&"0.0.0.0/0".parse().unwrap(), shared);
         assert_eq!(default, Some(Filtered::DefaultRoute));
         let looped = judged(&lab, "64500 64510", "198.51.100.1");
+        assert_eq!(looped, Some(Filtered::AsLoop));
+    }
+
+    #[test]
+    fn the_operators_wishes_come_after_what_makes_a_route_untrue_or_a_default() {
+        let policy = Policy {
+            prefixes: vec!["9.0.0.0/8".parse().unwrap(), "2a00::/16".parse().unwrap()],
+            ipv4_lengths: "16-24".parse().unwrap(),
+            no_steer: vec!["64500:666".parse().unwrap(), "64500:7".parse().unwrap()],
+            ..Policy::default()
+        };
+        let strict = import_by(Bogons::Default, policy.clone());
+        let unwanted = Attributes {
+            communities: vec!["64500:1".parse().unwrap(), "64500:7".parse().unwrap()],
+            ..Attributes::new("64500 3".parse().unwrap(), "9.9.9.9".parse().unwrap())
+        };
+        let mut packer = Packer::default();
+        let shared = strict.attributes(Packed::new(packer.pack(&unwanted)));
+        assert_eq!(shared, Some(Filtered::NoSteer));
+        let looped = judged(&strict, "64500 64510", "9.9.9.9");
+        for (prefix, shared, expected) in [
+            ("9.1.0.0/16", None, None),
+            ("2a00:1::/32", None, None),
+            ("9.1.0.0/16", shared, Some(Filtered::NoSteer)),
+            ("0.0.0.0/0", shared, Some(Filtered::DefaultRoute)),
+            ("0.0.0.0/0", looped, Some(Filtered::AsLoop)),
+            ("10.1.0.0/16", looped, Some(Filtered::AsLoop)),
+            ("10.1.0.0/16", shared, Some(Filtered::Bogon)),
+            ("9.0.0.0/15", None, Some(Filtered::PrefixLength)),
+            ("9.1.2.128/25", shared, Some(Filtered::PrefixLength)),
+            ("8.1.0.0/16", None, Some(Filtered::NotListed)),
+            ("8.1.0.0/16", shared, Some(Filtered::NotListed)),
+            ("2a01::/32", None, Some(Filtered::NotListed)),
+        ] {
+            let found = strict.route(&prefix.parse().unwrap(), shared);
+            assert_eq!(found, expected, "{prefix} {shared:?}");
+        }
+        let none = Policy {
+            import: Accept::None,
+            ..policy
+        };
+        let none = import_by(Bogons::Default, none);
+        let shared = judged(&none, "64500 3", "9.9.9.9");
+        let found = none.route(&"9.1.0.0/16".parse().unwrap(), shared);
+        assert_eq!(found, Some(Filtered::NoImport));
+    }
+
+    #[test]
+    fn a_provider_who_numbers_privately_and_a_route_server_have_their_switches() {
+        let policy = Policy {
+            private_space: true,
+            first_as_check: false,
+            ..Policy::default()
+        };
+        let open = import_by(Bogons::Default, policy);
+        let route = |text: &str| open.route(&text.parse().unwrap(), None);
+        for private in [
+            "10.2.0.0/16",
+            "100.127.0.0/24",
+            "172.31.0.0/24",
+            "192.168.1.0/24",
+        ] {
+            assert_eq!(route(private), None, "{private}");
+        }
+        assert_eq!(route("fd00:1::/32"), None);
+        for still in [
+            "192.0.2.0/25",
+            "127.1.0.0/16",
+            "169.254.1.0/24",
+            "2001:db8::/32",
+        ] {
+            assert_eq!(route(still), Some(Filtered::Bogon), "{still}");
+        }
+        let through_server = judged(&open, "3 5", "9.9.9.9");
+        assert_eq!(through_server, None);
+        let looped = judged(&open, "3 64510", "9.9.9.9");
         assert_eq!(looped, Some(Filtered::AsLoop));
     }
 }

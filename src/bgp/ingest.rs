@@ -7,6 +7,9 @@
 use super::Config;
 use super::NeighbourConfig;
 use super::import::Import;
+use super::limits::Held;
+use super::limits::Limits;
+use super::limits::News;
 use super::rib::Batch;
 use super::rib::Rib;
 use super::wire;
@@ -30,25 +33,14 @@ const SPACING: Duration = Duration::from_millis(50);
 /// From this many changes on a batch goes at once: half a megabyte of them.
 const CHANGES_MAX: usize = 32 * 1024;
 
-/// Memory of one neighbour's attribute sets. A full table of the internet needs some 20 MB; one
-/// whose every route has 4 kB of attributes of its own would need 4 GB.
-const ATTRIBUTE_BYTES_MAX: usize = 256 * 1024 * 1024;
-
 /// One neighbour's routes, and the way in.
 #[derive(Debug)]
 pub(super) struct Ingest {
     import: Import,
     rib: Rib,
     packer: Packer,
-    prefixes_max: usize,
+    limits: Limits,
     last_batch: Option<Instant>,
-}
-
-/// The neighbour has sent more than it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooMuch {
-    Prefixes(Family),
-    AttributeBytes,
 }
 
 impl Ingest {
@@ -57,13 +49,22 @@ impl Ingest {
             import: Import::new(config, neighbour),
             rib: Rib::new(neighbour.class, neighbour.name.as_str().into()),
             packer: Packer::default(),
-            prefixes_max: neighbour.max_prefixes as usize,
+            limits: Limits::new(neighbour),
             last_batch: None,
         }
     }
 
     pub(super) fn rib(&self) -> &Rib {
         &self.rib
+    }
+
+    pub(super) fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+
+    /// What the neighbour's routes need at this moment.
+    pub(super) fn held(&self) -> Held {
+        held(&self.rib)
     }
 
     /// Forgets all routes, and the batches that were not taken.
@@ -81,18 +82,35 @@ impl Ingest {
         self.rib.sweep_stale(family)
     }
 
-    /// Withdraws every route of a family.
+    /// See [`Rib::sweep_not_long_lived`].
+    pub(super) fn sweep_not_long_lived(&mut self, family: Family) -> usize {
+        self.rib.sweep_not_long_lived(family)
+    }
+
+    /// While this holds no UPDATE is to be applied, so that a sweep ends.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.rib.is_sweeping()
+    }
+
+    /// See [`Rib::sweep_on`].
+    pub(super) fn sweep_on(&mut self) {
+        self.rib.sweep_on();
+    }
+
+    /// Sweeps every route of a family.
     pub(super) fn forget(&mut self, family: Family) {
         self.rib.mark_stale(family);
         self.rib.sweep_stale(family);
     }
 
-    /// Whatever is too much has been taken in all the same: who asks ends the session.
-    pub(super) fn update(&mut self, update: &Update<'_>) -> Result<(), TooMuch> {
+    /// What is worth a word. Whatever is too much has been taken in all the same, unless the
+    /// operator wants it dropped: who asks ends the session.
+    pub(super) fn update(&mut self, update: &Update<'_>) -> Option<News> {
         let Self {
             import,
             rib,
             packer,
+            limits,
             ..
         } = self;
         for Nlri { prefix, path_id } in update.withdrawn() {
@@ -101,22 +119,19 @@ impl Ingest {
         for reach in update.announced() {
             let packed = pack(packer, update.attributes(), reach.next_hop);
             let shared = import.attributes(Packed::new(packed));
-            let held = rib.hold(packed).ok_or(TooMuch::AttributeBytes)?;
+            let Some(set) = rib.hold(packed) else {
+                return Some(limits.out_of_sets());
+            };
             for Nlri { prefix, path_id } in reach.prefixes {
                 let filtered = import.route(&prefix, shared);
-                rib.announce(&prefix, path_id, &held, filtered);
+                let is_news = rib.announce(&prefix, path_id, &set, filtered);
+                if is_news && limits.must_drop(prefix.family(), || held(rib)) {
+                    rib.withdraw(&prefix, path_id);
+                }
             }
-            rib.release(&held);
+            rib.release(&set);
         }
-        for family in [Family::Ipv4, Family::Ipv6] {
-            if self.rib.family_len(family) > self.prefixes_max {
-                return Err(TooMuch::Prefixes(family));
-            }
-        }
-        if self.rib.attribute_bytes() > ATTRIBUTE_BYTES_MAX {
-            return Err(TooMuch::AttributeBytes);
-        }
-        Ok(())
+        limits.step(&held(rib))
     }
 
     /// When [`Ingest::take`] has something.
@@ -133,6 +148,14 @@ impl Ingest {
         self.deadline(now).filter(|due| *due <= now)?;
         self.last_batch = Some(now);
         self.rib.take()
+    }
+}
+
+fn held(rib: &Rib) -> Held {
+    Held {
+        ipv4: rib.family_counted(Family::Ipv4),
+        ipv6: rib.family_counted(Family::Ipv6),
+        attribute_bytes: rib.attribute_bytes(),
     }
 }
 
@@ -182,6 +205,7 @@ fn pack<'a>(
 #[cfg(test)]
 #[allow(clippy::unwrap_in_result, clippy::wildcard_enum_match_arm)]
 mod tests {
+    use super::super::limits::What;
     use super::super::tests_support::config;
     use super::super::tests_support::neighbour;
     use super::super::wire::Message;
@@ -202,7 +226,7 @@ mod tests {
     }
 
     /// What the ingest says of one route more.
-    fn announce(ingest: &mut Ingest, third: u8) -> Option<TooMuch> {
+    fn announce(ingest: &mut Ingest, third: u8) -> Option<News> {
         let hop = Ipv4Addr::new(192, 0, 2, 1);
         let attributes = Attributes::new("64500".parse().unwrap(), hop.into());
         let prefix: Prefix = format!("203.0.{third}.0/24").parse().unwrap();
@@ -215,7 +239,7 @@ mod tests {
         let decoded = wire::decode(&messages[0], Some(&session));
         assert_eq!(messages.len(), 1);
         match decoded.unwrap() {
-            Message::Update(update) => ingest.update(&update).err(),
+            Message::Update(update) => ingest.update(&update),
             other => panic!("no UPDATE: {other:?}"),
         }
     }
@@ -240,10 +264,16 @@ mod tests {
     #[test]
     fn one_prefix_too_many_is_told() {
         let mut ingest = ingest();
-        for third in 1..4 {
-            assert_eq!(announce(&mut ingest, third), None);
-        }
+        let what = What::Ipv4Routes;
+        assert_eq!(announce(&mut ingest, 1), None);
+        let near = News::Near {
+            what,
+            held: 2,
+            most: 3,
+        };
+        assert_eq!(announce(&mut ingest, 2), Some(near));
+        assert_eq!(announce(&mut ingest, 3), None);
         let verdict = announce(&mut ingest, 4);
-        assert_eq!(verdict, Some(TooMuch::Prefixes(Family::Ipv4)));
+        assert_eq!(verdict, Some(News::Over { what, most: 3 }));
     }
 }

@@ -18,6 +18,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 /// Connections that a neighbour may make at once…
 const BURST: u32 = 5;
@@ -100,10 +101,26 @@ impl Rate {
 }
 
 /// Ends with its task only.
-pub(super) async fn run(mut listener: Box<dyn Listener>, doors: Arc<[Door]>) {
+pub(super) async fn run(
+    mut listener: Box<dyn Listener>,
+    doors: Arc<[Door]>,
+    mut expected: watch::Receiver<Arc<[Expected]>>,
+) {
     let mut limit = LogLimit::new(LOG_EVERY);
     loop {
-        let link = match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            Ok(()) = expected.changed() => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        let Some(accepted) = accepted else {
+            let keys = Arc::clone(&expected.borrow_and_update());
+            if let Err(error) = listener.expect(&keys) {
+                tracing::error!(%error, "a BGP listener cannot take another password; restart oca");
+            }
+            continue;
+        };
+        let link = match accepted {
             Ok(link) => link,
             Err(error) => {
                 if let Some(left_out) = limit.step(clock::now()) {

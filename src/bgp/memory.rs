@@ -94,6 +94,10 @@ impl Net for MemoryNet {
 }
 
 impl Listener for MemoryListener {
+    fn expect(&mut self, _: &Arc<[Expected]>) -> io::Result<()> {
+        Ok(())
+    }
+
     fn address(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
     }

@@ -2,26 +2,37 @@
 //!
 //! `listener` takes connections and `peer` makes them (one task a neighbour) → `wire` frames and
 //! decodes without guessing → `session` is the state machine, sans-IO → `ingest` takes an UPDATE:
-//! `import` decides what may steer, `rib` keeps one Adj-RIB-In a neighbour → `publish` makes the
-//! immutable [`Snapshot`] that everybody else reads. Nothing is announced; nothing here knows of
-//! content.
+//! `policy` says what is wanted, `import` what may steer and `limits` how much is too much, `rib`
+//! keeps one Adj-RIB-In a neighbour → `publish` makes the immutable [`Snapshot`] that everybody
+//! else reads. `desk` is where operators look and give orders, `mrt` and `tap` write for their
+//! tools, `kernel` gives the box itself what it asked for. Nothing is announced but `announce`'s
+//! few addresses; nothing here knows of content.
 
-mod command;
+mod announce;
+mod budget;
+mod desk;
+mod detail;
+mod gauges;
 mod handle;
 mod import;
 mod ingest;
+mod kernel;
+mod limits;
 mod listener;
 mod memory;
 mod metrics;
+mod mrt;
 mod net;
 mod options;
 mod outbox;
 mod password;
 mod peer;
 mod pipe;
+mod policy;
 mod publish;
 mod rib;
 mod session;
+mod tap;
 pub mod wire;
 
 #[cfg(test)]
@@ -39,11 +50,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use command::Command;
-pub use command::CommandError;
+pub use desk::Order;
+pub use desk::OrderError;
+pub use detail::Detail;
 pub use handle::Handle;
+pub use handle::Keys;
 pub use handle::start;
+pub use kernel::KernelRouteView;
+pub use limits::LimitView;
 pub use memory::MemoryNet;
+pub use mrt::TableDump;
 pub use net::ByteStream;
 pub use net::Dial;
 pub use net::Expected;
@@ -56,7 +72,14 @@ pub use options::Role;
 pub use options::SessionConfig;
 pub use options::TransportConfig;
 pub use password::Unusable;
+pub use policy::Accept;
+pub use policy::Lengths;
+pub use policy::LengthsError;
+pub use policy::LimitAction;
+pub use policy::OwnPolicy;
+pub use policy::Policy;
 pub use session::SessionFacts;
+pub use tap::TapPage;
 
 /// `[bgp]` and `[[bgp.neighbour]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +91,7 @@ pub struct Config {
     /// Where neighbours may connect to us. Empty: only active sessions. Default `[::]:179`.
     pub listen: Vec<SocketAddr>,
     pub neighbours: Vec<NeighbourConfig>,
+    pub policy: OwnPolicy,
 }
 
 /// `[[bgp.neighbour]]`.
@@ -88,12 +112,13 @@ pub struct NeighbourConfig {
     pub hold_time: Duration,
     /// Default 30 s, jittered (RFC 4271 section 10).
     pub connect_retry: Duration,
-    /// Per family. More: CEASE 1 and a long idle. Default 1,500,000.
+    /// Of IPv4; `policy` has the one of IPv6, and what happens beyond. Default 1,500,000.
     pub max_prefixes: u32,
     /// Drop bogons from steering. Default true; laboratories and documentation prefixes: `none`.
     pub bogons: Bogons,
     pub transport: TransportConfig,
     pub session: SessionConfig,
+    pub policy: Policy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -186,4 +211,15 @@ pub enum BgpError {
          router too"
     )]
     NoTcpAo { neighbour: String },
+    #[error(
+        "the password of the neighbour `{neighbour}` is a key of TCP-AO (tcp_ao_id), which a reload \
+         cannot replace; restart oca"
+    )]
+    FixedKey { neighbour: String },
+    #[error(
+        "[bgp] kernel_routes: the kernel's routes cannot be changed ({0}); grant CAP_NET_ADMIN (a \
+         drop-in of oca.service: AmbientCapabilities= and CapabilityBoundingSet=), or leave the \
+         key out"
+    )]
+    KernelRoutes(std::io::Error),
 }

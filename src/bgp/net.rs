@@ -98,6 +98,9 @@ impl Dial {
 pub trait Listener: Send {
     fn address(&self) -> io::Result<SocketAddr>;
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Link>>;
+
+    /// The same neighbours with other keys, for connections from here on.
+    fn expect(&mut self, expected: &Arc<[Expected]>) -> io::Result<()>;
 }
 
 /// Where connections come from. The daemon uses [`Tcp`].
@@ -212,6 +215,15 @@ impl Expected {
         }
     }
 
+    /// On a socket that listens at `own`.
+    fn sign(&self, socket: SockRef<'_>, own: SocketAddr) -> io::Result<()> {
+        // An IPv6 address never comes to a socket of IPv4.
+        if own.is_ipv6() || self.address.is_ipv4() {
+            self.guard.sign(socket, own, self.address)?;
+        }
+        Ok(())
+    }
+
     /// A socket bound to `address` may hear of this neighbour.
     fn may_come_to(&self, address: SocketAddr) -> bool {
         let own = address.ip();
@@ -239,11 +251,7 @@ impl Net for Tcp {
         hops::set_least(options.as_fd(), address, least.unwrap_or(0))?;
         socket.bind(address)?;
         for one in heard {
-            // An IPv6 address never comes to a socket of IPv4.
-            if address.is_ipv6() || one.address.is_ipv4() {
-                one.guard
-                    .sign(SockRef::from(&socket), address, one.address)?;
-            }
+            one.sign(SockRef::from(&socket), address)?;
         }
         Ok(Box::new(Bound {
             socket: socket.listen(BACKLOG)?,
@@ -273,6 +281,17 @@ impl Net for Tcp {
 }
 
 impl Listener for Bound {
+    fn expect(&mut self, expected: &Arc<[Expected]>) -> io::Result<()> {
+        let own = self.socket.local_addr()?;
+        let pairs = expected.iter().zip(&*self.expected);
+        let changed = pairs.filter(|(one, before)| one != before && one.may_come_to(own));
+        for (one, _) in changed {
+            one.sign(SockRef::from(&self.socket), own)?;
+        }
+        self.expected = Arc::clone(expected);
+        Ok(())
+    }
+
     fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

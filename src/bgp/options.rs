@@ -1,9 +1,14 @@
 //! What the operator chooses for one session beyond who the neighbour is: how its packets must
 //! look, and what is offered to it. Names and numbers only; `net` and `session` do the rest.
 
+use super::Bogons;
+use super::NeighbourConfig;
+use super::Policy;
 use super::wire;
+use crate::route::Asn;
 use crate::route::Class;
 use serde::Serialize;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +71,28 @@ impl Default for TransportConfig {
             ttl_security: true,
             multihop: 1,
             interface: None,
+        }
+    }
+}
+
+impl NeighbourConfig {
+    /// With the defaults of the configuration, for whoever needs no file. Its routes may steer.
+    pub fn new(name: &str, address: IpAddr, asn: Asn, class: Class) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            port: 179,
+            asn,
+            class,
+            local_address: None,
+            passive: false,
+            hold_time: Duration::from_secs(90),
+            connect_retry: Duration::from_secs(30),
+            max_prefixes: 1_500_000,
+            bogons: Bogons::Default,
+            transport: TransportConfig::default(),
+            session: SessionConfig::default(),
+            policy: Policy::default(),
         }
     }
 }

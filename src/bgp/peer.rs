@@ -6,14 +6,18 @@
 //! I/O: reads, connects, sleeps; writing is left to a task a connection (`pipe`).
 
 mod actions;
+mod operator;
 
 use super::Config;
 use super::NeighbourConfig;
 use super::SessionFacts;
-use super::command::Asked;
+use super::budget::Budget;
+use super::budget::Share;
+use super::desk::Desk;
+use super::desk::Ordered;
 use super::ingest::Ingest;
-use super::ingest::TooMuch;
 use super::metrics::Counters;
+use super::net::Expected;
 use super::net::Guard;
 use super::net::Link;
 use super::net::Net;
@@ -29,6 +33,7 @@ use super::session::Input;
 use super::session::Session;
 use super::session::Settings;
 use super::session::Side;
+use super::session::family_word;
 use super::wire;
 use super::wire::Malformed;
 use super::wire::Message;
@@ -68,14 +73,19 @@ pub(super) struct Peer {
     pub(super) config: Config,
     pub(super) neighbour: NeighbourConfig,
     pub(super) net: Arc<dyn Net>,
-    pub(super) guard: Guard,
+    /// Of all neighbours: how this one's packets must look at this moment.
+    pub(super) expected: watch::Receiver<Arc<[Expected]>>,
     pub(super) random: fastrand::Rng,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) arrivals: mpsc::Receiver<Link>,
-    pub(super) commands: mpsc::Receiver<Asked>,
     /// The text of the CEASE, once the room stops.
     pub(super) stop: watch::Receiver<Option<String>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) orders: mpsc::Receiver<Ordered>,
+    /// Whether the service addresses are to be announced at this moment.
+    pub(super) offer: watch::Receiver<bool>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// One life of it, until it stops or panics.
@@ -83,6 +93,8 @@ struct Life<'a> {
     peer: &'a mut Peer,
     session: Session,
     ingest: Ingest,
+    standing: operator::Standing,
+    share: Share,
     pipes: Vec<Pipe>,
     /// Connections that are closed when their last bytes have left.
     closing: JoinSet<()>,
@@ -96,12 +108,16 @@ struct Life<'a> {
     turn_ends: Instant,
     shown: SessionView,
     limit: LogLimit,
+    /// Families that were asked for again, with answers that may not have left yet.
+    answered: Vec<u16>,
 }
 
 enum Woken {
     Stop(String),
-    Command(Asked),
+    Ordered(Ordered),
+    Offer,
     PassedOn,
+    Swept,
     Arrived(Link),
     Dialed(io::Result<Link>),
     Read(ConnectionId, io::Result<usize>),
@@ -117,10 +133,12 @@ pub(super) async fn run(mut peer: Peer) {
         }
         let name = &peer.neighbour.name;
         tracing::error!(neighbour = %name, "what this neighbour sent made us fail; it must wait");
+        let why = "an internal error; please report it".to_owned();
+        peer.desk.down(Some(why.clone()));
         let view = SessionView {
             state: "idle",
             since: None,
-            last_error: Some("an internal error; please report it".to_owned()),
+            last_error: Some(why),
             facts: SessionFacts::default(),
         };
         let _ = peer.events.send(Event::Gone(peer.index, view)).await;
@@ -131,8 +149,17 @@ pub(super) async fn run(mut peer: Peer) {
     }
 }
 
+impl Peer {
+    fn guard(&self) -> Guard {
+        let expected = self.expected.borrow();
+        let own = expected.get(self.index.0);
+        own.map(|own| own.guard.clone()).unwrap_or_default()
+    }
+}
+
 impl<'a> Life<'a> {
     fn new(peer: &'a mut Peer) -> Self {
+        let policy = &peer.neighbour.policy;
         let settings = Settings {
             asn: peer.config.asn,
             router_id: peer.config.router_id,
@@ -141,22 +168,30 @@ impl<'a> Life<'a> {
             passive: peer.neighbour.passive,
             hold_time: peer.neighbour.hold_time,
             connect_retry: peer.neighbour.connect_retry,
-            hint: peer.guard.hint(),
+            limit_idle: policy.limit_action.idle(policy.limit_idle),
+            hint: peer.guard().hint(),
             options: peer.neighbour.session.clone(),
         };
         Self {
             session: Session::new(settings, peer.random.fork()),
             ingest: Ingest::new(&peer.config, &peer.neighbour),
+            standing: operator::Standing::default(),
+            share: Share::new(Arc::clone(&peer.budget)),
             pipes: Vec::new(),
             closing: JoinSet::new(),
             dial: None,
             next_id: 0,
             outbox: Outbox::new(peer.index, peer.events.clone()),
-            inputs: VecDeque::from([Input::Start]),
+            // What an operator has taken down stays down.
+            inputs: (!peer.desk.is_down())
+                .then_some(Input::Start)
+                .into_iter()
+                .collect(),
             has_news: true,
             turn_ends: clock::now() + TURN,
             shown: SessionView::default(),
             limit: LogLimit::new(LOG_EVERY),
+            answered: Vec::new(),
             peer,
         }
     }
@@ -170,12 +205,18 @@ impl<'a> Life<'a> {
             }
             match self.woken().await {
                 Woken::Stop(text) => {
+                    self.withdraw();
                     self.inputs.push_back(Input::Stop(text));
                     self.settle();
                     break;
                 }
-                Woken::Command(asked) => self.command(asked),
+                Woken::Ordered(ordered) => self.ordered(ordered),
+                Woken::Offer => self.offer(),
                 Woken::PassedOn => self.flush(),
+                Woken::Swept => {
+                    self.ingest.sweep_on();
+                    self.flush();
+                }
                 Woken::Arrived(link) => self.connected(Side::Theirs, link),
                 Woken::Dialed(result) => {
                     self.dial = None;
@@ -205,9 +246,10 @@ impl<'a> Life<'a> {
     }
 
     async fn woken(&mut self) -> Woken {
-        let may_read = !self.outbox.is_waiting();
+        let (has_room, may_read) = (!self.outbox.is_waiting(), self.may_read());
+        let is_sweeping = self.ingest.is_sweeping();
         // What has been gathered goes when there is room for it.
-        let due = self.ingest.deadline(clock::now()).filter(|_| may_read);
+        let due = self.ingest.deadline(clock::now()).filter(|_| has_room);
         let deadline = self.session.deadline().into_iter().chain(due).min();
         let wait = async {
             match deadline {
@@ -222,25 +264,31 @@ impl<'a> Life<'a> {
             }
         };
         // Time comes first, so that keepalives do not depend on how much there is to read; and
-        // nothing is read while news of what was read wait for the publisher.
+        // nothing is read while news of what was read wait for the publisher, or a sweep goes on.
         tokio::select! {
             biased;
             Ok(text) = self.peer.stop.wait_for(Option::is_some) => {
                 Woken::Stop(text.clone().unwrap_or_default())
             }
             () = wait => Woken::Deadline,
-            Some(asked) = self.peer.commands.recv() => Woken::Command(asked),
+            Some(ordered) = self.peer.orders.recv() => Woken::Ordered(ordered),
+            Ok(()) = self.peer.offer.changed() => Woken::Offer,
             dialed = dial => Woken::Dialed(dialed),
             Some(link) = self.peer.arrivals.recv() => Woken::Arrived(link),
             () = self.outbox.pass_on() => Woken::PassedOn,
+            () = std::future::ready(()), if is_sweeping => Woken::Swept,
             (id, read) = pipe::read_any(&mut self.pipes), if may_read => Woken::Read(id, read),
             Some(_) = self.closing.join_next() => Woken::Deadline,
         }
     }
 
+    fn may_read(&self) -> bool {
+        !self.outbox.is_waiting() && !self.ingest.is_sweeping()
+    }
+
     /// What the neighbour has said by now counts before its silence does.
     fn tick(&mut self) {
-        if self.outbox.is_waiting() {
+        if !self.may_read() {
             let held_up = self.pipes.iter().map(|pipe| Input::HeldUp(pipe.id()));
             self.inputs.extend(held_up);
         } else if let Some((id, read)) = pipe::read_any(&mut self.pipes).now_or_never() {
@@ -254,7 +302,9 @@ impl<'a> Life<'a> {
         let id = ConnectionId(self.next_id);
         tracing::debug!(neighbour = %self.peer.neighbour.name, ?side, ?link, "connected");
         let counters = Arc::clone(&self.peer.counters);
-        self.pipes.push(Pipe::new(id, link.stream, counters));
+        let local = link.local.ip();
+        self.peer.desk.connected(local);
+        self.pipes.push(Pipe::new(id, local, link.stream, counters));
         self.inputs.push_back(Input::Connected(side, id));
     }
 
@@ -286,6 +336,7 @@ impl<'a> Life<'a> {
             let message = match wire::frame(unread, most) {
                 Ok(Some(length)) if length <= unread.len() => {
                     consumed += length;
+                    self.peer.desk.received(&unread[..length]);
                     wire::decode(&unread[..length], session.as_ref())
                 }
                 Ok(_) => break,
@@ -297,7 +348,7 @@ impl<'a> Life<'a> {
                 self.inputs.push_back(Input::Tick);
             }
             self.settle();
-            if now >= self.turn_ends || self.outbox.is_waiting() {
+            if now >= self.turn_ends || !self.may_read() {
                 has_more = true;
                 break;
             }
@@ -306,6 +357,7 @@ impl<'a> Life<'a> {
             has_more &= consumed < lent.unread().len();
             pipe.take_back(lent, consumed, has_more);
         }
+        self.tell_held();
         self.flush();
     }
 
@@ -320,6 +372,14 @@ impl<'a> Life<'a> {
                 return self.inputs.push_back(input);
             }
         };
+        if let Message::Update(update) = &message
+            && self.session.holds(now, id, update)
+        {
+            return self.update(update);
+        }
+        if self.is_answered(id, &message) {
+            return;
+        }
         for action in self.session.step(now, Input::Message(id, &message)) {
             match (action, &message) {
                 (Action::Apply(_), Message::Update(update)) => {
@@ -337,23 +397,34 @@ impl<'a> Life<'a> {
     fn update(&mut self, update: &Update<'_>) {
         self.peer.counters.updates.fetch_add(1, Relaxed);
         self.tell_faults(update);
-        if let Some(family) = update.end_of_rib {
+        let is_told = |family| self.shown.facts.end_of_rib.contains(&family_word(family));
+        // Once a session: it may come as often as the neighbour likes.
+        if let Some(family) = update.end_of_rib.filter(|family| !is_told(*family)) {
             let name = &self.peer.neighbour.name;
             let routes = self.ingest.rib().family_len(family);
             tracing::info!(neighbour = %name, ?family, routes, "the neighbour has sent everything");
+            self.peer.desk.end_of_rib(family);
         }
-        match self.ingest.update(update) {
-            Ok(()) => {}
-            Err(TooMuch::Prefixes(family)) => {
-                let most = self.peer.neighbour.max_prefixes;
-                self.inputs.push_back(Input::TooManyPrefixes(family, most));
-            }
-            Err(TooMuch::AttributeBytes) => self.inputs.push_back(Input::OutOfResources),
+        if let Some(news) = self.ingest.update(update) {
+            self.limited(news);
         }
+        if !self.settle_share() {
+            let name = &self.peer.neighbour.name;
+            tracing::error!(neighbour = %name, "all neighbours together send more than this box \
+                can report; this one is ended as by a limit of its own");
+            self.inputs.push_back(Input::OutOfResources);
+        }
+    }
+
+    /// False: this neighbour has grown beyond what is left for it.
+    fn settle_share(&mut self) -> bool {
+        let rib = self.ingest.rib();
+        self.share.settle(rib.len(), rib.attribute_bytes())
     }
 
     /// What has changed goes to the publisher, when it is time and there is room.
     fn flush(&mut self) {
+        self.settle_share();
         if !self.outbox.is_waiting()
             && let Some(batch) = self.ingest.take(clock::now())
         {

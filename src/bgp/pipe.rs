@@ -10,6 +10,7 @@ use crate::clock;
 use crate::clock::Instant;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 
 pub(super) struct Pipe {
     id: ConnectionId,
+    /// Our end.
+    local: IpAddr,
     reader: ReadHalf<Box<dyn ByteStream>>,
     buffer: Box<[u8]>,
     /// Read and not yet consumed: `start..end` of the buffer.
@@ -73,6 +76,7 @@ impl Lent {
 impl Pipe {
     pub(super) fn new(
         id: ConnectionId,
+        local: IpAddr,
         stream: Box<dyn ByteStream>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -80,6 +84,7 @@ impl Pipe {
         let (queue, messages) = mpsc::channel(QUEUE);
         Self {
             id,
+            local,
             reader,
             buffer: vec![0; BUFFER_BYTES].into(),
             start: 0,
@@ -94,9 +99,18 @@ impl Pipe {
         self.id
     }
 
+    pub(super) fn local(&self) -> IpAddr {
+        self.local
+    }
+
     /// False if the neighbour does not read. `due`: when it should have left.
     pub(super) fn send(&self, message: Vec<u8>, due: Option<Instant>) -> bool {
         self.queue.try_send(Outgoing { message, due }).is_ok()
+    }
+
+    /// Does nothing wait to be written?
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.queue.capacity() == self.queue.max_capacity()
     }
 
     /// What has been read, until [`Pipe::take_back`]: nothing is read meanwhile.

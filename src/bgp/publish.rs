@@ -362,16 +362,18 @@ impl Neighbour {
             neighbour: Arc::clone(&self.name),
             class: self.class,
             is_internal: self.is_internal,
-            router_id: None,
+            // Routes that outlive their session keep what it said.
+            router_id: self
+                .session
+                .facts
+                .router_id
+                .or(self.table.source().router_id),
             address: self.address,
         };
         match self.pending.take() {
-            None if self.table.source() == &source => {}
-            None => {
-                let empty = Table::new(source);
-                debug_assert!(self.table.is_empty(), "only the first table has no source");
-                self.table = Arc::new(empty);
-            }
+            // What a session says of itself goes with the next change of its routes.
+            None if self.table.source() == &source || !self.table.is_empty() => {}
+            None => self.table = Arc::new(Table::new(source)),
             Some(Pending::Changed(changes, pages)) => {
                 self.table = Arc::new(self.table.changed(source, changes, pages));
             }

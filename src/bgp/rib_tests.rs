@@ -20,6 +20,7 @@ enum Step {
     Withdraw(Prefix, u32),
     MarkStale(Family),
     SweepStale(Family),
+    SweepOn,
     Take,
     Clear,
 }
@@ -59,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => place().prop_map(|(prefix, path_id)| Step::Withdraw(prefix, path_id)),
         1 => family().prop_map(Step::MarkStale),
         1 => family().prop_map(Step::SweepStale),
+        2 => Just(Step::SweepOn),
         4 => Just(Step::Take),
         1 => Just(Step::Clear),
     ]
@@ -68,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     routes: BTreeMap<(Prefix, u32), (Attributes, Option<Filtered>)>,
     stale: BTreeSet<(Prefix, u32)>,
+    doomed: BTreeSet<(Prefix, u32)>,
 }
 
 impl Model {
@@ -108,6 +111,7 @@ fn apply(rib: &mut Rib, model: &mut Model, step: Step) -> Result<(), TestCaseErr
                 let value = (attributes.clone(), filtered);
                 let place = (prefix, path_id);
                 model.stale.remove(&place);
+                model.doomed.remove(&place);
                 let changed = model.routes.insert(place, value.clone()) != Some(value);
                 prop_assert_eq!(rib.announce(&prefix, path_id, &held, filtered), changed);
             }
@@ -116,6 +120,7 @@ fn apply(rib: &mut Rib, model: &mut Model, step: Step) -> Result<(), TestCaseErr
         Step::Withdraw(prefix, path_id) => {
             let place = (prefix, path_id);
             model.stale.remove(&place);
+            model.doomed.remove(&place);
             let was_there = model.routes.remove(&place).is_some();
             prop_assert_eq!(rib.withdraw(&prefix, path_id), was_there);
         }
@@ -127,13 +132,19 @@ fn apply(rib: &mut Rib, model: &mut Model, step: Step) -> Result<(), TestCaseErr
             rib.mark_stale(family);
         }
         Step::SweepStale(family) => {
-            let before = model.routes.len();
+            let before = model.doomed.len();
             let stale = |place: &&(Prefix, u32)| place.0.family() == family;
-            for place in model.stale.iter().filter(stale) {
-                model.routes.remove(place);
+            model.doomed.extend(model.stale.iter().filter(stale));
+            prop_assert_eq!(rib.sweep_stale(family), model.doomed.len() - before);
+        }
+        Step::SweepOn => {
+            // Fewer than a piece.
+            rib.sweep_on();
+            prop_assert!(!rib.is_sweeping());
+            for place in std::mem::take(&mut model.doomed) {
+                model.routes.remove(&place);
+                model.stale.remove(&place);
             }
-            model.stale.retain(|place| place.0.family() != family);
-            prop_assert_eq!(rib.sweep_stale(family), before - model.routes.len());
         }
         Step::Take | Step::Clear => {}
     }
@@ -166,11 +177,14 @@ proptest! {
                 Step::Announce(..)
                 | Step::Withdraw(..)
                 | Step::MarkStale(_)
-                | Step::SweepStale(_) => apply(&mut rib, &mut model, step)?,
+                | Step::SweepStale(_)
+                | Step::SweepOn => apply(&mut rib, &mut model, step)?,
             }
             for family in [Family::Ipv4, Family::Ipv6] {
                 let count = model.routes.keys().filter(|p| p.0.family() == family).count();
                 prop_assert_eq!(rib.family_len(family), count);
+                let stale = model.stale.iter().filter(|p| p.0.family() == family).count();
+                prop_assert_eq!(rib.stale.of(family), stale);
             }
             let sets: BTreeSet<_> = model.routes.values().map(|(a, _)| a).collect();
             prop_assert_eq!(rib.sets.len(), sets.len());
@@ -196,4 +210,71 @@ fn an_emptied_table_gives_its_memory_back() {
     assert_eq!(rib.take().map(|batch| batch.withdraws), Some(true));
     assert!(rib.ipv4.capacity() < full / 8, "{}", rib.ipv4.capacity());
     assert_eq!((rib.len(), rib.sets.len(), rib.pending()), (1_000, 1, 0));
+}
+
+#[test]
+fn a_sweep_goes_in_pieces_and_leaves_what_comes_again_meanwhile() {
+    let mut rib = rib();
+    let attributes = Attributes::new("64500".parse().unwrap(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let prefix = |n: u32| Prefix::new(Ipv4Addr::from_bits(n << 8).into(), 24).unwrap();
+    let held = rib.hold(Packer::default().pack(&attributes)).unwrap();
+    (0..5_000).for_each(|n| assert!(rib.announce(&prefix(n), 0, &held, None)));
+    rib.mark_stale(Family::Ipv4);
+    assert_eq!(rib.sweep_stale(Family::Ipv4), 5_000);
+    assert_eq!(rib.sweep_stale(Family::Ipv4), 0, "told twice");
+    rib.sweep_on();
+    assert_eq!((rib.len(), rib.is_sweeping()), (5_000 - SWEEP_ROWS, true));
+    // The session fell and came back in the midst: what is fresh is stale only in its turn.
+    for n in 0..5_000 {
+        rib.announce(&prefix(n), 0, &held, None);
+    }
+    rib.mark_stale(Family::Ipv4);
+    while rib.is_sweeping() {
+        rib.sweep_on();
+    }
+    assert_eq!((rib.len(), rib.stale.of(Family::Ipv4)), (5_000, 5_000));
+    assert_eq!(rib.sweep_stale(Family::Ipv4), 5_000);
+    rib.sweep_on();
+    rib.clear();
+    assert!(!rib.is_sweeping() && rib.len() == 0 && rib.stale.of(Family::Ipv4) == 0);
+}
+
+#[test]
+fn what_a_router_left_behind_counts_half_and_never_for_nothing() {
+    let mut rib = rib();
+    let attributes = Attributes::new("64500".parse().unwrap(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let held = rib.hold(Packer::default().pack(&attributes)).unwrap();
+    let prefix: Prefix = "203.0.113.0/24".parse().unwrap();
+    // With ADD-PATH the same routes come again under other identifiers.
+    (1..=100).for_each(|path| assert!(rib.announce(&prefix, path, &held, None)));
+    assert_eq!(rib.family_counted(Family::Ipv4), 100);
+    rib.mark_stale(Family::Ipv4);
+    assert_eq!(rib.family_counted(Family::Ipv4), 50);
+    (101..=200).for_each(|path| assert!(rib.announce(&prefix, path, &held, None)));
+    assert_eq!(rib.family_counted(Family::Ipv4), 100);
+    // A refresh within a refresh keeps nobody from being counted.
+    rib.mark_stale(Family::Ipv4);
+    (201..=300).for_each(|path| assert!(rib.announce(&prefix, path, &held, None)));
+    assert_eq!(rib.family_counted(Family::Ipv4), 150);
+}
+
+#[test]
+fn a_route_that_must_not_live_long_goes_when_the_long_time_begins() {
+    let mut rib = rib();
+    let plain = Attributes::new("64500".parse().unwrap(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let barred = Attributes {
+        communities: vec!["64500:1".parse().unwrap(), "65535:7".parse().unwrap()],
+        ..plain.clone()
+    };
+    for (n, attributes) in [&plain, &barred, &barred].into_iter().enumerate() {
+        let held = rib.hold(Packer::default().pack(attributes)).unwrap();
+        let prefix = format!("203.0.113.{n}/32").parse().unwrap();
+        rib.announce(&prefix, 0, &held, None);
+        rib.release(&held);
+    }
+    assert_eq!(rib.sweep_not_long_lived(Family::Ipv4), 0, "none is stale");
+    rib.mark_stale(Family::Ipv4);
+    assert_eq!(rib.sweep_not_long_lived(Family::Ipv4), 2);
+    rib.sweep_on();
+    assert_eq!((rib.len(), rib.is_sweeping()), (1, false));
 }

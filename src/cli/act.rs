@@ -1,4 +1,4 @@
-//! `oca drain|undrain|reload|log-level|fill`: one command sent to the daemon.
+//! `oca drain|undrain|reload|log-level|fill|disk`: one command sent to the daemon.
 //!
 //! I/O: asks the daemon, writes standard output.
 
@@ -12,6 +12,7 @@ use crate::units;
 use serde_json::Value;
 use serde_json::json;
 use std::io::Write as _;
+use std::path::Path;
 
 pub(super) fn drain(time: Option<&str>, socket: &SocketArgs) -> anyhow::Result<Exit> {
     if let Some(Err(problem)) = time.map(units::parse_duration) {
@@ -73,7 +74,29 @@ pub(super) fn fill(socket: &SocketArgs, path: &str) -> anyhow::Result<Exit> {
     })
 }
 
-fn give(
+/// `to` ends in `adopt` or `format`.
+pub(super) fn disk(socket: &SocketArgs, to: &str, path: &Path) -> anyhow::Result<Exit> {
+    give(socket, to, &json!({"path": path}), |answer| {
+        let disk = table::cell(&answer["disk"]);
+        format!("disk {disk} joins: `oca show disks` tells when it is online")
+    })
+}
+
+pub(super) fn retire(socket: &SocketArgs, path: &Path, undo: bool) -> anyhow::Result<Exit> {
+    let body = json!({"path": path, "undo": undo});
+    give(socket, "/v1/disks/retire", &body, |answer| {
+        let disk = table::cell(&answer["disk"]);
+        match answer["retires"].as_bool() {
+            Some(true) => format!(
+                "disk {disk} retires: `oca show disks` tells what is left, and when it may be \
+                 pulled"
+            ),
+            Some(false) | None => format!("disk {disk} stays, and takes objects again"),
+        }
+    })
+}
+
+pub(super) fn give(
     socket: &SocketArgs,
     path: &str,
     body: &Value,

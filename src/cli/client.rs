@@ -5,6 +5,8 @@
 //!
 //! I/O: connects to the admin socket.
 
+mod octets;
+
 use super::Exit;
 use crate::clock;
 use http_body_util::BodyExt as _;

@@ -10,9 +10,12 @@ use serde_json::json;
 /// Width of a progress bar, in characters.
 const BAR_WIDTH: u64 = 20;
 
+/// Where the history is, with its sum.
+pub(super) const NIGHTS: &str = "/v1/fill/nights";
+
 /// Asked first, shown first; the other figures follow by name.
-const FIRST: [&str; 6] = [
-    "window", "paused", "reason", "problem", "rate_bps", "cap_bps",
+const FIRST: [&str; 7] = [
+    "window", "paused", "reason", "load", "problem", "rate_bps", "cap_bps",
 ];
 
 /// The view as text: figures and transfers, or the history.
@@ -21,7 +24,14 @@ pub(super) fn shown(view: &Value, nights: bool, medium: Medium) -> String {
         return history(view, medium);
     }
     let mut figures = view.as_object().cloned().unwrap_or_default();
-    for tabled in ["v", "nights", "transfers", "received"] {
+    for tabled in [
+        "v",
+        "nights",
+        "nights_total",
+        "transfers",
+        "received",
+        "certificate",
+    ] {
         figures.remove(tabled);
     }
     if medium == Medium::Terminal {
@@ -46,6 +56,7 @@ pub(super) fn shown(view: &Value, nights: bool, medium: Medium) -> String {
     text
 }
 
+/// A night a line, the latest first, and all of them in the last.
 fn history(view: &Value, medium: Medium) -> String {
     let header = [
         "date",
@@ -58,20 +69,67 @@ fn history(view: &Value, medium: Medium) -> String {
         "wanted",
         "carried_over",
         "carried_over_bytes",
+        "outside",
+        "done_bytes",
+        "wanted_bytes",
+        "no_room",
+        "refused",
+        "highest",
+        "egress",
+        "egress_per_fill",
+        "p95",
+        "p95_without",
     ];
-    let nights = rows(view, "nights").iter().map(|night| {
-        let mut row = vec![table::cell(&night["date"])];
-        for kind in ["peer", "tier", "network", "origin"] {
-            row.push(bytes(&night["bytes"][kind], medium));
-        }
-        row.push(bytes(&night["urgent_bytes"], medium));
-        for count in ["done", "wanted", "carried_over"] {
-            row.push(table::cell(&night[count]));
-        }
-        row.push(bytes(&night["carried_over_bytes"], medium));
-        row
-    });
-    table::table(medium, &header, &nights.collect::<Vec<_>>())
+    let total = Some(&view["total"]).filter(|_| !rows(view, "nights").is_empty());
+    let nights = rows(view, "nights").iter().chain(total);
+    let nights: Vec<_> = nights.map(|night| night_row(night, medium)).collect();
+    table::table(medium, &header, &nights)
+}
+
+fn night_row(night: &Value, medium: Medium) -> Vec<String> {
+    let size = |name: &str| bytes(&night[name], medium);
+    let speed = |name: &str| match (medium, night[name].as_u64()) {
+        (Medium::Terminal, Some(bits)) => rate(bits),
+        (Medium::Terminal | Medium::Pipe, _) => table::cell(&night[name]),
+    };
+    let mut row = vec![table::cell(&night["date"])];
+    for kind in ["peer", "tier", "network", "origin"] {
+        row.push(bytes(&night["bytes"][kind], medium));
+    }
+    row.push(size("urgent_bytes"));
+    for count in ["done", "wanted", "carried_over"] {
+        row.push(table::cell(&night[count]));
+    }
+    for name in [
+        "carried_over_bytes",
+        "outside_bytes",
+        "done_bytes",
+        "wanted_bytes",
+    ] {
+        row.push(size(name));
+    }
+    row.push(table::cell(&night["no_room"]));
+    row.push(refused(&night["refused"]));
+    row.push(speed("highest_second_bps"));
+    row.push(size("egress_bytes"));
+    let ratio = night["egress_per_fill"].as_f64();
+    row.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
+    row.push(speed("inbound_p95_bps"));
+    row.push(speed("inbound_p95_without_fill_bps"));
+    row
+}
+
+/// `busy 3, slow 1`: reasons that there were.
+fn refused(counts: &Value) -> String {
+    let counts = counts.as_object().into_iter().flatten();
+    let counts = counts.filter(|(_, count)| count.as_u64() != Some(0));
+    let words: Vec<String> = counts
+        .map(|(word, count)| format!("{word} {count}"))
+        .collect();
+    match words.is_empty() {
+        true => "-".to_owned(),
+        false => words.join(", "),
+    }
 }
 
 fn transfer(row: &Value, medium: Medium) -> Vec<String> {
@@ -143,6 +201,36 @@ mod tests {
         assert_eq!(bar(8, 20), "########------------  40 %");
         assert_eq!(bar(30, 20), "#################### 100 %");
         assert_eq!(bar(0, 0), "--------------------   0 %");
+    }
+
+    #[test]
+    fn a_night_is_a_line_and_the_last_one_is_the_sum() {
+        let night = json!({"date": "2026-03-02", "bytes": {"peer": 1_000_000, "origin": 0},
+            "refused": {"busy": 3, "slow": 0, "wrong-bytes": 1}, "egress_per_fill": 12.345,
+            "highest_second_bps": 1_200_000_000_u64, "inbound_p95_bps": 7_000_000});
+        let total = json!({"date": "2026-03-02/2026-03-02", "egress_per_fill": null});
+        let view = json!({"nights": [night], "total": total});
+        let text = shown(&view, true, Medium::Terminal);
+        for part in [
+            "1.00 MB",
+            "busy 3, wrong-bytes 1",
+            "12.35",
+            "1200 Mbit/s",
+            "7 Mbit/s",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        let text = shown(&view, true, Medium::Pipe);
+        assert!(
+            text.lines()
+                .last()
+                .unwrap()
+                .starts_with("2026-03-02/2026-03-02\t"),
+            "{text}"
+        );
+        assert!(text.contains("\t1200000000\t"), "{text}");
+        let none = shown(&json!({"nights": [], "total": total}), true, Medium::Pipe);
+        assert!(none.lines().count() <= 1, "{none}");
     }
 
     #[test]

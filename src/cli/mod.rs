@@ -4,6 +4,8 @@
 //! 78 bad configuration.
 
 mod act;
+mod bgp;
+mod certificate;
 mod check;
 pub mod client;
 mod control;
@@ -12,10 +14,12 @@ mod fill;
 mod prefill;
 mod run;
 mod show;
+mod show_routing;
 mod speedtest;
 mod table;
 mod token;
 
+use certificate::CertificateVerb;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -82,6 +86,14 @@ enum Command {
         #[command(subcommand)]
         verb: FillVerb,
     },
+    /// BGP sessions: take one down or up, have routes sent again, write MRT.
+    #[command(subcommand)]
+    Bgp(bgp::BgpCommand),
+    /// Take a disk that was refused at first, or make a blank one ours.
+    Disk {
+        #[command(subcommand)]
+        verb: DiskVerb,
+    },
     /// Measure the way to a box: latency, download, upload.
     Speedtest(speedtest::SpeedtestArgs),
     /// Put a directory of media on the disks: hash, place, publish, write the manifest.
@@ -107,6 +119,13 @@ enum Command {
 enum FillVerb {
     /// Plan and ask for sources at once; refused outside the window.
     Start {
+        /// Without window and cap, until all is there; for a box that the control plane has as
+        /// prefilling. Writes the certificate of content.
+        #[arg(long)]
+        prefill: bool,
+        /// Do not wait for its end, nor show how far it is.
+        #[arg(long, requires = "prefill")]
+        no_wait: bool,
         #[command(flatten)]
         socket: SocketArgs,
     },
@@ -115,11 +134,48 @@ enum FillVerb {
         #[command(flatten)]
         socket: SocketArgs,
     },
+    /// Show the certificate of what was held when a prefill was done, or check one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Certificate {
+        #[command(subcommand)]
+        verb: Option<CertificateVerb>,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
     /// Go on after a pause.
     Resume {
         #[command(flatten)]
         socket: SocketArgs,
     },
+}
+
+/// What is done with a disk: one that `oca show disks` calls refused or suspect, or one that is to
+/// leave.
+#[derive(Debug, Subcommand)]
+enum DiskVerb {
+    /// Look at it again, now that the remedy was applied; it joins with all it holds.
+    Adopt(DiskArgs),
+    /// The same for a blank disk: it is made ours. Nothing is erased.
+    Format(DiskArgs),
+    /// Take a suspect disk back that somebody looked at: it is tried, scanned and read again.
+    Check(DiskArgs),
+    /// Empty a disk that is to leave the box: it takes no more objects, and those it has go to
+    /// the other disks, restarts included. `oca show disks` says when it may be pulled.
+    Retire {
+        /// It stays after all.
+        #[arg(long)]
+        undo: bool,
+        #[command(flatten)]
+        disk: DiskArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DiskArgs {
+    /// Its `path` in the configuration.
+    path: PathBuf,
+    #[command(flatten)]
+    socket: SocketArgs,
 }
 
 /// Where the configuration is.
@@ -164,9 +220,25 @@ pub fn main() -> ExitCode {
         Command::Reload { socket } => act::reload(&socket),
         Command::LogLevel { level, socket } => act::log_level(&level, &socket),
         Command::Fill { verb } => match verb {
-            FillVerb::Start { socket } => act::fill(&socket, "/v1/fill/start"),
+            FillVerb::Start {
+                prefill: true,
+                no_wait,
+                socket,
+            } => certificate::prefill(&socket, no_wait),
+            FillVerb::Start { socket, .. } => act::fill(&socket, "/v1/fill/start"),
+            FillVerb::Certificate { verb, socket } => match verb {
+                Some(CertificateVerb::Check { file, socket }) => certificate::check(&file, &socket),
+                None => certificate::show(&socket),
+            },
             FillVerb::Pause { socket } => act::fill(&socket, "/v1/fill/pause"),
             FillVerb::Resume { socket } => act::fill(&socket, "/v1/fill/resume"),
+        },
+        Command::Bgp(command) => bgp::bgp(&command),
+        Command::Disk { verb } => match verb {
+            DiskVerb::Adopt(disk) => act::disk(&disk.socket, "/v1/disks/adopt", &disk.path),
+            DiskVerb::Check(disk) => act::disk(&disk.socket, "/v1/disks/check", &disk.path),
+            DiskVerb::Format(disk) => act::disk(&disk.socket, "/v1/disks/format", &disk.path),
+            DiskVerb::Retire { undo, disk } => act::retire(&disk.socket, &disk.path, undo),
         },
         Command::Speedtest(args) => speedtest::speedtest(&args),
         Command::Prefill(args) => prefill::prefill(&args),

@@ -7,26 +7,28 @@ use super::SocketArgs;
 use super::client::Client;
 use super::client::ClientError;
 use super::fill;
+use super::show_routing;
 use super::table;
 use super::table::Medium;
 use crate::help;
-use crate::prefix::Prefix;
 use crate::units::Bytes;
 use clap::Args;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io;
 use std::io::Write;
-use std::net::IpAddr;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     /// `status`, `bgp`, `routes [PREFIX|IP]`, `catalogue [KEY]`, `disks`, `fill`, …; an unambiguous
     /// beginning is enough.
     what: String,
-    /// A key or the beginning of keys, for `catalogue`; a prefix with what it covers, or an address
-    /// with what covers it, for `routes`.
+    /// A key or the beginning of keys, for `catalogue`. For `routes`: a prefix with what it covers,
+    /// an address with what covers it, `count`, `filtered`, or `from` and a neighbour. For `bgp`:
+    /// `all`, or a neighbour.
     argument: Option<String>,
+    /// The neighbour, for `routes from NEIGHBOUR`.
+    second: Option<String>,
     /// With `fill`: the nights that were.
     #[arg(long)]
     nights: bool,
@@ -35,7 +37,7 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Topic {
+pub(super) enum Topic {
     Status,
     Bgp,
     Routes,
@@ -82,7 +84,15 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let list = match list_for(topic, args.argument.as_deref()) {
+    let argument = args.argument.as_deref();
+    if args.second.is_some() && !(topic == Topic::Routes && argument == Some("from")) {
+        eprintln!("oca: only `oca show routes from NEIGHBOUR` takes two words");
+        return Ok(Exit::Usage);
+    }
+    if let Some(text) = show_routing::special(topic, argument) {
+        return show_routing::show(&text, &args.socket);
+    }
+    let list = match list_for(topic, (argument, args.second.as_deref())) {
         Ok(list) => list,
         Err(problem) => {
             eprintln!("oca: {problem}");
@@ -99,11 +109,20 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     let shown = match list {
         Some(list) => pages(&client, &list, args.socket.json, medium, &mut out),
         None if topic == Topic::Fill && !args.socket.json => {
-            let answer = client.get(path(topic));
+            let path = if args.nights {
+                fill::NIGHTS
+            } else {
+                path(topic)
+            };
+            let answer = client.get(path);
             let shown = answer.map(|answer| fill::shown(&answer, args.nights, medium));
             shown
                 .map_err(ShowError::from)
                 .and_then(|text| Ok(out.write_all(text.as_bytes())?))
+        }
+        None if args.nights => {
+            let text = client.get_text(fill::NIGHTS).map_err(ShowError::from);
+            text.and_then(|text| Ok(out.write_all(text.as_bytes())?))
         }
         None => whole(&client, topic, args.socket.json, medium, &mut out),
     };
@@ -202,8 +221,8 @@ fn list(topic: Topic) -> Option<(&'static str, &'static [&'static str])> {
         Topic::Disks => Some((
             "disks",
             &[
-                "path", "class", "state", "objects", "bytes", "free", "cold", "since", "uuid",
-                "reason",
+                "path", "class", "zone", "state", "objects", "bytes", "free", "writes", "cold",
+                "scan", "scrub", "retire", "since", "uuid", "reason",
             ],
         )),
         Topic::Connections => Some((
@@ -273,7 +292,10 @@ struct List {
 }
 
 /// The pages of a topic, or that the topic has none; an argument that it cannot take is refused.
-fn list_for(topic: Topic, argument: Option<&str>) -> Result<Option<List>, String> {
+fn list_for(
+    topic: Topic,
+    (argument, second): (Option<&str>, Option<&str>),
+) -> Result<Option<List>, String> {
     let shown = |text: &str| help::printable(text.as_bytes(), 200);
     match (topic, argument) {
         (Topic::Catalogue, prefix) => Ok(Some(List {
@@ -289,7 +311,7 @@ fn list_for(topic: Topic, argument: Option<&str>) -> Result<Option<List>, String
             }),
         })),
         (Topic::Routes, argument) => Ok(Some(List {
-            question: routes_question(argument)?,
+            question: show_routing::question(argument, second)?,
             member: "routes",
             header: &[
                 "prefix",
@@ -309,25 +331,6 @@ fn list_for(topic: Topic, argument: Option<&str>) -> Result<Option<List>, String
              prefix or an address"
                 .to_owned(),
         ),
-    }
-}
-
-fn routes_question(argument: Option<&str>) -> Result<String, String> {
-    let Some(text) = argument else {
-        return Ok("/v1/routes?".to_owned());
-    };
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(format!(
-            "/v1/routes?address={}&",
-            encoded(&address.to_string())
-        ));
-    }
-    match text.parse::<Prefix>() {
-        Ok(prefix) => Ok(format!(
-            "/v1/routes?prefix={}&",
-            encoded(&prefix.to_string())
-        )),
-        Err(error) => Err(format!("{error}, or an address such as `192.0.2.1`")),
     }
 }
 
@@ -426,12 +429,38 @@ fn column(name: &str, value: &Value, medium: Medium) -> String {
             let mean = count("wait_ms") / count("waits").max(1);
             format!("{} x {mean} ms, {} queued", count("waits"), count("queued"))
         }
+        // How a disk's objects came to be known, and how much of it was looked through.
+        _ if name == "scan" => {
+            let from = value["from"].as_str().filter(|from| !from.is_empty());
+            let percent = value["percent"].as_u64().unwrap_or(0);
+            format!("{}, {percent} %", from.unwrap_or("-"))
+        }
+        // What a disk's scrub does, since when all is verified, and what it found.
+        _ if name == "scrub" => {
+            let text = |name: &str| value[name].as_str().unwrap_or("-");
+            let since = text("verified_since").split('T').next().unwrap_or("-");
+            let found = value["found"].as_u64().unwrap_or(0);
+            format!("{}, all since {since}, {found} found", text("state"))
+        }
+        // How far a disk is on its way out of the box.
+        _ if name == "retire" && value.is_object() => retiring(value),
         _ => table::cell(value),
     }
 }
 
+fn retiring(value: &Value) -> String {
+    let text = |name: &str| value[name].as_str();
+    let state = text("state").unwrap_or("retiring");
+    let left = Bytes(value["bytes_left"].as_u64().unwrap_or(0));
+    let told = match state {
+        "retired" => state.to_owned(),
+        _ => format!("{state}, {left} left"),
+    };
+    text("reason").map_or(told.clone(), |reason| format!("{told}: {reason}"))
+}
+
 /// Percent-encoding for a query value (RFC 3986 section 2).
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
@@ -458,28 +487,6 @@ mod tests {
         let problem = topic("dsks").unwrap_err();
         assert!(problem.contains("Did you mean `disks`?"), "{problem}");
         assert!(topic("").is_err());
-    }
-
-    #[test]
-    fn routes_take_a_prefix_or_an_address_and_say_so() {
-        let question = |text| routes_question(Some(text));
-        assert_eq!(
-            question("192.0.2.7").unwrap(),
-            "/v1/routes?address=192.0.2.7&"
-        );
-        let prefix = question("2001:db8::/32").unwrap();
-        assert_eq!(prefix, "/v1/routes?prefix=2001%3Adb8%3A%3A/32&");
-        assert!(
-            question("192.0.2.1/24")
-                .unwrap_err()
-                .contains("192.0.2.0/24")
-        );
-        assert!(
-            question("film")
-                .unwrap_err()
-                .contains("such as `192.0.2.1`")
-        );
-        assert!(list_for(Topic::Bgp, Some("edge")).is_err());
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(super) struct MakeArgs {
     /// Good for viewers of this network only.
     #[arg(long, value_name = "PREFIX")]
     client: Option<Prefix>,
-    /// The viewer gets no more than this, for example `8 Mbit/s`.
+    /// No connection of the viewer gets more than this, for example `8 Mbit/s`.
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
     /// Sign with this key and not with the one that is due.

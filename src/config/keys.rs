@@ -135,6 +135,16 @@ pub enum Kind {
     Domain,
     /// DNS names and IP addresses.
     Hosts,
+    /// IP addresses of machines.
+    Ips,
+    /// `<address>/<length>`.
+    Prefixes,
+    /// `<0..65535>:<0..65535>`.
+    Communities,
+    /// `<shortest>-<longest>` of a family with so many bits.
+    Lengths {
+        bits: u8,
+    },
 }
 
 impl Schema {

@@ -18,6 +18,7 @@ mod network;
 mod plane;
 mod problem;
 mod render;
+mod routing;
 mod settings;
 mod source;
 mod value;

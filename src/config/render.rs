@@ -247,7 +247,11 @@ fn shown(key: &Key, json: &Value) -> String {
         | Kind::Url { .. }
         | Kind::Label
         | Kind::Domain
-        | Kind::Hosts => plain(value),
+        | Kind::Hosts
+        | Kind::Ips
+        | Kind::Prefixes
+        | Kind::Communities
+        | Kind::Lengths { .. } => plain(value),
     }
 }
 

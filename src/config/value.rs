@@ -7,6 +7,7 @@
 
 use super::keys::Kind;
 use super::network;
+use super::routing;
 use crate::help;
 use crate::ids::BoxId;
 use crate::ids::SiteName;
@@ -79,13 +80,13 @@ pub(super) fn read(
             let words = list(kind, value, faults, |item| word(kind, item, known))?;
             Some(Value::Words(words))
         }
-        Kind::Hosts => {
-            let hosts = list(kind, value, faults, |item| {
+        Kind::Hosts | Kind::Ips | Kind::Prefixes | Kind::Communities => {
+            let texts = list(kind, value, faults, |item| {
                 let text = item.get_ref().as_str();
                 let text = text.ok_or_else(|| mistyped(kind, item))?;
-                network::host(text).map_err(|told| fault(item, told))
+                routing::element(kind, text).map_err(|told| fault(item, told))
             })?;
-            Some(Value::Texts(hosts))
+            Some(Value::Texts(texts))
         }
         Kind::BoxName
         | Kind::SiteName
@@ -94,6 +95,7 @@ pub(super) fn read(
         | Kind::Path
         | Kind::SocketPath
         | Kind::Boolean
+        | Kind::Lengths { .. }
         | Kind::Integer { .. }
         | Kind::Bytes { .. }
         | Kind::Time { .. }
@@ -136,6 +138,10 @@ impl Kind {
             Self::Fingerprint => "a fingerprint in quotes",
             Self::Url { .. } => "a URL in quotes",
             Self::Hosts => "a list of host names in quotes",
+            Self::Ips => "a list of IP addresses in quotes",
+            Self::Prefixes => "a list of prefixes in quotes",
+            Self::Communities => "a list of communities in quotes",
+            Self::Lengths { .. } => "a range of prefix lengths in quotes",
         }
     }
 }
@@ -205,7 +211,9 @@ fn scalar(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
         Kind::Url { plain } => network::url(text()?, plain).map_err(|told| fault(value, told)),
         Kind::Label => network::label(text()?).map_err(|told| fault(value, told)),
         Kind::Domain => network::domain(text()?).map_err(|told| fault(value, told)),
-        Kind::Words(_) | Kind::Addresses | Kind::Hosts => Err(mistyped(kind, value)),
+        Kind::Lengths { bits } => routing::lengths(text()?, bits).map_err(|t| fault(value, t)),
+        Kind::Words(_) | Kind::Addresses => Err(mistyped(kind, value)),
+        Kind::Hosts | Kind::Ips | Kind::Prefixes | Kind::Communities => Err(mistyped(kind, value)),
     }
 }
 

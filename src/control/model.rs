@@ -13,6 +13,7 @@ use crate::route::Asn;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -30,6 +31,8 @@ pub struct Registry {
     pub fill_clusters: BTreeMap<String, FillCluster>,
     /// What operators granted, by box; the last one each.
     pub grants: BTreeMap<BoxId, Grant>,
+    /// Boxes that are filled before they are shipped; none of them is enabled.
+    pub prefilling: BTreeSet<BoxId>,
     pub appliances: BTreeMap<BoxId, Appliance>,
 }
 

@@ -17,6 +17,7 @@ use crate::link::message::FillOrders;
 use crate::link::message::Position;
 use crate::window::Window;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Immutable; swapped whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub struct FillBook {
     /// By site label, with everything but the override.
     sites: BTreeMap<String, FillOrders>,
     overrides: BTreeMap<BoxId, DeletionOverride>,
+    prefilling: BTreeSet<BoxId>,
     /// When the first of what has an end ends.
     due: Option<Wall>,
 }
@@ -44,7 +46,10 @@ impl FillBook {
     /// `before`: the last book. A grant that it has signed keeps its text, so that a box that has
     /// begun to use it goes on with the same one.
     pub fn new(ground: &Ground<'_>, before: &Self, now: Wall) -> Self {
-        let mut book = Self::default();
+        let mut book = Self {
+            prefilling: ground.registry.prefilling.clone(),
+            ..Self::default()
+        };
         let urgent = book.urgent(ground, now);
         for (label, site) in &ground.registry.sites {
             if let Some(orders) = orders(site, &urgent) {
@@ -74,6 +79,7 @@ impl FillBook {
     pub fn orders(&self, id: &BoxId, site: &str) -> Option<FillOrders> {
         let mut orders = self.sites.get(site)?.clone();
         orders.deletion_override = self.overrides.get(id).cloned();
+        orders.prefilling = self.prefilling.contains(id);
         Some(orders)
     }
 
@@ -112,6 +118,7 @@ fn orders(site: &Site, urgent: &[String]) -> Option<FillOrders> {
         rate_limit_bps: site.fill.rate_limit_bps,
         urgent: urgent.to_vec(),
         deletion_override: None,
+        prefilling: false,
     })
 }
 
@@ -219,6 +226,19 @@ mod tests {
         let later = stage.book(&book, stage.now + HOUR / 2);
         assert!(stage.orders(&later).urgent.is_empty());
         assert_eq!(later.due(), Some(stage.now + HOUR));
+    }
+
+    #[test]
+    fn a_box_that_is_filled_before_it_is_shipped_is_told_so_and_no_other() {
+        let mut stage = Stage::new();
+        let book = stage.book(&FillBook::default(), stage.now);
+        assert!(!stage.orders(&book).prefilling);
+        stage.registry.prefilling.insert(stage.id.clone());
+        let book = stage.book(&book, stage.now);
+        assert!(stage.orders(&book).prefilling);
+        let site = &stage.registry.appliances[&stage.id].site;
+        let other = BoxId::parse("c777-tls001-isp").unwrap();
+        assert!(!book.orders(&other, site).unwrap().prefilling);
     }
 
     #[test]

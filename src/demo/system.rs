@@ -151,7 +151,7 @@ impl System {
              \n[serve.tokens]\nmode = \"optional\"\n{control}\
              \n[bgp]\nasn = {BOX_ASN}\nrouter_id = \"{address}\"\nlisten = [\"{bgp}\"]\n\
              \n[[bgp.neighbour]]\nname = \"edge\"\naddress = \"127.0.0.{router}\"\n\
-             asn = {asn}\nclass = \"embedded\"\npassive = true\nbogons = \"none\"\n\
+             asn = {asn}\nclass = \"embedded\"\nimport = \"all\"\npassive = true\nbogons = \"none\"\n\
              ttl_security = false\n",
             router = place.octet,
             asn = place.router_asn,

@@ -54,7 +54,7 @@ impl Bucket {
         self.rest(now);
         let saved = self.bytes_in(now.saturating_duration_since(self.spent));
         self.rate = rate.0.max(1);
-        let full = self.bytes_in(DEPTH);
+        let full = self.bytes_in(self.depth());
         // Rounded down: it is at most what was saved.
         let time = self.bytes_time_floor(saved.min(full));
         self.spent = now.checked_sub(time).unwrap_or(now);
@@ -81,14 +81,12 @@ impl Bucket {
         if self.spent + time > now {
             return None;
         }
-        // What is larger than the depth was earned while somebody waited for it.
-        let depth = self.depth();
-        let saved = if time > DEPTH {
-            time + depth
+        if time > DEPTH {
+            // What is larger than the depth was earned while somebody waited for it.
+            self.forget_before(now, time + self.depth());
         } else {
-            depth.max(time)
-        };
-        self.forget_before(now, saved);
+            self.forget_but(now, bytes);
+        }
         let from = self.spent;
         self.spent += time;
         Some(from)
@@ -102,7 +100,7 @@ impl Bucket {
     /// `bytes` of what was lent have come. `turn`: somebody waits for so many.
     pub(super) fn came(&mut self, now: Instant, bytes: u64, turn: u64) {
         // Until this moment savings were bounded by what was lent.
-        self.forget_more(now, turn);
+        self.forget_but(now, turn);
         self.lent = self.lent.saturating_sub(bytes);
     }
 
@@ -113,7 +111,7 @@ impl Bucket {
         self.came(now, bytes, turn);
         let time = self.bytes_time_floor(bytes);
         self.spent = self.spent.checked_sub(time).unwrap_or(self.spent);
-        self.forget_more(now, turn);
+        self.forget_but(now, turn);
     }
 
     /// Nobody waits: savings beyond the depth are lost.
@@ -126,7 +124,9 @@ impl Bucket {
         DEPTH.saturating_sub(self.line_time(self.lent))
     }
 
-    fn forget_more(&mut self, now: Instant, turn: u64) {
+    /// Savings are what the depth leaves beside what is lent, but never less than the turn that
+    /// somebody waits for has earned: lending takes savings, not the rate.
+    fn forget_but(&mut self, now: Instant, turn: u64) {
         let turn = self.line_time(turn).min(DEPTH);
         self.forget_before(now, self.depth().max(turn));
     }
@@ -287,6 +287,25 @@ mod tests {
         assert!(bucket.take(later, 1).is_none());
         bucket.give_back(later, u64::MAX, 0);
         assert_eq!(bucket.earned(later), 45_000);
+    }
+
+    #[test]
+    fn a_lower_rate_saves_nothing_beside_what_is_on_its_way() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(10_000_000), start);
+        let later = start + Duration::from_millis(45);
+        assert!(bucket.take(later, 225_000).is_some());
+        bucket.lend(225_000);
+        bucket.set_rate(later, BytesPerSecond(1_000_000));
+        assert_eq!(bucket.earned(later), 0);
+        // The rate goes on, and the depth is there again when all of it has come.
+        assert!(bucket.take(later, 1_000).is_none());
+        let then = later + Duration::from_millis(1);
+        assert!(bucket.take(then, 1_000).is_some());
+        bucket.came(then, 225_000, 0);
+        let hour = then + Duration::from_secs(3_600);
+        bucket.rest(hour);
+        assert_eq!(bucket.earned(hour), 45_000);
     }
 
     #[test]

@@ -77,11 +77,12 @@ impl Receive for StoreContent {
         &self,
         digest: Digest,
         length: u64,
+        rank: u32,
         tree: ChunkTree,
     ) -> BoxFuture<'static, Result<Box<dyn Staging>, PublishError>> {
         let store = self.0.clone();
         Box::pin(async move {
-            let staged = store.receive(digest, length, tree).await?;
+            let staged = store.receive(digest, length, rank, tree).await?;
             let staging: Box<dyn Staging> = Box::new(staged);
             Ok(staging)
         })

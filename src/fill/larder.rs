@@ -50,6 +50,11 @@ impl Larder {
         Self { pace, urgent }
     }
 
+    /// See [`Pace::ease`].
+    pub fn ease(&self, percent: u32) {
+        self.pace.ease(percent);
+    }
+
     /// As it is at this moment, where the fill's own view may be a second old.
     pub fn view(&self) -> PaceView {
         self.pace.view()
@@ -102,22 +107,48 @@ impl Ration for Larder {
 
     fn note(&self, date: Date, note: Note) {
         self.pace.tally(date, |night| match note {
-            Note::Received { class, kind, bytes } => {
+            Note::Received {
+                class,
+                kind,
+                bytes,
+                inside,
+            } => {
+                night.opened = true;
                 night.bytes.add(kind, bytes);
+                night.outside_bytes += if inside { 0 } else { bytes };
                 match class {
                     Class::Urgent => night.urgent_bytes += bytes,
                     Class::Night => {}
                 }
             }
-            Note::Done => night.done += 1,
+            Note::Done { bytes } => {
+                night.done += 1;
+                night.done_bytes += bytes;
+            }
+            Note::Refused(word) => night.refused.count(word),
             Note::Planned {
                 wanted,
+                wanted_bytes,
                 carried_over,
                 carried_over_bytes,
+                no_room,
             } => {
+                night.opened = true;
                 night.wanted = night.wanted.max(wanted.saturating_add(night.done));
                 night.carried_over = carried_over;
+                let bytes = wanted_bytes.saturating_add(night.done_bytes);
+                night.wanted_bytes = night.wanted_bytes.max(bytes);
                 night.carried_over_bytes = carried_over_bytes;
+                night.no_room = no_room;
+            }
+            Note::Traffic {
+                egress,
+                p95_bps,
+                p95_without_bps,
+            } => {
+                night.egress_bytes += egress;
+                night.inbound_p95_bps = p95_bps;
+                night.inbound_p95_without_fill_bps = p95_without_bps;
             }
         });
     }
@@ -125,10 +156,9 @@ impl Ration for Larder {
     fn account(&self, _at: Moment) -> Account {
         let view = self.pace.view();
         let nights = self.pace.nights();
-        let shown = nights.latest_first().map(|(date, night)| NightView {
-            date: date.to_string(),
-            night: *night,
-        });
+        let shown = nights
+            .latest_first()
+            .map(|(date, night)| NightView::new(date.to_string(), *night));
         Account {
             rate: BytesPerSecond(view.rate_bps / 8),
             cap: BytesPerSecond(view.cap_bps / 8),
@@ -140,6 +170,7 @@ impl Ration for Larder {
                 .urgent
                 .limit_bytes
                 .saturating_sub(view.urgent.counted_bytes),
+            granted: { view.night.granted_bytes }.saturating_add(view.urgent.granted_bytes),
             nights: shown.collect(),
         }
     }

@@ -6,7 +6,9 @@
 //! An object goes: planned → queued → asked for → ready → running → done, and back to ready (next
 //! source) or waiting (nobody has it at present).
 
+mod begin;
 mod exchange;
+mod gates;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +18,7 @@ use super::Job;
 use super::Moment;
 use super::Orders;
 use super::Outcome;
-use super::places::Place;
+use super::Share;
 use super::places::Places;
 use super::sources::Pick;
 use super::sources::Sources;
@@ -67,6 +69,8 @@ pub(super) enum Input {
     Pause(bool),
     /// Plan and ask at once, whatever was to be waited for.
     Start,
+    /// Without window and cap, until all is there.
+    Prefill,
     Tick,
 }
 
@@ -93,9 +97,11 @@ pub(super) enum Action {
     Ask(FillSourcesRequest),
     Transfer {
         id: u64,
-        job: Job,
+        job: Box<Job>,
     },
     Stop(u64),
+    /// A fill without window and cap has brought what it could.
+    Prefilled,
 }
 
 /// One box's fill.
@@ -104,9 +110,14 @@ pub(super) struct Machine {
     config: Config,
     pub(super) orders: Orders,
     pub(super) paused: bool,
+    /// An operator ordered to fill without window and cap. A restart forgets it.
+    pub(super) prefill: bool,
     store: StoreSign,
     pub(super) window: Window,
     pub(super) rate: BytesPerSecond,
+    /// Of `rate`: transfers at a time, and what each may hold.
+    streams: usize,
+    share: Share,
     pub(super) standing: Option<Standing>,
     /// Reckoned with `standing`: before it the calendar was set back.
     standing_at: Wall,
@@ -148,13 +159,17 @@ impl StoreSign {
 
 impl Machine {
     pub(super) fn new(now: Now, config: Config, paused: bool) -> Self {
+        let (streams, share) = Share::of(BytesPerSecond(0), config.streams);
         Self {
             orders: Orders::default(),
             paused,
+            prefill: false,
             store: StoreSign::default(),
             window: config.window.clone(),
             // Another one than any that is ordered: the first step tells.
             rate: BytesPerSecond(0),
+            streams,
+            share,
             standing: None,
             standing_at: now.moment.wall,
             queue: Places::default(),
@@ -199,11 +214,10 @@ impl Machine {
                 self.paused = paused;
                 self.survey_soon(now);
             }
-            Input::Start => {
-                self.dry.clear();
-                self.ask_at = now.at;
-                self.queue.wake(now.at + exchange::ASK_AGAIN_MAX);
-                self.survey_soon(now);
+            Input::Start => self.hurry(now),
+            Input::Prefill => {
+                self.prefill = true;
+                self.hurry(now);
             }
             Input::Tick => {}
         }
@@ -278,6 +292,13 @@ impl Machine {
         self.sources.quarantined(now)
     }
 
+    fn hurry(&mut self, now: Now) {
+        self.dry.clear();
+        self.ask_at = now.at;
+        self.queue.wake(now.at + exchange::ASK_AGAIN_MAX);
+        self.survey_soon(now);
+    }
+
     fn ordered(&mut self, now: Now, orders: Orders) {
         if orders.connected && !self.orders.connected {
             (self.ask_at, self.ask_failures) = (now.at, 0);
@@ -298,6 +319,7 @@ impl Machine {
         if plans(&orders) != plans(&self.orders) {
             self.survey_soon(now);
         }
+        self.prefill &= orders.prefilling;
         self.orders = orders;
     }
 
@@ -321,6 +343,12 @@ impl Machine {
         }
         self.more = survey.plan.more;
         self.problem = survey.problem;
+        let totals = &survey.plan.totals;
+        let is_complete = totals.wanted_objects == totals.homeless_objects;
+        if self.prefill && is_complete && survey.manifest.is_some_and(|one| one.epoch > 0) {
+            self.prefill = false;
+            actions.push(Action::Prefilled);
+        }
         let is_busy = self.queue.len() > 0 || survey.leaving.0 > 0;
         self.survey_at = now.at + if is_busy { SURVEY_BUSY } else { SURVEY_IDLE };
         // The view of the last scanned disk comes before the store says what is wanted.
@@ -340,133 +368,9 @@ impl Machine {
         self.survey_at = self.survey_at.min(soon);
     }
 
-    /// Window and rate of this moment; both are told whenever they change.
-    fn reckon(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let window = self.orders.window.as_ref().unwrap_or(&self.config.window);
-        let own = self.config.rate_limit;
-        let rate = self.orders.rate_limit.map_or(own, |lower| lower.min(own));
-        let another = *window != self.window;
-        if another || rate != self.rate {
-            (self.window, self.rate) = (window.clone(), rate);
-            let window = self.window.clone();
-            actions.push(Action::Order { window, rate });
-        }
-        let wall = now.moment.wall;
-        let holds = self.standing.is_some_and(|standing| {
-            wall < standing.next_edge && wall >= self.standing_at && !another
-        });
-        if !holds {
-            self.standing = Some(self.window.standing(wall));
-            self.survey_soon(now);
-        }
-        self.standing_at = wall;
-    }
-
-    /// Opens and shuts the classes; what runs in a class that shuts is stopped.
-    fn gates(&mut self, actions: &mut Vec<Action>) {
-        let may = !self.paused && self.orders.clock_sane && !self.is_scanning();
-        let night = self.standing.and_then(|standing| standing.open);
-        let wanted = [
-            (Class::Night, night.map(|opening| Some(opening.closes))),
-            (Class::Urgent, Some(None)),
-        ];
-        for (class, until) in wanted {
-            let until = until.filter(|_| may);
-            if self.open.get(&class).copied() == until {
-                continue;
-            }
-            let Some(until) = until else {
-                self.open.remove(&class);
-                actions.push(Action::Shut(class));
-                let running = self
-                    .queue
-                    .running()
-                    .filter(|(_, object)| object.class == class);
-                for id in running.map(|(id, _)| id).collect::<Vec<_>>() {
-                    self.stop(id, actions);
-                }
-                continue;
-            };
-            self.open.insert(class, until);
-            self.dry.remove(&class);
-            actions.push(Action::Open { class, until });
-        }
-    }
-
     fn stop(&mut self, id: u64, actions: &mut Vec<Action>) {
         if self.stopping.insert(id) {
             actions.push(Action::Stop(id));
         }
-    }
-
-    /// Gives free streams to ready objects, in order.
-    fn begin(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let streams = self.config.streams.max(1);
-        let urgent = self.queue.running_count(Class::Urgent);
-        let night = self.queue.running_count(Class::Night);
-        // An urgent object does not wait for a stream of the night.
-        let mut free = BTreeMap::from([
-            (Class::Urgent, streams.saturating_sub(urgent)),
-            (Class::Night, streams.saturating_sub(urgent + night)),
-        ]);
-        let (mut chosen, mut away) = (Vec::new(), Vec::new());
-        for (number, object) in self.queue.ready() {
-            if free.values().all(|free| *free == 0) {
-                break;
-            }
-            let may = self.is_open(object.class) && !self.is_dry(object.class, now.at);
-            if !may || free.get(&object.class).is_none_or(|free| *free == 0) {
-                continue;
-            }
-            let Some(candidates) = &object.candidates else {
-                away.push((number, Pick::Nobody));
-                continue;
-            };
-            match candidates.pick(now.at, &self.sources) {
-                Pick::Use(source) => {
-                    // What is urgent takes a stream of its own, and one of the night's.
-                    for (class, free) in &mut free {
-                        if object.class == Class::Urgent || *class == object.class {
-                            *free = free.saturating_sub(1);
-                        }
-                    }
-                    chosen.push((number, source));
-                }
-                Pick::At(from) if from <= now.at + READY_WAIT_MAX => {}
-                pick @ (Pick::At(_) | Pick::Stale | Pick::Nobody) => away.push((number, pick)),
-            }
-        }
-        for (number, pick) in away {
-            self.wait(now, number, pick);
-        }
-        for (number, source) in chosen {
-            self.transfer(number, source, actions);
-        }
-    }
-
-    fn transfer(&mut self, number: usize, source: usize, actions: &mut Vec<Action>) {
-        let Some(object) = self.queue.get(number) else {
-            return;
-        };
-        let Some(candidates) = &object.candidates else {
-            return;
-        };
-        let Some((from, ticket)) = candidates.source(source) else {
-            return;
-        };
-        let job = Job {
-            want: object.want,
-            class: object.class,
-            tree: candidates.tree.clone(),
-            source: from.clone(),
-            ticket,
-        };
-        let id = self.next_id;
-        self.next_id += 1;
-        self.queue.put(number, Place::Running(id));
-        if let Some(object) = self.queue.get_mut(number) {
-            object.source = source;
-        }
-        actions.push(Action::Transfer { id, job });
     }
 }

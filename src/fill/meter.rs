@@ -25,6 +25,8 @@ pub(super) struct Meter {
     /// Sum of the second that ends with it.
     second: i64,
     worst: i64,
+    /// Since [`Meter::take_peak`].
+    peak: i64,
 }
 
 impl Meter {
@@ -35,6 +37,7 @@ impl Meter {
             last: 0,
             second: 0,
             worst: 0,
+            peak: 0,
         }
     }
 
@@ -49,6 +52,7 @@ impl Meter {
             let share = left / slots;
             self.change(slot, signed(share));
             self.worst = self.worst.max(self.second);
+            self.peak = self.peak.max(self.second);
             (left, slots) = (left - share, slots - 1);
         }
     }
@@ -71,6 +75,11 @@ impl Meter {
     /// The most bytes of any second.
     pub(super) fn worst(&self) -> u64 {
         u64::try_from(self.worst).unwrap_or(0)
+    }
+
+    /// The most bytes of any second since it was last asked.
+    pub(super) fn take_peak(&mut self) -> u64 {
+        u64::try_from(std::mem::take(&mut self.peak)).unwrap_or(0)
     }
 
     fn change(&mut self, slot: u64, bytes: i64) {
@@ -128,5 +137,6 @@ mod tests {
         meter.give_back(at(2_500), 10);
         assert_eq!(meter.rates(at(2_500)), (0, 79), "never less than nothing");
         assert_eq!(meter.worst(), 800);
+        assert_eq!((meter.take_peak(), meter.take_peak()), (800, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The fill in OpenMetrics. Read from the view when somebody scrapes, never pushed.
 
 use super::Handle;
+use super::NightView;
 use super::View;
 use super::view;
 use crate::telemetry::Collector;
@@ -34,11 +35,14 @@ impl Collector for Scrape {
             .map(|(outcome, count)| (vec![("outcome", *outcome)], float(*count)))
             .collect();
         into.counters("fill_transfers", "Transfers by how they ended.", &ended)?;
+        let help = "Bytes of objects that were wrong, or came twice.";
+        into.counter("fill_wasted_bytes", help, float(view.wasted_bytes))?;
         let help = "Objects deleted as announced.";
         into.counter("fill_deleted_objects", help, float(view.deleted))?;
         let help = "Bytes deleted as announced.";
         into.counter("fill_deleted_bytes", help, float(view.deleted_bytes))?;
-        gauges(&view, into)
+        gauges(&view, into)?;
+        last_night(&view, into)
     }
 }
 
@@ -109,6 +113,50 @@ fn gauges(view: &View, into: &mut Exposition<'_>) -> fmt::Result {
         (vec![("class", "urgent")], float(view.urgent_left_bytes)),
     ];
     into.gauges("fill_budget_left_bytes", "Left of 24 h.", &left)
+}
+
+/// The latest night, or the one under way: what a graph of ninety days is made of.
+fn last_night(view: &View, into: &mut Exposition<'_>) -> fmt::Result {
+    let Some(last) = NightView::last(&view.nights) else {
+        return Ok(());
+    };
+    let night = &last.night;
+    let single = [
+        ("fill_night_bytes", "Received.", night.bytes.total()),
+        (
+            "fill_night_outside_bytes",
+            "Of these, while the window was shut.",
+            night.outside_bytes,
+        ),
+        ("fill_night_done_objects", "Completed.", night.done),
+        ("fill_night_wanted_objects", "Wanted.", night.wanted),
+        (
+            "fill_night_highest_bits_per_second",
+            "The most of any second.",
+            night.highest_second_bps,
+        ),
+        (
+            "fill_night_egress_bytes",
+            "Given on that day.",
+            night.egress_bytes,
+        ),
+    ];
+    for (name, help, value) in single {
+        into.gauge(name, help, float(value))?;
+    }
+    let refused = night.refused.words();
+    let refused = refused.map(|(word, count)| (vec![("reason", word)], float(count)));
+    let help = "Transfers of the night that ended without their object.";
+    into.gauges("fill_night_refused_transfers", help, &refused)?;
+    let p95 = [
+        (vec![("fill", "with")], float(night.inbound_p95_bps)),
+        (
+            vec![("fill", "without")],
+            float(night.inbound_p95_without_fill_bps),
+        ),
+    ];
+    let help = "95th percentile of thirty days of inbound traffic.";
+    into.gauges("fill_inbound_p95_bits_per_second", help, &p95)
 }
 
 fn count(number: usize) -> u64 {

@@ -7,6 +7,8 @@
 //! the cap (`bucket`) and within the budget (`ledger`, durable) → the store publishes.
 //! `deletion` keeps what was announced, its grace and its pace; a `survey` looks at the store and
 //! deletes what is due. `task` runs the machine, `view` and `metrics` show it.
+//! `nights` and `traffic` are its history; a `certificate` says what a box held that was filled
+//! before it was shipped.
 //!
 //! The room is held together by a few traits, so that worlds may play the rest of the box:
 //!
@@ -18,6 +20,7 @@
 //! * [`Fetch`] is one transfer, which is a [`Fetcher`]'s; [`Ask`] is the control link.
 
 mod bucket;
+mod certificate;
 mod content;
 mod deletion;
 mod fetch;
@@ -36,6 +39,7 @@ mod queue;
 mod sources;
 mod survey;
 mod task;
+mod traffic;
 mod transfers;
 mod view;
 
@@ -66,12 +70,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+pub use certificate::Certificate;
+pub use certificate::CertificateError;
+pub use certificate::HEAD_BYTES_MAX;
+pub use certificate::LINE_BYTES_MAX;
+pub use certificate::Line;
+pub use certificate::List;
 pub use content::StoreContent;
 pub use fetch::Config as FetchConfig;
 pub use fetch::Fetcher;
 pub use fetch::Gateway;
 pub use fetch::Limits as FetchLimits;
 pub use fetch::Resolve;
+pub use fetch::Share;
 pub use fetch::SystemResolver;
 pub use fetch::TlsFor;
 pub use larder::Larder;
@@ -82,12 +93,16 @@ pub use ledger_file::KeepLedger;
 pub use ledger_file::MemoryKeeper;
 pub use nights::Night;
 pub use nights::Nights;
+pub use nights::Refused;
 pub use pace::Budget;
 pub use pace::Pace;
 pub use pace::PaceView;
 pub use queue::Limits;
 pub use task::Handle;
 pub use task::start;
+pub use traffic::Counters;
+pub use traffic::CountersFn;
+pub use view::PrefillView;
 pub use view::TransferView;
 pub use view::View;
 pub use view::WindowView;
@@ -107,6 +122,8 @@ pub struct Deps {
     pub verifier: VerifierFn,
     /// Other boxes may fetch from its peer listener: told in reports.
     pub gives: bool,
+    /// What its interfaces received, and what it gave: for the history alone.
+    pub traffic: CountersFn,
 }
 
 /// None before enrolment: no override is believed then.
@@ -123,8 +140,11 @@ pub struct Config {
     pub rate_limit: BytesPerSecond,
     /// Urgent bytes of any 24 h. Default 200 GB.
     pub urgent_bytes: Bytes,
-    /// Transfers at a time. Default 8.
+    /// Transfers at a time, urgent ones included; fewer at low rates, see [`Share`]. Default 8.
     pub streams: usize,
+    /// Sources that one large object is fetched from at a time, each on a stream of its own; 1: one
+    /// after the other. Default 3.
+    pub sources_at_once: usize,
     /// Do bytes from boxes of the same cluster count against the cap? Default true.
     pub count_peers: bool,
     /// Between a deletion's acknowledgement and the unlink. Default 3 h.
@@ -156,6 +176,8 @@ pub struct Orders {
     pub clock_sane: bool,
     /// The control plane answers: sources can be asked for.
     pub connected: bool,
+    /// The control plane says that the box is filled before it is shipped.
+    pub prefilling: bool,
 }
 
 /// An object that the manifest lists and no readable disk holds.
@@ -176,7 +198,7 @@ pub enum Class {
     Urgent,
 }
 
-/// One transfer: an object, or what is missing of it, from one source.
+/// One transfer: an object, or what is missing of it, from one source or several at a time.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub want: Want,
@@ -184,6 +206,19 @@ pub struct Job {
     pub tree: ChunkTree,
     pub source: FillSource,
     /// Text of the `Authorization` header's ticket.
+    pub ticket: Option<String>,
+    /// Of the same kind: asked beside the first, or in the place of one that fails.
+    pub others: Vec<Offer>,
+    /// Sources that it may ask at a time, each on a stream of its own; at least one.
+    pub streams: usize,
+    /// What each of its streams may hold, by the rate in effect when it begins.
+    pub share: Share,
+}
+
+/// A source, and what it wants to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub source: FillSource,
     pub ticket: Option<String>,
 }
 
@@ -193,8 +228,23 @@ pub struct Outcome {
     pub received: u64,
     /// Verified bytes of the object that this transfer brought.
     pub verified: u64,
+    /// Bytes of the object that came and were of no use: they were wrong, or another source had
+    /// brought them first.
+    pub wasted: u64,
     /// From the request to the end, without waiting for turns.
     pub seconds: f64,
+    pub end: Result<(), Fault>,
+    /// Of a transfer from several sources, each that took part; empty: the first alone.
+    pub parts: Vec<Part>,
+}
+
+/// What one of several sources did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// 0 is the job's first one, then the others.
+    pub source: usize,
+    /// Verified bytes that it gave.
+    pub verified: u64,
     pub end: Result<(), Fault>,
 }
 
@@ -203,6 +253,12 @@ pub struct Outcome {
 pub enum Fault {
     #[error("the source does not have it")]
     NotFound,
+    /// It is receiving the object itself: what it had of it when it was asked.
+    #[error("the source has not got all of it yet")]
+    NotYet {
+        held: Vec<Range<u64>>,
+        retry_after: Option<Duration>,
+    },
     #[error("the source is busy")]
     Busy { retry_after: Option<Duration> },
     #[error("the ticket or address was refused: {0}")]
@@ -282,19 +338,31 @@ pub enum Note {
         class: Class,
         kind: SourceKind,
         bytes: u64,
+        /// The window was open.
+        inside: bool,
     },
     /// An object is complete.
-    Done,
+    Done { bytes: u64 },
+    /// A transfer ended without its object, in one word.
+    Refused(&'static str),
     /// A plan was made: what it wants, and what the window will not finish.
     Planned {
         wanted: u64,
+        wanted_bytes: u64,
         carried_over: u64,
         carried_over_bytes: u64,
+        no_room: u64,
+    },
+    /// Five minutes of the day's traffic have passed: what went out in them, and the percentile.
+    Traffic {
+        egress: u64,
+        p95_bps: u64,
+        p95_without_bps: u64,
     },
 }
 
 /// How rate and budget stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Account {
     /// Received in the last second or so.
     pub rate: BytesPerSecond,
@@ -303,17 +371,21 @@ pub struct Account {
     /// What each class may still receive of its 24 h.
     pub night_left: u64,
     pub urgent_left: u64,
+    /// Of both, since the start.
+    pub granted: u64,
     /// The newest first.
     pub nights: Vec<NightView>,
 }
 
 /// One night of the history, with the urgent bytes of its day.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NightView {
     /// The site's date on which the window opened.
     pub date: String,
     #[serde(flatten)]
     pub night: Night,
+    /// Bytes given for each that was received; `None` where none was.
+    pub egress_per_fill: Option<f64>,
 }
 
 /// Fetches one object; the real one is `fetch`, worlds have their own.
@@ -324,12 +396,13 @@ pub trait Fetch: Send + Sync + Debug {
 
 /// Where fetched objects go; the store, or memory in tests.
 pub trait Receive: Send + Sync + Debug {
-    /// Begins an object, or goes on with what is staged of it. `tree` is the object's: it hashes
-    /// to `digest` for `length` bytes.
+    /// Begins an object, or goes on with what is staged of it. `rank`: the best of its keys. `tree`
+    /// is the object's: it hashes to `digest` for `length` bytes.
     fn receive(
         &self,
         digest: Digest,
         length: u64,
+        rank: u32,
         tree: ChunkTree,
     ) -> BoxFuture<'static, Result<Box<dyn Staging>, PublishError>>;
 }

@@ -4,7 +4,7 @@
 //! [`Turns`]. Nobody is granted a byte before the ledger that counts it is durable. For a wire
 //! that never carries more than the cap and 50 ms, a transfer is lent its turns, tells what has
 //! come of them, and holds so little that all transfers together hold no more than the bucket's
-//! depth, where `fetch::Limits::for_rate` can make it so.
+//! depth, as its `Share` says.
 //!
 //! I/O: waits for turns; keeps the ledger on blocking threads, never under the lock.
 
@@ -121,6 +121,12 @@ impl Pace {
         });
     }
 
+    /// Viewers leave so much of the cap. Who waits for a turn waits longer, without any for as long
+    /// as there is nothing.
+    pub fn ease(&self, percent: u32) {
+        self.change(|queue, at| queue.ease(at, percent));
+    }
+
     /// Turns are granted before `until`, none at or after it. Opening twice only moves `until`.
     pub fn open(&self, class: Class, until: Option<Instant>) {
         self.change(|queue, at| queue.open(at, class, until));
@@ -136,18 +142,16 @@ impl Pace {
         self.desk().queue.ledger().is_below_floor(wall)
     }
 
-    /// What a transfer best takes at once.
-    pub fn quantum(&self) -> u64 {
-        self.desk().queue.quantum()
-    }
-
     /// Changes what is kept of a night. Durable with the next reservation, or at once while
     /// nothing is open.
     pub fn tally(&self, date: Date, change: impl FnOnce(&mut Night)) {
         self.change(|queue, at| {
             let classes = [Class::Night, Class::Urgent];
             let is_idle = !classes.iter().any(|class| queue.is_open(*class, at.now));
-            change(queue.ledger_mut().nights_mut(is_idle).entry(date));
+            let peak = queue.meter().take_peak().saturating_mul(8);
+            let night = queue.ledger_mut().nights_mut(is_idle).entry(date);
+            night.highest_second_bps = night.highest_second_bps.max(peak);
+            change(night);
         });
     }
 
@@ -182,8 +186,9 @@ impl Pace {
 
     /// Does `what` under the lock, then what follows from it.
     fn change<T>(&self, what: impl FnOnce(&mut Queue, At) -> T) -> T {
-        let at = at();
+        // Under the lock: an earlier moment would trim savings by how long it waited.
         let mut desk = self.desk();
+        let at = at();
         let result = what(&mut desk.queue, at);
         desk.ring();
         let book = desk.queue.write(at);
@@ -224,8 +229,8 @@ impl Pace {
 
     fn sit(&self, class: Class, bytes: u64, is_lent: bool) -> Seat<'_> {
         let bell = Arc::new(Notify::new());
-        let at = at();
         let mut desk = self.desk();
+        let at = at();
         let id = desk.queue.ask(at, class, bytes, is_lent);
         desk.bells.insert(id, Arc::clone(&bell));
         desk.ring();

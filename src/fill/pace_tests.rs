@@ -423,9 +423,39 @@ proptest! {
             let mut sum = 0;
             for (to, bytes) in &line.granted[first..] {
                 sum += u128::from(*bytes);
-                let most = u128::from(to - from + 50_000_000) * u128::from(rate) / 1_000_000_000;
+                let most = u128::from(to - from + 45_000_000) * u128::from(rate) / 1_000_000_000;
                 prop_assert!(sum <= most + 1, "{sum} of {most} from {from} to {to}");
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_viewers_leave_is_the_rate_and_nothing_of_it_only_waits() {
+    let pace = pinned(LIMITS);
+    pace.open(Class::Night, None);
+    let counted = || pace.view().night.granted_bytes;
+    let drinking = tokio::spawn(drink(pace.clone(), Class::Night, MB));
+    for (percent, least, most) in [
+        (100, 1_490, 1_510),
+        (25, 370, 385),
+        (0, 0, 10),
+        (50, 740, 760),
+    ] {
+        pace.ease(percent);
+        let before = counted();
+        clock::sleep(Duration::from_secs(10)).await;
+        let brought = (counted() - before) / MB;
+        assert!(
+            (least..=most).contains(&brought),
+            "{percent} %: {brought} MB"
+        );
+    }
+    assert!(!drinking.is_finished(), "who waited was not sent away");
+    assert_eq!(
+        pace.view().night.limit_bytes,
+        LIMITS.night.0,
+        "the budget is as it was"
+    );
+    drinking.abort();
 }

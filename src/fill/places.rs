@@ -19,8 +19,8 @@ pub(super) struct Places {
     waiting: BTreeSet<(Instant, usize)>,
     ready: BTreeSet<usize>,
     running: BTreeMap<u64, usize>,
-    /// Runs, and is not planned any more: its end is awaited.
-    orphans: BTreeSet<u64>,
+    /// Runs, and is not planned any more: its end is awaited. With its streams.
+    orphans: BTreeMap<u64, usize>,
 }
 
 /// One object of the plan.
@@ -33,6 +33,9 @@ pub(super) struct Object {
     pub(super) candidates: Option<Candidates>,
     /// The candidate that the transfer asks, while one runs.
     pub(super) source: usize,
+    /// Those that it may ask beside, and the streams that it has.
+    pub(super) others: Vec<usize>,
+    pub(super) streams: usize,
     /// When to ask again if no source is left.
     pub(super) ask_again: Option<Instant>,
     /// Times that all sources were exhausted, and that our own disks failed.
@@ -78,10 +81,16 @@ impl Places {
             self.objects.push(Some(object));
             self.enter(number, place);
         }
-        let left: Vec<u64> = old.running.into_keys().collect();
-        for id in left.into_iter().chain(old.orphans) {
+        let streams = |number: usize| {
+            let object = old.objects.get(number)?.as_ref()?;
+            Some(object.streams)
+        };
+        let left = old.running.iter();
+        let left = left.map(|(id, number)| (*id, streams(*number).unwrap_or(1)));
+        let orphans = old.orphans.iter().map(|(id, streams)| (*id, *streams));
+        for (id, streams) in left.chain(orphans) {
             if !self.running.contains_key(&id) {
-                self.orphans.insert(id);
+                self.orphans.insert(id, streams);
                 stopped.push(id);
             }
         }
@@ -152,16 +161,14 @@ impl Places {
         self.ready.len()
     }
 
-    /// Transfers of a class; those that wait for their end count as the night's.
-    pub(super) fn running_count(&self, class: Class) -> usize {
-        let of_class = self
-            .running()
-            .filter(|(_, object)| object.class == class)
-            .count();
-        match class {
-            Class::Night => of_class + self.orphans.len(),
-            Class::Urgent => of_class,
-        }
+    /// Of all transfers; those that wait for their end count too.
+    pub(super) fn streams_busy(&self) -> usize {
+        let running = self.running().map(|(_, object)| object.streams);
+        running.sum::<usize>() + self.streams_of_orphans()
+    }
+
+    pub(super) fn streams_of_orphans(&self) -> usize {
+        self.orphans.values().sum()
     }
 
     /// All objects that are not done.
@@ -231,6 +238,8 @@ impl Object {
             place: Place::Queued,
             candidates: None,
             source: 0,
+            others: Vec::new(),
+            streams: 1,
             ask_again: None,
             misses: 0,
             store_faults: 0,

@@ -69,6 +69,8 @@ pub(super) struct Id(u64);
 #[derive(Debug)]
 pub(super) struct Queue {
     limits: Limits,
+    /// Of the rate, what viewers leave.
+    percent: u32,
     bucket: Bucket,
     ledger: Ledger,
     urgent: Lane,
@@ -104,6 +106,7 @@ impl Queue {
     pub(super) fn new(limits: Limits, ledger: Ledger, now: Instant) -> Self {
         Self {
             limits,
+            percent: 100,
             bucket: Bucket::new(limits.rate, now),
             ledger,
             urgent: Lane::default(),
@@ -119,8 +122,21 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         self.limits = limits;
-        self.bucket.set_rate(at.now, limits.rate);
+        self.bucket.set_rate(at.now, self.rate());
         self.step(at);
+    }
+
+    /// Less than the cap, and no less of the budget. With nothing of it those who ask wait.
+    pub(super) fn ease(&mut self, at: At, percent: u32) {
+        self.step(at);
+        self.split_turn(at);
+        self.percent = percent.min(100);
+        self.bucket.set_rate(at.now, self.rate());
+        self.step(at);
+    }
+
+    fn rate(&self) -> BytesPerSecond {
+        BytesPerSecond(self.limits.rate.0 / 100 * u64::from(self.percent))
     }
 
     pub(super) fn open(&mut self, at: At, class: Class, until: Option<Instant>) {
@@ -174,7 +190,11 @@ impl Queue {
     pub(super) fn withdraw(&mut self, at: At, class: Class, id: Id, asked: (u64, bool)) {
         let (bytes, is_lent) = asked;
         match self.answers.remove(&id) {
-            Some(Ok(())) => self.untold(at, class, bytes, is_lent),
+            Some(Ok(())) => {
+                self.step(at);
+                self.split_turn(at);
+                self.untold(at, class, bytes, is_lent);
+            }
             Some(Err(Closed)) => {}
             None => {
                 self.split_turn(at);
@@ -281,6 +301,7 @@ impl Queue {
         self.step(at);
     }
 
+    #[cfg(test)]
     pub(super) fn quantum(&self) -> u64 {
         self.bucket.quantum()
     }

@@ -226,3 +226,24 @@ fn streams_that_hold_more_than_the_bucket_lose_savings_and_never_the_rate() {
     let id = street.queue.ask(at, Class::Night, 16_384, true);
     assert_eq!(street.queue.answer(id), None);
 }
+
+#[test]
+fn an_answer_that_nobody_fetched_takes_nothing_from_the_turn_under_way() {
+    let mut street = Street::new(1_000_000, 1, 0);
+    let ms = |count: u64| count * 1_000_000;
+    let first = street.queue.ask(street.at(), Class::Night, 10_000, true);
+    street.turns();
+    street.run(ms(10), 0);
+    let at = street.at();
+    let second = street.queue.ask(at, Class::Night, 1_000_000, true);
+    street.turns();
+    // Half of its second is over.
+    street.ns = ms(510);
+    let at = street.at();
+    let asked = (10_000, true);
+    street.queue.withdraw(at, Class::Night, first, asked);
+    street.run(ms(1_009), 0);
+    assert_eq!(street.queue.answer(second), None);
+    street.run(ms(1_011), 0);
+    assert_eq!(street.queue.answer(second), Some(Ok(())));
+}

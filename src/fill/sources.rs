@@ -30,6 +30,10 @@ const SOURCES_MAX: usize = 4_096;
 const REST_FIRST: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(600);
 
+/// Bounds of the rest that a source wants which is itself receiving an object.
+const NOT_YET_MIN: Duration = Duration::from_secs(1);
+const NOT_YET_MAX: Duration = Duration::from_secs(30);
+
 /// First and longest rest of a busy or unreachable source, for every object.
 const BUSY_FIRST: Duration = Duration::from_secs(1);
 const BUSY_MAX: Duration = Duration::from_secs(300);
@@ -99,7 +103,11 @@ impl Sources {
     /// Takes note of how a transfer ended.
     pub(super) fn note(&mut self, now: Instant, source: &FillSource, end: &Result<(), Fault>) {
         if matches!(end, Ok(())) {
-            self.by_id.remove(&source.id);
+            // A lie is not made up for by what it gave beside it.
+            let known = self.by_id.get(&source.id);
+            if !known.is_some_and(|known| known.is_quarantined(now)) {
+                self.by_id.remove(&source.id);
+            }
             return;
         }
         self.forget_rested(now);
@@ -112,6 +120,7 @@ impl Sources {
             busy: 0,
             broken: 0,
         });
+        known.quarantined = known.is_quarantined(now);
         match end {
             Err(Fault::Busy { retry_after }) => {
                 known.busy = known.busy.saturating_add(1);
@@ -133,6 +142,7 @@ impl Sources {
             Err(
                 Fault::WrongBytes(_)
                 | Fault::NotFound
+                | Fault::NotYet { .. }
                 | Fault::Refused(_)
                 | Fault::Changed(_)
                 | Fault::Store(_)
@@ -145,7 +155,7 @@ impl Sources {
     /// The ids of those that lied and are still left alone.
     pub(super) fn quarantined(&self, now: Instant) -> Vec<String> {
         let known = self.by_id.iter();
-        let lying = known.filter(|(_, known)| known.quarantined && known.rests_until > now);
+        let lying = known.filter(|(_, known)| known.is_quarantined(now));
         lying.map(|(id, _)| id.clone()).collect()
     }
 
@@ -162,6 +172,10 @@ impl Sources {
 }
 
 impl Known {
+    fn is_quarantined(&self, now: Instant) -> bool {
+        self.quarantined && self.rests_until > now
+    }
+
     fn rest(&mut self, until: Instant) {
         self.rests_until = self.rests_until.max(until);
     }
@@ -227,10 +241,38 @@ impl Candidates {
         next.map_or(without, Pick::At)
     }
 
+    /// Who may be asked at this moment beside `first`, in order: boxes that are no farther. The
+    /// origin is asked alone, for what others can give costs nothing there.
+    pub(super) fn beside(&self, now: Instant, sources: &Sources, first: usize) -> Vec<usize> {
+        let Some(kind) = self.list.get(first).map(|candidate| candidate.source.kind) else {
+            return Vec::new();
+        };
+        let mut named: Vec<&str> = vec![&self.list[first].source.id];
+        let mut beside = Vec::new();
+        for (number, candidate) in self.list.iter().enumerate() {
+            let rests_until = sources.rests_until(&candidate.source);
+            let is_time = candidate.from <= now && rests_until.is_none_or(|until| until <= now);
+            let is_good = !candidate.is_out && now < candidate.until && candidate.has_address();
+            let id = candidate.source.id.as_str();
+            let is_near = candidate.source.kind == kind && kind != SourceKind::Origin;
+            if is_near && is_time && is_good && !named.contains(&id) {
+                named.push(id);
+                beside.push(number);
+            }
+        }
+        beside
+    }
+
     pub(super) fn source(&self, number: usize) -> Option<(&FillSource, Option<String>)> {
         let candidate = self.list.get(number)?;
         let ticket = candidate.ticket.as_deref().map(str::to_owned);
         Some((&candidate.source, ticket))
+    }
+
+    /// Was it promised until before now? A ticket that ends during a transfer is refused.
+    pub(super) fn is_stale(&self, now: Instant, number: usize) -> bool {
+        let candidate = self.list.get(number);
+        candidate.is_some_and(|candidate| now >= candidate.until)
     }
 
     /// A source failed for this object: it rests, or is out of the question until the next answer.
@@ -242,6 +284,11 @@ impl Candidates {
         match fault {
             Fault::NotFound | Fault::Refused(_) | Fault::Changed(_) | Fault::WrongBytes(_) => {
                 candidate.is_out = true;
+            }
+            Fault::NotYet { retry_after, .. } => {
+                let rest = retry_after.unwrap_or(REST_FIRST);
+                let rest = rest.clamp(NOT_YET_MIN, NOT_YET_MAX);
+                candidate.from = candidate.from.max(now + rest);
             }
             Fault::Slow(_) | Fault::Broken(_) => {
                 let rest = doubled(REST_FIRST, candidate.tries).min(REST_MAX);
@@ -293,7 +340,7 @@ pub(super) fn complaint(fault: &Fault) -> Option<&'static str> {
         Fault::Changed(_) => Some("changed"),
         Fault::Slow(_) => Some("slow"),
         Fault::Broken(_) => Some("broken"),
-        Fault::Busy { .. } | Fault::Store(_) | Fault::Stopped => None,
+        Fault::NotYet { .. } | Fault::Busy { .. } | Fault::Store(_) | Fault::Stopped => None,
     }
 }
 

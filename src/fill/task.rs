@@ -5,10 +5,12 @@
 //!
 //! I/O: spawns tasks, sleeps; reads and writes small state through the store.
 
+mod history;
 mod shown;
 
 use super::Class;
 use super::Config;
+use super::Content;
 use super::Deps;
 use super::Moment;
 use super::Note;
@@ -37,6 +39,7 @@ use crate::link::message::FillSourcesRequest;
 use crate::link::message::SourceKind;
 use crate::object::Digest;
 use crate::store;
+use history::History;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -77,7 +80,8 @@ type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
 #[derive(Debug)]
 enum Command {
-    Start(Reply),
+    /// With true: without window and cap.
+    Start(bool, Reply),
     Pause(bool, Reply),
     Stop(oneshot::Sender<()>),
 }
@@ -110,7 +114,13 @@ impl Handle {
 
     /// Plans and asks at once. Refused while nothing may be received.
     pub async fn start(&self) -> Result<Value, Refusal> {
-        self.give(Command::Start).await
+        self.give(|reply| Command::Start(false, reply)).await
+    }
+
+    /// As [`Handle::start`], at any hour and without a cap, until all is there. Refused where the
+    /// control plane does not have the box as *prefilling*.
+    pub async fn prefill(&self) -> Result<Value, Refusal> {
+        self.give(|reply| Command::Start(true, reply)).await
     }
 
     /// Stops every transfer, until [`Handle::resume`]: a restart does not forget it.
@@ -156,6 +166,7 @@ struct Task {
     surveying: Option<JoinHandle<(Deletion, Survey)>>,
     asking: Option<JoinHandle<Result<FillSources, String>>>,
     saving: Option<JoinHandle<()>>,
+    history: History,
     /// Of the last survey.
     staged: BTreeMap<Digest, u64>,
     tally: Tally,
@@ -171,6 +182,9 @@ struct Tally {
     deleted: (u64, u64),
     ended: BTreeMap<&'static str, u64>,
     received: BTreeMap<(Class, SourceKind), u64>,
+    wasted: u64,
+    /// Fills without window and cap that ended with all there.
+    prefilled: u64,
 }
 
 async fn run(
@@ -180,8 +194,8 @@ async fn run(
     mut commands: mpsc::Receiver<Command>,
 ) {
     let content = Arc::clone(&deps.content);
-    let paused = tokio::task::spawn_blocking(move || is_paused(&content.kept(PAUSE_NAME)));
-    let paused = paused.await.unwrap_or(false);
+    let kept = tokio::task::spawn_blocking(move || kept(&*content));
+    let (paused, history) = kept.await.unwrap_or_default();
     let (mut orders, mut store) = (deps.orders.clone(), deps.store.clone());
     let mut task = Task {
         machine: Machine::new(now(), config.clone(), paused),
@@ -193,6 +207,7 @@ async fn run(
         surveying: None,
         asking: None,
         saving: None,
+        history,
         staged: BTreeMap::new(),
         tally: Tally::default(),
     };
@@ -218,7 +233,7 @@ async fn run(
                 task.step(Input::Store(seen));
             }
             command = commands.recv() => match command {
-                Some(Command::Start(reply)) => task.begin_now(reply),
+                Some(Command::Start(prefill, reply)) => task.begin_now(prefill, reply),
                 Some(Command::Pause(paused, reply)) => task.pause(paused, reply),
                 Some(Command::Stop(done)) => {
                     task.stop().await;
@@ -238,6 +253,7 @@ async fn run(
             () = clock::sleep_until(show_at), if !task.transfers.is_empty() => {}
         }
         let at = clock::now();
+        task.read_traffic(at);
         if at >= show_at || task.transfers.is_empty() {
             task.show(at);
             show_at = at + SHOW_EVERY;
@@ -271,9 +287,10 @@ impl Task {
                 let staged = self.staged.get(&job.want.digest).copied().unwrap_or(0);
                 let turns: Arc<dyn Turns> = Arc::clone(ration) as Arc<dyn Turns>;
                 let means = (&*self.deps.fetch, turns, !is_free);
-                self.transfers.begin(at, id, job, staged, means);
+                self.transfers.begin(at, id, *job, staged, means);
             }
             Action::Stop(id) => self.transfers.stop(id),
+            Action::Prefilled => self.tally.prefilled += 1,
         }
     }
 
@@ -288,7 +305,7 @@ impl Task {
             now: now().moment,
             orders: self.machine.orders.clone(),
             budget: self.budget(),
-            may_delete: self.machine.is_open(Class::Night),
+            may_delete: self.machine.may_delete(),
             verifier: Arc::clone(&self.deps.verifier),
         };
         let (content, deletion) = (Arc::clone(&self.deps.content), self.deletion.take());
@@ -335,34 +352,20 @@ impl Task {
         } = ended;
         self.received(class, kind, outcome.received);
         let tally = &mut self.tally;
+        tally.wasted = tally.wasted.saturating_add(outcome.wasted);
         *tally.received.entry((class, kind)).or_default() += outcome.received;
-        *tally.ended.entry(shown::word(&outcome.end)).or_default() += 1;
+        let word = shown::word(&outcome.end);
+        *tally.ended.entry(word).or_default() += 1;
         let totals = &mut tally.totals;
         totals.wanted_bytes = totals.wanted_bytes.saturating_sub(outcome.verified);
         if outcome.end.is_ok() {
             totals.wanted_objects = totals.wanted_objects.saturating_sub(1);
             tally.done = (tally.done.0 + 1, tally.done.1 + bytes);
-            self.deps.ration.note(self.machine.date(now()), Note::Done);
+            self.note(Note::Done { bytes });
+        } else {
+            self.note(Note::Refused(word));
         }
         self.step(Input::Ended { id, outcome });
-    }
-
-    /// The history of a night keeps its last plan.
-    fn planned(&self) {
-        if self.machine.is_open(Class::Night) {
-            let totals = &self.tally.totals;
-            let note = Note::Planned {
-                wanted: totals.wanted_objects,
-                carried_over: totals.carried_objects,
-                carried_over_bytes: totals.carried_bytes,
-            };
-            self.deps.ration.note(self.machine.date(now()), note);
-        }
-    }
-
-    fn received(&self, class: Class, kind: SourceKind, bytes: u64) {
-        let note = Note::Received { class, kind, bytes };
-        self.deps.ration.note(self.machine.date(now()), note);
     }
 
     /// What may be received until the window ends, or in the next one when it is shut.
@@ -391,12 +394,18 @@ impl Task {
         }
     }
 
-    fn begin_now(&mut self, reply: Reply) {
-        let answer = match self.machine.refusal() {
+    fn begin_now(&mut self, prefill: bool, reply: Reply) {
+        let (refusal, input) = match prefill {
+            true => (self.machine.prefill_refusal(), Input::Prefill),
+            false => (self.machine.refusal(), Input::Start),
+        };
+        let answer = match refusal {
             Some(refusal) => Err(Refusal::State(refusal)),
             None => {
-                self.step(Input::Start);
-                Ok(json!({ "started": true, "wanted": self.tally.totals.wanted_objects }))
+                self.step(input);
+                self.show(clock::now());
+                let wanted = self.tally.totals.wanted_objects;
+                Ok(json!({ "started": true, "prefill": prefill, "wanted": wanted }))
             }
         };
         // Whoever asked may have gone; the command was carried out all the same.
@@ -440,6 +449,7 @@ impl Task {
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
         }
+        self.keep_history().await;
     }
 }
 
@@ -458,6 +468,12 @@ fn sign(view: &store::View) -> StoreSign {
         manifest: manifest.map(|manifest| (manifest.epoch, manifest.generation)),
         disks: view.disks.iter().map(|disk| disk.state).collect(),
     }
+}
+
+/// What outlives a restart. Blocks.
+fn kept(content: &dyn Content) -> (bool, History) {
+    let paused = is_paused(&content.kept(PAUSE_NAME));
+    (paused, History::load(content))
 }
 
 /// The newest whole copy says it.

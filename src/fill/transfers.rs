@@ -79,6 +79,11 @@ impl Transfers {
             rank: job.want.rank,
             class: job.class,
             source: job.source.id.clone(),
+            others: job
+                .others
+                .iter()
+                .map(|other| other.source.id.clone())
+                .collect(),
             kind: job.source.kind,
             bytes: job.want.length,
             bytes_done: staged,
@@ -162,8 +167,10 @@ fn cut_off(tap: &Tap, error: JoinError) -> Outcome {
     Outcome {
         received: tap.taken.load(Ordering::Relaxed),
         verified: 0,
+        wasted: 0,
         seconds: 0.0,
         end: Err(end),
+        parts: Vec::new(),
     }
 }
 

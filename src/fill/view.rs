@@ -4,6 +4,7 @@
 
 use super::Account;
 use super::Class;
+use super::Night;
 use super::NightView;
 use crate::link::message::FillProgress;
 use crate::link::message::ReceivedBytes;
@@ -56,11 +57,26 @@ pub struct View {
     pub ended: BTreeMap<&'static str, u64>,
     /// Since the start, as the cap counts.
     pub received: Vec<ReceivedView>,
+    /// Of objects, since the start: came and were wrong, or came twice.
+    pub wasted_bytes: u64,
     /// Sources that sent wrong bytes and are left alone.
     pub quarantined: Vec<String>,
     pub nights: Vec<NightView>,
+    /// The sum of all nights; the highest of what is no sum.
+    pub nights_total: NightView,
     /// Other boxes may fetch from this one.
     pub gives: bool,
+    pub prefill: PrefillView,
+}
+
+/// The fill without window and cap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrefillView {
+    /// The control plane has the box as *prefilling*.
+    pub allowed: bool,
+    pub running: bool,
+    /// How often one ended with all there, since the start.
+    pub completed: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -80,6 +96,9 @@ pub struct TransferView {
     pub rank: u32,
     pub class: Class,
     pub source: String,
+    /// Asked beside it, or held ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     pub kind: SourceKind,
     pub bytes: u64,
     /// Of these, on disk before it began, and received since.
@@ -118,13 +137,46 @@ impl View {
     pub(super) fn take_account(&mut self, account: Account) {
         self.cap_bps = account.cap.0.saturating_mul(8);
         self.rate_bps = account.rate.0.saturating_mul(8);
-        let last = account.nights.first().map(|shown| shown.night);
+        let last = NightView::last(&account.nights).map(|shown| shown.night);
         let last = last.unwrap_or_default();
         self.bytes = last.bytes;
         self.window_bytes = last.bytes.total().saturating_sub(last.urgent_bytes);
         self.night_left_bytes = account.night_left;
         self.urgent_left_bytes = account.urgent_left;
+        self.nights_total = NightView::total(&account.nights);
         self.nights = account.nights;
+    }
+}
+
+impl NightView {
+    /// Dated from the first to the last.
+    fn total(nights: &[Self]) -> Self {
+        let mut all = Night::default();
+        for night in nights {
+            all.add(&night.night);
+        }
+        let date = match (nights.last(), nights.first()) {
+            (Some(first), Some(last)) => format!("{}/{}", first.date, last.date),
+            (_, _) => String::new(),
+        };
+        Self::new(date, all)
+    }
+
+    /// The one under way, or the last: a day begins before its window does.
+    pub(super) fn last(nights: &[Self]) -> Option<&Self> {
+        let opened = nights.iter().find(|shown| shown.night.opened);
+        opened.or(nights.first())
+    }
+
+    pub(super) fn new(date: String, night: Night) -> Self {
+        let received = night.bytes.total();
+        // Of no use beyond some digits.
+        let ratio = (received > 0).then(|| night.egress_bytes as f64 / received as f64);
+        Self {
+            date,
+            night,
+            egress_per_fill: ratio,
+        }
     }
 }
 

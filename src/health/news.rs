@@ -248,9 +248,11 @@ mod tests {
     fn a_lost_disk_is_told_at_once_and_one_that_is_ready_soon() {
         let view = |states: [&'static str; 2]| {
             let disk = |(number, state)| store::DiskView {
+                writes: None,
                 path: format!("/srv/oca/disk{number}").into(),
                 uuid: None,
                 class: store::DiskClass::Ssd,
+                zone: crate::store::Zone::None,
                 state,
                 reason: None,
                 since: String::new(),
@@ -258,7 +260,11 @@ mod tests {
                 bytes: 0,
                 free: 0,
                 quarantined: 0,
+                quarantined_bytes: 0,
                 cold: store::ColdView::default(),
+                scrub: store::ScrubView::default(),
+                scan: store::ScanView::default(),
+                retire: None,
             };
             store::View {
                 disks: (0..2).zip(states).map(disk).collect(),
@@ -313,6 +319,7 @@ mod tests {
             rate_limit_bps: None,
             urgent: vec!["title".to_owned()],
             deletion_override: None,
+            prefilling: false,
         };
         let idle = FillOrders {
             urgent: Vec::new(),

@@ -20,8 +20,12 @@ use std::time::Duration;
 /// A burst of changes (a session that ends, a disk with all its objects) is one report.
 pub const DEBOUNCE: Duration = Duration::from_millis(300);
 
-/// Between the beginnings of two reports, whatever happens and whoever asks.
+/// Between the beginnings of two reports, on average, whatever happens and whoever asks.
 pub const REPORT_SPACING: Duration = Duration::from_secs(2);
+
+/// A loss right after a report need not wait for that: viewers are being sent to what is gone. The
+/// next one waits for two.
+const LOSS_SPACING: Duration = Duration::from_millis(300);
 
 /// Routes arrive in bursts; a session that comes up is one report or two.
 const GROWTH_DELAY: Duration = Duration::from_secs(2);
@@ -148,8 +152,9 @@ struct Lane {
     busy: bool,
     /// In a row.
     failures: u32,
-    /// When the last one began.
+    /// When the last one began, and the one before it.
     begun: Option<Instant>,
+    before: Option<Instant>,
     /// `Retry-After`, which no wish overrules.
     not_before: Option<Instant>,
 }
@@ -231,7 +236,7 @@ impl Schedule {
         if self.report.busy {
             self.changed_meanwhile = true;
         } else if self.report.failures == 0 {
-            self.report_by(now + DEBOUNCE);
+            self.loss_by(now + DEBOUNCE);
         }
         // After a failure the retry carries the change; hurrying it would undo the back-off.
     }
@@ -287,7 +292,7 @@ impl Schedule {
             self.report_by(at.max(now));
         }
         if std::mem::take(&mut self.changed_meanwhile) {
-            self.report_by(now + DEBOUNCE);
+            self.loss_by(now + DEBOUNCE);
         }
     }
 
@@ -327,6 +332,17 @@ impl Schedule {
     /// due anyway.
     fn report_by(&mut self, at: Instant) {
         let spaced = self.report.begun.map(|begun| begun + REPORT_SPACING);
+        self.report_from(at, spaced);
+    }
+
+    /// As [`Schedule::report_by`], for what was lost.
+    fn loss_by(&mut self, at: Instant) {
+        let last = self.report.begun.map(|begun| begun + LOSS_SPACING);
+        let before = self.report.before.map(|begun| begun + REPORT_SPACING * 2);
+        self.report_from(at, last.max(before));
+    }
+
+    fn report_from(&mut self, at: Instant, spaced: Option<Instant>) {
         let soonest = spaced.max(self.report.not_before);
         self.report
             .due_by(soonest.map_or(at, |soonest| at.max(soonest)));
@@ -368,6 +384,7 @@ impl Schedule {
             if may && !lane.busy && lane.due.is_some_and(|due| due <= now) {
                 lane.busy = true;
                 lane.due = None;
+                lane.before = lane.begun;
                 lane.begun = Some(now);
                 calls.push(call);
             }

@@ -172,6 +172,7 @@ fn ordered(fill: &FillOrders) -> Value {
         "rate_limit_bps": fill.rate_limit_bps,
         "urgent": urgent.map(|directory| line(directory)).collect::<Vec<_>>(),
         "urgent_total": fill.urgent.len(),
+        "prefilling": fill.prefilling,
         "deletion_override": permit.map(|permit| json!({
             "from": permit.position,
             "bytes": permit.bytes,

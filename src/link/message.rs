@@ -35,6 +35,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The version in every body.
 pub const VERSION: u64 = 1;
@@ -107,19 +108,42 @@ pub struct Routes {
     pub removed: Vec<RouteGroup>,
 }
 
-/// Routes that share everything but their prefix.
+/// Routes that share everything but prefix and path identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteGroup {
     pub neighbour: String,
-    /// Of RFC 7911; left out when it is 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub path_id: u32,
     pub class: Class,
-    #[serde(flatten)]
-    pub attributes: Attributes,
+    #[serde(flatten, with = "shared")]
+    pub attributes: Arc<Attributes>,
     /// `null`: steerable.
     pub filtered: Option<Filtered>,
     pub prefixes: Vec<Prefix>,
+    /// Of RFC 7911, one for each prefix; left out when all are 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path_ids: Vec<u32>,
+}
+
+/// Attributes that several groups share, in each of them.
+mod shared {
+    use crate::route::Attributes;
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serialize as _;
+    use serde::Serializer;
+    use std::sync::Arc;
+
+    pub(super) fn serialize<S: Serializer>(
+        attributes: &Arc<Attributes>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        attributes.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<Arc<Attributes>, D::Error> {
+        Attributes::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,14 +359,6 @@ pub enum Code {
     Busy,
     /// The control plane's own fault.
     Internal,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 impl Refusal {

@@ -5,13 +5,16 @@
 //! are what catalogue and routes send → `manifest` signs and verifies, `ticket` and `permit` too →
 //! `sources` bounds what is believed of who has what →
 //! `identity` is the box's key and certificate → `client` is the box's side of the connection, over
-//! `dial`, at the times of `timing`; `peering` is how boxes meet each other.
+//! `dial`, at the times of `timing`; `peering` is how boxes meet each other, `held` and `digest`
+//! what they tell of an object.
 
 pub mod body;
 pub mod client;
 mod connection;
 pub mod dial;
+pub mod digest;
 mod error;
+pub mod held;
 mod hex;
 pub mod identity;
 pub mod manifest;

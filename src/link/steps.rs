@@ -17,11 +17,15 @@ use super::message::Code;
 use super::message::RouteGroup;
 use super::message::Routes;
 use crate::object::Digest;
+use crate::route::Attributes;
+use crate::route::Item;
+use crate::route::Packer;
 use crate::route::Route;
 use crate::route_table::RouteTable;
 use crate::route_table::Seen;
 use crate::route_table::Share;
 use crate::set_hash::SetHash;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What the receiver knows of the set it holds.
@@ -137,14 +141,41 @@ pub fn take_routes(held: Option<&Place>, step: &Routes) -> Result<Step<Route>, S
         digest: step.digest,
     };
     let (added, removed) = (ungroup(&step.added), ungroup(&step.removed));
+    let mut items = Items::default();
     claim.take(held, added, removed, |hash, route, adds| {
-        let item = route.item();
+        let item = items.of(route);
         if adds {
-            hash.add(&item);
+            hash.add(item);
         } else {
-            hash.remove(&item);
+            hash.remove(item);
         }
     })
+}
+
+/// Items of many routes: the digest of attributes that routes share is made once, because a router
+/// chooses how long they are and how many routes share them.
+#[derive(Debug, Default)]
+struct Items {
+    packer: Packer,
+    /// Kept alive, so that no place is that of others later.
+    digests: HashMap<usize, (Arc<Attributes>, Digest)>,
+    item: Item,
+}
+
+impl Items {
+    fn of(&mut self, route: &Route) -> &[u8] {
+        let (packer, attributes) = (&mut self.packer, &route.attributes);
+        let place = Arc::as_ptr(attributes).addr();
+        let (_, digest) = self.digests.entry(place).or_insert_with(|| {
+            let digest = Digest::of(packer.pack(attributes));
+            (Arc::clone(attributes), digest)
+        });
+        self.item.attributes(digest);
+        self.item
+            .source(route.class, &route.neighbour, route.filtered);
+        self.item.place(&route.prefix, route.path_id);
+        self.item.bytes()
+    }
 }
 
 impl Claim {
@@ -153,7 +184,7 @@ impl Claim {
         held: Option<&Place>,
         mut added: Vec<T>,
         mut removed: Vec<T>,
-        change: impl Fn(&mut SetHash, &T, bool),
+        mut change: impl FnMut(&mut SetHash, &T, bool),
     ) -> Result<Step<T>, StepError> {
         let set = self.set;
         added.sort_unstable();
@@ -247,30 +278,43 @@ impl Claim {
     }
 }
 
-/// Routes that share everything but their prefix, together. The same routes make the same groups,
-/// whatever the order was.
+/// Routes that share everything but prefix and path identifier, together. The same routes make the
+/// same groups, whatever the order was.
 pub fn group(routes: &[Route]) -> Vec<RouteGroup> {
     let table: RouteTable = routes.iter().cloned().collect();
     group_seen(table.iter())
 }
 
-/// The same of a table's routes. Attributes are unpacked once a group.
+/// The same of a table's routes. Attributes are unpacked once a set, however many groups have it:
+/// a router chooses how large a set is and how often it is used.
 pub(super) fn group_seen<'a>(routes: impl Iterator<Item = Seen<'a>>) -> Vec<RouteGroup> {
     let mut routes: Vec<(Share, Seen<'a>)> = routes.map(|seen| (seen.share(), seen)).collect();
     // Stable: the prefixes of a group stay sorted.
     routes.sort_by_key(|(share, _)| *share);
     let shared = routes.chunk_by(|(one, _), (other, _)| one == other);
-    let mut groups: Vec<&[(Share, Seen<'a>)]> = shared.collect();
-    groups.sort_by(|one, other| one[0].1.place().cmp(&other[0].1.place()));
-    let groups = groups.into_iter().map(|group| {
+    let mut last: Option<(Arc<Attributes>, &Share)> = None;
+    let groups = shared.map(|group| {
+        let (share, first) = &group[0];
+        let attributes = match &last {
+            Some((attributes, before)) if before.is_of_set(share) => Arc::clone(attributes),
+            Some(_) | None => Arc::new(first.packed().attributes()),
+        };
+        last = Some((Arc::clone(&attributes), share));
+        (attributes, group)
+    });
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort_by(|(_, one), (_, other)| one[0].1.place().cmp(&other[0].1.place()));
+    let groups = groups.into_iter().map(|(attributes, group)| {
         let first = &group[0].1;
+        let has_paths = group.iter().any(|(_, seen)| seen.path_id != 0);
+        let paths = group.iter().filter(|_| has_paths);
         RouteGroup {
             neighbour: first.neighbour().to_string(),
-            path_id: first.path_id,
             class: first.class(),
-            attributes: first.packed().attributes(),
+            attributes,
             filtered: first.filtered(),
             prefixes: group.iter().map(|(_, seen)| seen.prefix).collect(),
+            path_ids: paths.map(|(_, seen)| seen.path_id).collect(),
         }
     });
     groups.collect()
@@ -281,15 +325,21 @@ pub fn ungroup(groups: &[RouteGroup]) -> Vec<Route> {
     let mut routes = Vec::with_capacity(groups.iter().map(|group| group.prefixes.len()).sum());
     for group in groups {
         let neighbour: Arc<str> = group.neighbour.as_str().into();
-        let attributes = Arc::new(group.attributes.clone());
-        routes.extend(group.prefixes.iter().map(|prefix| Route {
-            prefix: *prefix,
-            neighbour: Arc::clone(&neighbour),
-            path_id: group.path_id,
-            class: group.class,
-            attributes: Arc::clone(&attributes),
-            filtered: group.filtered,
-        }));
+        let paths = group.path_ids.iter().copied().chain(std::iter::repeat(0));
+        routes.extend(
+            group
+                .prefixes
+                .iter()
+                .zip(paths)
+                .map(|(prefix, path_id)| Route {
+                    prefix: *prefix,
+                    neighbour: Arc::clone(&neighbour),
+                    path_id,
+                    class: group.class,
+                    attributes: Arc::clone(&group.attributes),
+                    filtered: group.filtered,
+                }),
+        );
     }
     routes
 }

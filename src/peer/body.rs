@@ -16,6 +16,7 @@ use crate::ids::BoxId;
 use crate::serve::Carrier;
 use crate::serve::CarryError;
 use crate::serve::Load;
+use crate::store::Household;
 use crate::store::ObjectFile;
 use std::sync::Arc;
 
@@ -85,6 +86,7 @@ impl Giving<'_> {
             object: &object,
             first,
             last: end - 1,
+            household: Household::named(self.asker.as_str()),
         };
         let mut at = first;
         while at < end {

@@ -13,7 +13,7 @@ use super::body;
 use super::body::Cut;
 use super::counters::Counters;
 use super::crowd::Full;
-use super::crowd::Place;
+use super::crowd::Stranger;
 use super::listener::Shared;
 use super::refusal::Reason;
 use super::refusal::Refused;
@@ -38,7 +38,6 @@ use crate::serve::listener::ViewerStream;
 use crate::task::Phase;
 use crate::task::PhaseRx;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,7 +76,7 @@ enum Arrival {
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     (stream, remote): (Box<dyn ViewerStream>, SocketAddr),
-    stranger: Place<IpAddr>,
+    stranger: Stranger,
 ) {
     let (carrier, asker) = match shake_hands(shared, stream, remote).await {
         Ok(met) => met,

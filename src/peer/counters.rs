@@ -29,8 +29,8 @@ impl Counters {
     /// `who`: a box's name or an address.
     pub(super) fn refuse(&self, reason: Reason, who: &str, message: &str) {
         Self::add(&self.refusals[reason as usize], 1);
-        // A box that does not hold an object is asked for it every night.
-        if reason != Reason::NotHeld {
+        // A box that does not hold an object, or not all of it, is asked for it every night.
+        if !matches!(reason, Reason::NotHeld | Reason::NotYet) {
             let told = format!("{who}: {message}");
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         }

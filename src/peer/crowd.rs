@@ -1,8 +1,8 @@
 //! Places, in all and for each visitor: strangers by address, askers by name. Never waits.
 
+use crate::prefix;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -86,19 +86,41 @@ impl<K: Clone + Ord> Drop for Place<K> {
     }
 }
 
-/// One network of IPv6 has a /64 of addresses to come from.
-pub(super) fn household(remote: IpAddr) -> IpAddr {
-    match remote.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let bits = u128::from(address) >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from(bits))
+/// Who has not shown a certificate, by where it comes from.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    households: Arc<Crowd<IpAddr>>,
+    /// Of IPv6: one owner of addresses has hundreds of households, and gets half of all places.
+    estates: Arc<Crowd<IpAddr>>,
+}
+
+/// A stranger's place.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    _household: Place<IpAddr>,
+    _estate: Option<Place<IpAddr>>,
+}
+
+impl Strangers {
+    pub(super) fn new(most: usize, most_each: usize) -> Self {
+        Self {
+            households: Crowd::new(most, most_each),
+            estates: Crowd::new(usize::MAX, most.div_ceil(2)),
         }
+    }
+
+    pub(super) fn enter(&self, remote: IpAddr) -> Result<Stranger, Full> {
+        let estate = prefix::estate(remote).map(|estate| self.estates.enter(estate));
+        Ok(Stranger {
+            _estate: estate.transpose()?,
+            _household: self.households.enter(prefix::household(remote))?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limits;
     use super::*;
 
     #[test]
@@ -117,10 +139,22 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_household_and_mapped_addresses_are_ipv4() {
-        let of = |text: &str| household(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    fn neither_a_few_addresses_nor_the_networks_of_one_owner_lock_a_box_out() {
+        let limits = Limits::default();
+        let strangers = Strangers::new(limits.strangers, limits.strangers_per_address);
+        let crowd = |from: &dyn Fn(usize) -> String| -> Vec<Stranger> {
+            let all = (0..2_000).map(|number| from(number).parse().unwrap());
+            all.filter_map(|address| strangers.enter(address).ok())
+                .collect()
+        };
+        let box_address: IpAddr = "203.0.113.9".parse().unwrap();
+        let few = crowd(&|number| format!("192.0.2.{}", number % 8));
+        assert_eq!(few.len(), 8 * limits.strangers_per_address);
+        drop(strangers.enter(box_address).unwrap());
+        let home = crowd(&|number| format!("2001:db8:0:{:x}::{number:x}", number % 256));
+        assert_eq!(home.len(), limits.strangers / 2);
+        drop(strangers.enter(box_address).unwrap());
+        drop((few, home));
+        assert_eq!(strangers.households.total() + strangers.estates.total(), 0);
     }
 }

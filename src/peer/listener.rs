@@ -11,7 +11,7 @@ use super::connection;
 use super::counters::Counters;
 use super::credentials;
 use super::crowd::Crowd;
-use super::crowd::household;
+use super::crowd::Strangers;
 use super::metrics;
 use super::refusal::Reason;
 use crate::clock;
@@ -27,7 +27,6 @@ use crate::telemetry::LogLimit;
 use crate::units::BytesPerSecond;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -51,7 +50,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Shared {
     pub(super) deps: Deps,
     pub(super) credentials: credentials::Cache,
-    pub(super) strangers: Arc<Crowd<IpAddr>>,
+    pub(super) strangers: Strangers,
     pub(super) askers: Arc<Crowd<BoxId>>,
     pub(super) budgets: Budgets,
     pub(super) pacer: Pacer,
@@ -94,7 +93,7 @@ pub fn start(config: &Config, deps: Deps) -> Result<Handle, PeerError> {
     tracing::info!(sealed_in = terms.path(), "peer: other boxes may fetch here");
     let shared = Arc::new(Shared {
         credentials: credentials::Cache::default(),
-        strangers: Crowd::new(limits.strangers, limits.strangers_per_address),
+        strangers: Strangers::new(limits.strangers, limits.strangers_per_address),
         askers: Crowd::new(config.connections, limits.connections_per_asker),
         budgets: Budgets::new(),
         pacer: Pacer::default(),
@@ -154,7 +153,7 @@ impl Shared {
     /// Counts it, remembers it, and logs one in a while.
     pub(super) fn refuse(&self, reason: Reason, who: &str, message: &str) {
         self.counters.refuse(reason, who, message);
-        if reason == Reason::NotHeld {
+        if matches!(reason, Reason::NotHeld | Reason::NotYet) {
             return;
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +221,7 @@ fn admit(
     connections: &mut JoinSet<()>,
     (stream, remote): (Box<dyn ViewerStream>, SocketAddr),
 ) {
-    match shared.strangers.enter(household(remote.ip())) {
+    match shared.strangers.enter(remote.ip()) {
         Ok(place) => {
             let shared = Arc::clone(shared);
             connections.spawn(async move {

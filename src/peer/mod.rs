@@ -10,8 +10,9 @@
 //! The bytes take a viewer's way (`serve::Carrier`): from the page cache to the socket inside the
 //! kernel where it seals TLS, and no read waits for a disk on the thread.
 //!
-//! Objects that are not whole and verified are never sent. 404 and 429 are normal answers. The
-//! gate does not matter here: a drained box still gives to others.
+//! Nothing that is not verified is ever sent; of an object that is on its way in, the chunks that
+//! are here (`unfinished`). 404 and 429 are normal answers. The gate does not matter here: a box
+//! that is drained still gives to others.
 
 mod body;
 mod budget;
@@ -26,6 +27,7 @@ mod range;
 mod refusal;
 mod reply;
 mod request;
+mod unfinished;
 
 use crate::ids::BoxId;
 use crate::link::identity::Identity;
@@ -85,7 +87,8 @@ pub struct Deps {
 pub struct Limits {
     /// A box fetches a handful of objects at a time, from several sources.
     pub connections_per_asker: usize,
-    /// Connections that have not shown who they are, in all and from one address (a /64).
+    /// Connections that have not shown who they are, in all and from one address (a /64): a few
+    /// addresses must not lock all boxes out. Each has tens of KiB, for ten seconds.
     pub strangers: usize,
     pub strangers_per_address: usize,
     /// From TCP to the end of the TLS handshake.
@@ -138,7 +141,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_asker: 8,
-            strangers: 64,
+            strangers: 1_024,
             strangers_per_address: 16,
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),

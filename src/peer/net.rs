@@ -14,7 +14,6 @@ use crate::serve::socket::ThreadWorkers;
 use crate::sys::priority;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// Connections that wait to be accepted: boxes of a few clusters, at the start of a night.
 const BACKLOG: i32 = 256;
@@ -22,10 +21,6 @@ const BACKLOG: i32 = 256;
 /// What the kernel may hold of a connection and has not sent. The send buffer itself is left to the
 /// kernel's tuning: a fixed one would cap what a distant box gets.
 const UNSENT_BYTES_MAX: u32 = 512 * 1024;
-
-/// What an asker leaves unacknowledged for so long ends its connection in the kernel too: after the
-/// last answer nobody else looks.
-const STALLED_TIME: Duration = Duration::from_secs(60);
 
 /// How far behind the data-plane workers the thread stands when the cores are all taken: it gets a
 /// tenth of a worker's share, and all that is free.
@@ -74,7 +69,6 @@ fn listening(address: SocketAddr) -> io::Result<socket2::Socket> {
     // Linux hands these down to the accepted sockets.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    socket.set_tcp_user_timeout(Some(STALLED_TIME))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -92,7 +86,8 @@ mod tests {
         let _asker = std::net::TcpStream::connect(address).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(STALLED_TIME));
+        // The carrier's patience is what counts while somebody looks; see `serve::socket`.
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), None);
         assert!(accepted.tcp_nodelay().unwrap());
     }
 }

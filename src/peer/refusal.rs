@@ -2,12 +2,17 @@
 //!
 //! Bodies have the form of the link's refusals (docs/LINK.md).
 
+use crate::link::held;
 use crate::link::message::Code;
 use crate::link::message::Refusal;
 use crate::serve::Fault;
+use std::ops::Range;
 
 /// When a box that found no room is to come again.
 const RETRY_AFTER_S: u64 = 10;
+
+/// When there is more of an object that is on its way in: some chunks at any rate.
+const NOT_YET_RETRY_S: u64 = 2;
 
 /// Why somebody got no object, or not the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,7 @@ pub(super) enum Reason {
     Budget,
     Tickets,
     NotHeld,
+    NotYet,
     Unavailable,
     Precondition,
     Range,
@@ -43,13 +49,13 @@ pub(super) struct Refused {
     pub(super) status: u16,
     code: Code,
     pub(super) message: String,
-    /// A field that the status asks for: its name and value.
-    pub(super) extra: Option<(&'static str, String)>,
+    /// Fields that the status asks for: names and values.
+    pub(super) extra: Vec<(&'static str, String)>,
 }
 
 impl Reason {
     /// In the order of the declaration: a reason is an index.
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::NotEnrolled,
         Self::Stranger,
         Self::Handshake,
@@ -62,6 +68,7 @@ impl Reason {
         Self::Budget,
         Self::Tickets,
         Self::NotHeld,
+        Self::NotYet,
         Self::Unavailable,
         Self::Precondition,
         Self::Range,
@@ -88,6 +95,7 @@ impl Reason {
             Self::Budget => "budget",
             Self::Tickets => "too-many-tickets",
             Self::NotHeld => "not-held",
+            Self::NotYet => "not-yet",
             Self::Unavailable => "unavailable",
             Self::Precondition => "precondition",
             Self::Range => "range",
@@ -104,7 +112,7 @@ impl Reason {
         match self {
             Self::NoTicket => (401, Code::Token),
             Self::Ticket | Self::Budget => (403, Code::Token),
-            Self::NotHeld => (404, Code::NotFound),
+            Self::NotHeld | Self::NotYet => (404, Code::NotFound),
             Self::Precondition => (412, Code::BadRequest),
             Self::Range => (416, Code::BadRequest),
             Self::Crowded | Self::Asker | Self::Stranger | Self::Tickets => (429, Code::Busy),
@@ -121,9 +129,9 @@ impl Refused {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         let (status, code) = reason.status();
         let extra = match status {
-            401 => Some(("WWW-Authenticate", crate::link::ticket::SCHEME.to_owned())),
-            429 | 503 => Some(("Retry-After", RETRY_AFTER_S.to_string())),
-            _ => None,
+            401 => vec![("WWW-Authenticate", crate::link::ticket::SCHEME.to_owned())],
+            429 | 503 => vec![("Retry-After", RETRY_AFTER_S.to_string())],
+            _ => Vec::new(),
         };
         Self {
             reason,
@@ -139,7 +147,7 @@ impl Refused {
         let message = "objects are fetched with GET and looked for with HEAD";
         let mut refused = Self::new(Reason::Request, message);
         refused.status = 405;
-        refused.extra = Some(("Allow", "GET, HEAD".to_owned()));
+        refused.extra = vec![("Allow", "GET, HEAD".to_owned())];
         refused
     }
 
@@ -147,7 +155,18 @@ impl Refused {
     pub(super) fn range(length: u64) -> Self {
         let message = format!("the range begins behind the object's {length} bytes");
         let mut refused = Self::new(Reason::Range, message);
-        refused.extra = Some(("Content-Range", format!("bytes */{length}")));
+        refused.extra = vec![("Content-Range", format!("bytes */{length}"))];
+        refused
+    }
+
+    /// 404 for a part that is not here yet, with those that are.
+    pub(super) fn not_yet(there: &[Range<u64>]) -> Self {
+        let message = "this box is receiving the object itself and has not got that part yet";
+        let mut refused = Self::new(Reason::NotYet, message);
+        refused.extra = vec![
+            ("Retry-After", NOT_YET_RETRY_S.to_string()),
+            (held::FIELD, held::text(there)),
+        ];
         refused
     }
 

@@ -4,6 +4,8 @@ use super::body::Gift;
 use super::refusal::Refused;
 use super::request::etag;
 use crate::clock;
+use crate::link::digest;
+use crate::link::digest::REPR_DIGEST;
 use httpdate::HttpDate;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -23,6 +25,7 @@ pub(super) fn gift(gift: &Gift, persistence: Persistence) -> Vec<u8> {
     let status = if gift.part.is_range { 206 } else { 200 };
     let mut head = begin(status, persistence);
     field(&mut head, "ETag", &etag(gift.object.digest));
+    field(&mut head, REPR_DIGEST, &digest::text(gift.object.digest));
     field(&mut head, "Content-Length", &gift.part.length.to_string());
     field(&mut head, "Content-Type", "application/octet-stream");
     field(&mut head, "Accept-Ranges", "bytes");
@@ -42,7 +45,7 @@ pub(super) fn gift(gift: &Gift, persistence: Persistence) -> Vec<u8> {
 /// The whole of a refusal. HEAD has no body, whatever its answer.
 pub(super) fn refusal(mut refused: Refused, is_head: bool, persistence: Persistence) -> Vec<u8> {
     let mut head = begin(refused.status, persistence);
-    if let Some((name, value)) = refused.extra.take() {
+    for (name, value) in std::mem::take(&mut refused.extra) {
         field(&mut head, name, &value);
     }
     let json = refused.json();

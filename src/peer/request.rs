@@ -2,6 +2,8 @@
 //!
 //! The answers come in this order, so that nobody learns what is held without a ticket for it.
 //!
+//! An object that is on its way in is looked for last (`unfinished`).
+//!
 //! I/O: opens objects and waits for the first bytes of what is asked for.
 
 use super::body::Gift;
@@ -12,6 +14,7 @@ use super::range::Part;
 use super::range::RangeError;
 use super::refusal::Reason;
 use super::refusal::Refused;
+use super::unfinished;
 use crate::clock;
 use crate::help::printable;
 use crate::ids::BoxId;
@@ -23,6 +26,7 @@ use crate::serve::Head;
 use crate::serve::Load;
 use crate::serve::Method;
 use crate::serve::Target;
+use crate::store::Household;
 use crate::store::ObjectFile;
 use crate::store::OpenError;
 use crate::task::Phase;
@@ -44,8 +48,16 @@ pub(super) async fn decide(
     }
     let digest = target(head)?;
     let (text, ticket) = ticket(shared, asker, digest, head)?;
-    let object = open(shared, digest).await?;
-    let part = select(&object, head)?;
+    let (object, part) = match open(shared, digest).await {
+        Ok(object) => {
+            let part = select((digest, object.length), head)?;
+            (object, part)
+        }
+        Err(refused) if refused.reason == Reason::NotHeld => {
+            unfinished::find(shared, digest, head, refused).await?
+        }
+        Err(refused) => return Err(refused),
+    };
     let bytes = match head.method {
         Method::Get => part.length,
         Method::Head | Method::Options | Method::Post => 0,
@@ -61,6 +73,7 @@ pub(super) async fn decide(
             object: &object,
             first: part.first,
             last: part.first + bytes - 1,
+            household: Household::named(asker.as_str()),
         };
         load.begin().await.map_err(|error| {
             let message = format!("{digest} cannot be had here: {error}");
@@ -125,7 +138,7 @@ fn ticket<'a>(
     Ok((text, ticket))
 }
 
-async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refused> {
+pub(super) async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refused> {
     let opening = Content::open(&shared.deps.store, digest);
     opening.await.map_err(|error| {
         let reason = match error {
@@ -137,8 +150,11 @@ async fn open(shared: &Shared, digest: Digest) -> Result<Arc<ObjectFile>, Refuse
 }
 
 /// Preconditions, then the range (RFC 9110 section 13.2.2).
-fn select(object: &ObjectFile, head: &Head<'_, '_>) -> Result<Part, Refused> {
-    let tag = etag(object.digest);
+pub(super) fn select(
+    (digest, length): (Digest, u64),
+    head: &Head<'_, '_>,
+) -> Result<Part, Refused> {
+    let tag = etag(digest);
     if let Some(wanted) = single(head, "if-match")? {
         let is_named =
             |one: &[u8]| matches!(one.trim_ascii(), b"*") || one.trim_ascii() == tag.as_bytes();
@@ -154,13 +170,13 @@ fn select(object: &ObjectFile, head: &Head<'_, '_>) -> Result<Part, Refused> {
     {
         range = None;
     }
-    range::select(range, object.length).map_err(|error| match error {
+    range::select(range, length).map_err(|error| match error {
         RangeError::Syntax => {
             let message = "the range is not one of `bytes=<first>-<last>`, `bytes=<first>-` and \
                            `bytes=-<last bytes>`";
             Refused::new(Reason::Request, message)
         }
-        RangeError::Unsatisfiable => Refused::range(object.length),
+        RangeError::Unsatisfiable => Refused::range(length),
     })
 }
 

@@ -6,53 +6,75 @@ use crate::object::Digest;
 use crate::prefix::Family;
 use crate::prefix::Prefix;
 
+const DIGEST_BYTES: usize = 32;
+
 /// What is hashed of a route: the digest of its packed attributes, its prefix and path identifier,
 /// the neighbour's class and name, and the filter's word. Short, so that most take one block of the
-/// hash, and in parts, because most routes differ from the one before in the prefix alone.
-#[derive(Clone, Debug, Default)]
+/// hash, and written in parts into one piece, because most routes differ from the one before in the
+/// digest and the prefix alone.
+#[derive(Clone, Debug)]
 pub struct Item {
-    attributes: [u8; 32],
-    /// Family, length, address, path identifier.
-    place: [u8; 22],
-    place_length: usize,
-    source: Vec<u8>,
-    joined: Vec<u8>,
+    /// Digest; family, length, address, path identifier; source.
+    bytes: Vec<u8>,
+    place_bytes: usize,
+}
+
+impl Default for Item {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; DIGEST_BYTES],
+            place_bytes: 0,
+        }
+    }
 }
 
 impl Item {
     pub fn attributes(&mut self, digest: &Digest) {
-        self.attributes = digest.0;
+        if let Some(place) = self.bytes.first_chunk_mut() {
+            *place = digest.0;
+        }
     }
 
     pub fn source(&mut self, class: Class, neighbour: &str, filtered: Option<Filtered>) {
-        self.source.clear();
-        self.source.push(class as u8);
-        self.source.extend_from_slice(neighbour.as_bytes());
-        self.source.push(0);
+        self.bytes.truncate(DIGEST_BYTES + self.place_bytes);
+        self.bytes.push(class as u8);
+        self.bytes.extend_from_slice(neighbour.as_bytes());
+        self.bytes.push(0);
         let word = filtered.map_or("", Filtered::as_str);
-        self.source.extend_from_slice(word.as_bytes());
+        self.bytes.extend_from_slice(word.as_bytes());
     }
 
     pub fn place(&mut self, prefix: &Prefix, path_id: u32) {
         let bits = prefix.bits().to_be_bytes();
-        let (family, octets): (u8, &[u8]) = match prefix.family() {
-            Family::Ipv4 => (4, &bits[..4]),
-            Family::Ipv6 => (6, &bits),
-        };
-        let end = 2 + octets.len();
-        self.place[0] = family;
-        self.place[1] = prefix.length();
-        self.place[2..end].copy_from_slice(octets);
-        self.place[end..end + 4].copy_from_slice(&path_id.to_be_bytes());
-        self.place_length = end + 4;
+        let [a, b, c, d] = path_id.to_be_bytes();
+        let length = prefix.length();
+        match prefix.family() {
+            Family::Ipv4 => {
+                let [e, f, g, h, ..] = bits;
+                self.put([4, length, e, f, g, h, a, b, c, d]);
+            }
+            Family::Ipv6 => {
+                let mut place = [0; 22];
+                place[..2].copy_from_slice(&[6, length]);
+                place[2..18].copy_from_slice(&bits);
+                place[18..].copy_from_slice(&[a, b, c, d]);
+                self.put(place);
+            }
+        }
     }
 
-    pub fn bytes(&mut self) -> &[u8] {
-        self.joined.clear();
-        self.joined.extend_from_slice(&self.attributes);
-        self.joined
-            .extend_from_slice(&self.place[..self.place_length]);
-        self.joined.extend_from_slice(&self.source);
-        &self.joined
+    /// The source moves where the place before was of another family.
+    fn put<const N: usize>(&mut self, place: [u8; N]) {
+        if self.place_bytes != N {
+            let old = DIGEST_BYTES..DIGEST_BYTES + self.place_bytes;
+            self.bytes.splice(old, place);
+            self.place_bytes = N;
+        } else if let Some(old) = self.bytes[DIGEST_BYTES..].first_chunk_mut() {
+            *old = place;
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }

@@ -97,6 +97,12 @@ pub enum Filtered {
     AsPathTooLong,
     /// Not a usable unicast address.
     NextHop,
+    /// The neighbour's routes are only looked at (`import = "none"`).
+    NoImport,
+    /// Outside the prefixes that the neighbour may announce.
+    NotListed,
+    /// Carries a community that the operator has given this meaning.
+    NoSteer,
 }
 
 /// A route of one neighbour.
@@ -224,7 +230,7 @@ impl Class {
 
 impl Filtered {
     /// Every reason, in the order of the enum.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::DefaultRoute,
         Self::Bogon,
         Self::PrefixLength,
@@ -233,9 +239,12 @@ impl Filtered {
         Self::FirstAsn,
         Self::AsPathTooLong,
         Self::NextHop,
+        Self::NoImport,
+        Self::NotListed,
+        Self::NoSteer,
     ];
 
-    /// In seven bits, for tables: 0 is none.
+    /// In six bits, for tables: 0 is none.
     pub(crate) fn code(filtered: Option<Self>) -> u8 {
         filtered.map_or(0, |filtered| filtered as u8 + 1)
     }
@@ -254,8 +263,47 @@ impl Filtered {
             Self::FirstAsn => "first-asn",
             Self::AsPathTooLong => "as-path-too-long",
             Self::NextHop => "next-hop",
+            Self::NoImport => "no-import",
+            Self::NotListed => "not-listed",
+            Self::NoSteer => "no-steer",
         }
     }
+
+    /// The announcement itself is not one to believe, whatever its prefix is.
+    pub fn is_untrue(self) -> bool {
+        match self {
+            Self::AsLoop
+            | Self::FirstAsn
+            | Self::AsPathTooLong
+            | Self::BogonAsn
+            | Self::NextHop => true,
+            Self::DefaultRoute
+            | Self::Bogon
+            | Self::PrefixLength
+            | Self::NoImport
+            | Self::NotListed
+            | Self::NoSteer => false,
+        }
+    }
+}
+
+impl Attributes {
+    /// Carries at least one of them.
+    pub fn has_any(&self, communities: &[Community]) -> bool {
+        communities
+            .iter()
+            .any(|wanted| self.communities.binary_search(wanted).is_ok())
+    }
+
+    /// The router is about to take this way down (RFC 8326): only where there is no other.
+    pub fn is_leaving(&self) -> bool {
+        self.has_any(&[Community::GRACEFUL_SHUTDOWN])
+    }
+}
+
+impl Community {
+    /// RFC 8326 section 4.
+    pub const GRACEFUL_SHUTDOWN: Self = Self(0xffff_0000);
 }
 
 impl fmt::Display for Asn {

@@ -51,6 +51,8 @@ pub struct Fixed {
 #[derive(Clone, Debug, Default)]
 pub struct Packer {
     path: Vec<u8>,
+    /// Where in `path` the last segment begins, if that is a sequence.
+    sequence: Option<usize>,
     communities: Vec<u32>,
     extended: Vec<u64>,
     large: Vec<[u32; 3]>,
@@ -75,18 +77,30 @@ impl Packer {
     /// Forgets the lists of the set before.
     pub fn begin(&mut self) {
         self.path.clear();
+        self.sequence = None;
         self.communities.clear();
         self.extended.clear();
         self.large.clear();
     }
 
-    /// The next segment of the AS path.
+    /// The next segment of the AS path. A sequence behind a sequence continues it, and an empty
+    /// one is none: routers cut paths where they like (a segment of a message has room for 255
+    /// numbers), and the text of a path cannot tell where.
     pub fn segment(&mut self, is_set: bool, numbers: impl IntoIterator<Item = u32>) {
-        let at = self.path.len();
-        self.path.extend([0; 4]);
+        let before = self.path.len();
+        let continued = self.sequence.filter(|_| !is_set);
+        let at = continued.unwrap_or(before);
+        if continued.is_none() {
+            self.path.extend([0; 4]);
+        }
+        let first = self.path.len();
         for number in numbers {
             self.path.extend(number.to_be_bytes());
         }
+        if !is_set && self.path.len() == first {
+            return self.path.truncate(before);
+        }
+        self.sequence = (!is_set).then_some(at);
         let count = (self.path.len() - at) / 4 - 1;
         let [_, high, middle, low] = u32::try_from(count).unwrap_or(0).to_be_bytes();
         let kind = if is_set { SET } else { SEQUENCE };
@@ -213,6 +227,24 @@ impl<'a> Packed<'a> {
     /// Sorted, each once.
     pub fn communities(self) -> impl Iterator<Item = Community> + 'a {
         words(self.layout().communities).map(Community)
+    }
+
+    /// Looked for in the sorted list.
+    pub fn has_community(self, wanted: Community) -> bool {
+        let communities = self.layout().communities.as_chunks::<4>().0;
+        communities
+            .binary_search_by_key(&wanted.0, |octets| u32::from_be_bytes(*octets))
+            .is_ok()
+    }
+
+    /// As [`Attributes::has_any`].
+    pub fn has_any(self, communities: &[Community]) -> bool {
+        communities.iter().any(|one| self.has_community(*one))
+    }
+
+    /// As [`Attributes::is_leaving`].
+    pub fn is_leaving(self) -> bool {
+        self.has_community(Community::GRACEFUL_SHUTDOWN)
     }
 
     pub fn attributes(self) -> Attributes {

@@ -14,7 +14,19 @@ fn path() -> impl Strategy<Value = AsPath> {
             false => Segment::Sequence(numbers),
         }
     });
-    vec(segment, 0..4).prop_map(AsPath)
+    vec(segment, 0..4).prop_map(canonical)
+}
+
+/// As text says it: no sequence stands behind another one.
+fn canonical(segments: Vec<Segment>) -> AsPath {
+    let mut path: Vec<Segment> = Vec::new();
+    for segment in segments {
+        match (path.last_mut(), segment) {
+            (Some(Segment::Sequence(last)), Segment::Sequence(more)) => last.extend(more),
+            (_, segment) => path.push(segment),
+        }
+    }
+    AsPath(path)
 }
 
 fn fixed() -> impl Strategy<Value = Fixed> {
@@ -90,7 +102,41 @@ proptest! {
         prop_assert_eq!(packed.path().first(), attributes.as_path.first());
         prop_assert!(packed.path().numbers().eq(attributes.as_path.numbers()));
         prop_assert!(packed.communities().eq(attributes.communities.iter().copied()));
+        for one in &attributes.communities {
+            prop_assert!(packed.has_community(*one));
+            let next = Community(one.0.wrapping_add(1));
+            prop_assert_eq!(packed.has_community(next), attributes.communities.contains(&next));
+        }
         prop_assert_eq!(packed.attributes(), attributes);
+    }
+
+    #[test]
+    fn a_path_is_one_however_its_sequences_are_cut(
+        path in path(),
+        cuts in vec(0_usize..5, 0..12),
+    ) {
+        let attributes = |as_path| Attributes::new(as_path, Ipv4Addr::LOCALHOST.into());
+        let mut cuts = cuts.into_iter().chain(std::iter::repeat(300));
+        let mut cut = Vec::new();
+        for segment in &path.0 {
+            match segment {
+                Segment::Set(_) => cut.push(segment.clone()),
+                Segment::Sequence(numbers) => {
+                    let mut rest = &numbers[..];
+                    while !rest.is_empty() {
+                        let (one, behind) = rest.split_at(rest.len().min(cuts.next().unwrap()));
+                        cut.push(Segment::Sequence(one.to_vec()));
+                        rest = behind;
+                    }
+                }
+            }
+        }
+        let told: AsPath = path.to_string().parse().unwrap();
+        prop_assert_eq!(&told, &path);
+        let packed = Packer::default().pack(&attributes(path.clone())).to_vec();
+        let mut packer = Packer::default();
+        prop_assert_eq!(packer.pack(&attributes(AsPath(cut))), &packed[..]);
+        prop_assert_eq!(Packed::new(&packed).attributes().as_path, path);
     }
 
     #[test]

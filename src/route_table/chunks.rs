@@ -20,7 +20,7 @@ const ROWS_MIN: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<const N: usize> {
     pub key: Key<N>,
-    /// A number of the import filter's reasons, 0 for none; the owner may use the highest bit.
+    /// A number of the import filter's reasons, 0 for none; the owner may use both highest bits.
     pub filter: u8,
     set: [u8; 4],
 }
@@ -29,6 +29,9 @@ pub struct Row<const N: usize> {
 #[derive(Clone, Debug)]
 pub(super) struct Chunks<const N: usize> {
     chunks: Arc<[Arc<[Row<N>]>]>,
+    /// The first key of each chunk, side by side: a search jumps over these and not over chunks,
+    /// which lie all over the memory.
+    firsts: Arc<[Key<N>]>,
     len: usize,
 }
 
@@ -63,6 +66,7 @@ impl<const N: usize> Default for Chunks<N> {
     fn default() -> Self {
         Self {
             chunks: Arc::new([]),
+            firsts: Arc::new([]),
             len: 0,
         }
     }
@@ -86,7 +90,7 @@ impl<const N: usize> Chunks<N> {
         let mut changes = Latest(&changes);
         let mut out = Out::default();
         for (index, chunk) in self.chunks.iter().enumerate() {
-            let end = self.chunks.get(index + 1).map(|next| next[0].key);
+            let end = self.firsts.get(index + 1).copied();
             let mine = changes.before(end);
             if mine.0.is_empty() && out.rows.is_empty() {
                 out.shared(chunk);
@@ -101,13 +105,14 @@ impl<const N: usize> Chunks<N> {
         out.cut();
         Self {
             chunks: out.chunks.into(),
+            firsts: out.firsts.into(),
             len: out.len,
         }
     }
 
     /// From the first row on whose key is not less.
     pub(super) fn rows_from(&self, key: &Key<N>) -> Rows<'_, N> {
-        let chunk = self.chunks.partition_point(|chunk| chunk[0].key <= *key);
+        let chunk = self.firsts.partition_point(|first| first <= key);
         let chunk = chunk.saturating_sub(1);
         let mut rows = Rows {
             chunks: self.chunks.get(chunk + 1..).unwrap_or(&[]),
@@ -127,7 +132,7 @@ impl<const N: usize> Chunks<N> {
 
     /// The last row whose key is not greater.
     pub(super) fn last_until(&self, key: &Key<N>) -> Option<&Row<N>> {
-        let chunk = self.chunks.partition_point(|chunk| chunk[0].key <= *key);
+        let chunk = self.firsts.partition_point(|first| first <= key);
         let rows = self.chunks.get(chunk.checked_sub(1)?)?;
         let at = rows.partition_point(|row| row.key <= *key);
         rows.get(at.checked_sub(1)?)
@@ -231,6 +236,7 @@ impl<'a, const N: usize> Iterator for Latest<'a, N> {
 #[derive(Default)]
 struct Out<const N: usize> {
     chunks: Vec<Arc<[Row<N>]>>,
+    firsts: Vec<Key<N>>,
     rows: Vec<Row<N>>,
     len: usize,
 }
@@ -238,21 +244,25 @@ struct Out<const N: usize> {
 impl<const N: usize> Out<N> {
     fn shared(&mut self, chunk: &Arc<[Row<N>]>) {
         self.len += chunk.len();
+        self.firsts.push(chunk[0].key);
         self.chunks.push(Arc::clone(chunk));
     }
 
-    fn merge(&mut self, old: &[Row<N>], changes: Latest<'_, N>) {
-        let mut old = old.iter().peekable();
+    fn merge(&mut self, mut old: &[Row<N>], changes: Latest<'_, N>) {
         for change in changes {
-            while let Some(row) = old.next_if(|row| row.key < change.key) {
-                self.rows.push(*row);
-            }
-            old.next_if(|row| row.key == change.key);
+            // Rows that stay are copied in runs.
+            let stay = old.iter().position(|row| row.key >= change.key);
+            let (run, rest) = old.split_at(stay.unwrap_or(old.len()));
+            self.rows.extend_from_slice(run);
+            old = match rest {
+                [first, behind @ ..] if first.key == change.key => behind,
+                _ => rest,
+            };
             if !change.is_gone() {
                 self.rows.push(*change);
             }
         }
-        self.rows.extend(old);
+        self.rows.extend_from_slice(old);
     }
 
     /// Chunks of equal size of all rows that wait.
@@ -263,8 +273,10 @@ impl<const N: usize> Out<N> {
         let pieces = self.rows.len().div_ceil(ROWS_MAX);
         let size = self.rows.len().div_ceil(pieces);
         self.len += self.rows.len();
-        let pieces = self.rows.chunks(size);
-        self.chunks.extend(pieces.map(<Arc<[Row<N>]>>::from));
+        for piece in self.rows.chunks(size) {
+            self.firsts.push(piece[0].key);
+            self.chunks.push(piece.into());
+        }
         self.rows.clear();
     }
 }
@@ -318,6 +330,8 @@ mod tests {
                 for chunk in chunks.chunks.iter() {
                     prop_assert!(!chunk.is_empty() && chunk.len() <= ROWS_MAX);
                 }
+                let firsts = chunks.chunks.iter().map(|chunk| &chunk[0].key);
+                prop_assert!(chunks.firsts.iter().eq(firsts));
                 moments.push((chunks.clone(), model.clone()));
             }
             for number in (0..4001).step_by(97) {

@@ -108,8 +108,9 @@ impl Seed {
     }
 
     /// Of bytes of any length.
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half fits")]
     #[inline]
-    pub(super) fn hash(self, bytes: &[u8]) -> u64 {
+    pub(super) fn short_hash(self, bytes: &[u8]) -> u32 {
         let (pairs, rest) = bytes.as_chunks::<16>();
         let mut hash = self.0 ^ bytes.len() as u64;
         let mut mix = |octets: &[u8; 16]| {
@@ -120,7 +121,7 @@ impl Seed {
         let mut last = [0; 16];
         last[..rest.len()].copy_from_slice(rest);
         mix(&last);
-        fold(hash, self.1)
+        (fold(hash, self.1) >> 32) as u32
     }
 }
 

@@ -89,14 +89,25 @@ pub struct Seen<'a> {
     rank: usize,
 }
 
-/// What routes share that differ in their prefix alone; means something within one table only.
+/// What routes share that differ in prefix and path identifier alone; means something within one
+/// table only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share {
     rank: usize,
     set: SetId,
     filter: u8,
-    path_id: u32,
 }
+
+impl Share {
+    /// Are the attributes stored once for both?
+    pub fn is_of_set(&self, other: &Self) -> bool {
+        (self.rank, self.set) == (other.rank, other.set)
+    }
+}
+
+/// Routes of one box, of all its neighbours: six full tables of both families. More are neither
+/// kept by a box nor taken by a control plane, where they cost half a gigabyte.
+pub const ROUTES_MAX: usize = 8_000_000;
 
 impl Changes {
     pub fn len(&self) -> usize {
@@ -303,7 +314,6 @@ impl<'a> Seen<'a> {
             rank: self.rank,
             set: self.set,
             filter: self.filter,
-            path_id: self.path_id,
         }
     }
 
@@ -334,6 +344,8 @@ impl<'a> Seen<'a> {
         let fixed = self.packed().fixed();
         let source = &self.table.source;
         (
+            // RFC 8326: only where there is no other.
+            self.packed().is_leaving(),
             Reverse(fixed.local_pref.unwrap_or(LOCAL_PREF)),
             self.packed().path().length(),
             fixed.origin,

@@ -6,6 +6,7 @@
 //! what is in use and a page for each size.
 
 use super::key::Seed;
+use crate::object::Digest;
 use crate::route::Packed;
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
@@ -15,9 +16,13 @@ use std::sync::Arc;
 /// Large enough for a few hundred sets, small enough to be copied in a microsecond.
 const PAGE_BYTES: usize = 16 * 1024;
 
+/// A slot begins with the digest of its set: what it takes to tell the items of all routes that
+/// share the set, and longer to make than the set takes to find.
+const DIGEST_BYTES: usize = 32;
+
 /// A set has at least origin, flags, next hop and the length of its path: 8 bytes, and most have
 /// many more.
-const SLOT_BYTES_MIN: usize = 16;
+const SLOT_BYTES_MIN: usize = DIGEST_BYTES + 8;
 
 /// Slots are multiples of this, so that few sizes have a page of their own.
 const STEP: usize = 8;
@@ -27,7 +32,7 @@ const LARGE: usize = 512;
 const STEP_LARGE: usize = 128;
 
 /// Bits of a [`SetId`] that count slots: `PAGE_BYTES / SLOT_BYTES_MIN`.
-const SLOT_BITS: u32 = 10;
+const SLOT_BITS: u32 = 9;
 
 /// In [`Book::uses`]: the slot is free, the rest is the next free one.
 const FREE: u32 = 1 << 31;
@@ -38,26 +43,35 @@ pub struct SetId(u32);
 
 /// The sets of one moment, for readers.
 #[derive(Clone, Debug, Default)]
-pub struct Pages(Arc<[Arc<Page>]>);
+pub struct Pages(Arc<[Page]>);
 
 /// Sets in use.
 #[derive(Debug)]
 pub struct Sets {
-    pages: Vec<Arc<Page>>,
+    pages: Vec<Page>,
     books: Vec<Book>,
     /// By the slots' size: pages with free slots, the first is filled first.
     partial: BTreeMap<usize, BTreeSet<u32>>,
     /// Places of pages that were given back.
     vacant: Vec<u32>,
-    index: HashTable<SetId>,
+    index: HashTable<Entry>,
     seed: Seed,
     bytes: usize,
 }
 
+/// Clones share the bytes.
 #[derive(Clone, Debug, Default)]
 struct Page {
     slot_bytes: usize,
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
+}
+
+/// A set in the index, with enough of its hash that an index which grows looks at no set: they lie
+/// all over the memory.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u32,
+    id: SetId,
 }
 
 /// What only the owner needs to know of a page.
@@ -95,9 +109,25 @@ impl SetId {
 }
 
 impl Page {
+    /// The set.
     fn slot(&self, slot: usize) -> &[u8] {
         let from = slot * self.slot_bytes;
-        self.bytes.get(from..from + self.slot_bytes).unwrap_or(&[])
+        let set = from + DIGEST_BYTES..from + self.slot_bytes;
+        self.bytes.get(set).unwrap_or(&[])
+    }
+
+    /// Of the set.
+    fn digest(&self, slot: usize) -> Option<Digest> {
+        let slot = self.bytes.get(slot * self.slot_bytes..)?;
+        slot.first_chunk().map(|octets| Digest(*octets))
+    }
+}
+
+impl Entry {
+    /// The table takes a place from the lowest bits, and a few more to tell entries apart from the
+    /// highest.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
     }
 }
 
@@ -110,7 +140,7 @@ impl Pages {
     /// Is this set the very same in both? If not, it may still be equal.
     pub(super) fn shares(&self, other: &Self, id: SetId) -> bool {
         let pages = self.0.get(id.page()).zip(other.0.get(id.page()));
-        pages.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+        pages.is_some_and(|(one, other)| Arc::ptr_eq(&one.bytes, &other.bytes))
     }
 }
 
@@ -140,7 +170,7 @@ impl Sets {
 
     /// Memory of all pages, of the counts and of the index.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.index.capacity() * (size_of::<SetId>() + 1)
+        self.bytes + self.index.capacity() * (size_of::<Entry>() + 1)
     }
 
     /// The pages as they are.
@@ -153,26 +183,29 @@ impl Sets {
         Packed::new(page.map_or(&[], |page| page.slot(id.slot())))
     }
 
+    /// Of the packed set.
+    pub fn digest(&self, id: SetId) -> Option<Digest> {
+        self.pages.get(id.page())?.digest(id.slot())
+    }
+
     /// One use more of the set that `packed` is; `None` when there is no number left for it.
     pub fn acquire(&mut self, packed: &[u8]) -> Option<SetId> {
-        let hash = self.seed.hash(packed);
+        let hash = self.seed.short_hash(packed);
         let pages = &self.pages;
-        let is_same = |id: &SetId| {
-            let page = pages.get(id.page());
-            page.is_some_and(|page| page.slot(id.slot()).starts_with(packed))
+        let is_same = |entry: &Entry| {
+            let page = pages.get(entry.id.page());
+            entry.hash == hash
+                && page.is_some_and(|page| page.slot(entry.id.slot()).starts_with(packed))
         };
-        if let Some(id) = self.index.find(hash, is_same).copied() {
+        if let Some(entry) = self.index.find(Entry::spread(hash), is_same) {
+            let id = entry.id;
             self.reuse(id);
             return Some(id);
         }
         let id = self.store(packed)?;
-        let (pages, seed) = (&self.pages, self.seed);
-        let rehash = |id: &SetId| {
-            let page = pages.get(id.page());
-            let slot = page.map_or(&[][..], |page| page.slot(id.slot()));
-            seed.hash(Packed::new(slot).bytes())
-        };
-        self.index.insert_unique(hash, id, rehash);
+        let rehash = |entry: &Entry| Entry::spread(entry.hash);
+        let entry = Entry { hash, id };
+        self.index.insert_unique(Entry::spread(hash), entry, rehash);
         Some(id)
     }
 
@@ -190,8 +223,8 @@ impl Sets {
         };
         *uses -= 1;
         if *uses == 0 {
-            let hash = self.seed.hash(self.get(id).bytes());
-            if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+            let hash = Entry::spread(self.seed.short_hash(self.get(id).bytes()));
+            if let Ok(entry) = self.index.find_entry(hash, |entry| entry.id == id) {
                 entry.remove();
             }
             self.free(id);
@@ -204,7 +237,7 @@ impl Sets {
     }
 
     fn store(&mut self, packed: &[u8]) -> Option<SetId> {
-        let slot_bytes = slot_bytes(packed.len());
+        let slot_bytes = slot_bytes(DIGEST_BYTES + packed.len());
         let first = self.partial.get(&slot_bytes).and_then(BTreeSet::first);
         let number = match first {
             Some(number) => *number,
@@ -219,20 +252,22 @@ impl Sets {
         if book.free as usize >= book.uses.len() {
             self.listed(slot_bytes, number, false);
         }
-        let page = Arc::make_mut(self.pages.get_mut(number as usize)?);
+        let page = Arc::make_mut(&mut self.pages.get_mut(number as usize)?.bytes);
         let from = slot as usize * slot_bytes;
-        let place = page.bytes.get_mut(from..from + packed.len())?;
-        place.copy_from_slice(packed);
+        let place = page.get_mut(from..from + DIGEST_BYTES + packed.len())?;
+        let (digest, set) = place.split_at_mut_checked(DIGEST_BYTES)?;
+        digest.copy_from_slice(&Digest::of(packed).0);
+        set.copy_from_slice(packed);
         Some(SetId::new(number, slot))
     }
 
     fn new_page(&mut self, slot_bytes: usize) -> Option<u32> {
         let slots = (PAGE_BYTES / slot_bytes).max(1);
         let count = u32::try_from(slots).ok()?;
-        let page = Arc::new(Page {
+        let page = Page {
             slot_bytes,
-            bytes: vec![0; slots * slot_bytes].into(),
-        });
+            bytes: std::iter::repeat_n(0, slots * slot_bytes).collect(),
+        };
         let book = Book {
             uses: (1..=count).map(|next| FREE | next).collect(),
             used: 0,
@@ -261,7 +296,7 @@ impl Sets {
         let Some(book) = self.books.get_mut(id.page()) else {
             return;
         };
-        #[allow(clippy::cast_possible_truncation, reason = "10 and 22 bits of a u32")]
+        #[allow(clippy::cast_possible_truncation, reason = "9 and 23 bits of a u32")]
         let (number, slot) = (id.page() as u32, id.slot() as u32);
         let was_full = book.free as usize >= book.uses.len();
         if let Some(uses) = book.uses.get_mut(id.slot()) {
@@ -346,6 +381,7 @@ mod tests {
                     0 | 1 => {
                         let id = sets.acquire(&bytes).unwrap();
                         prop_assert_eq!(sets.get(id).bytes(), &bytes[..]);
+                        prop_assert_eq!(sets.digest(id), Some(Digest::of(&bytes)));
                         held.push((id, bytes));
                     }
                     _ if held.is_empty() => {}

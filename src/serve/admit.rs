@@ -8,9 +8,10 @@ use super::lately::Lately;
 use crate::clock::Instant;
 use crate::gate::Gate;
 use crate::lock::lock;
+use crate::prefix;
+use crate::store::Household;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -37,6 +38,8 @@ pub(super) struct Population(Mutex<Census>);
 struct Census {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    /// By /48 of IPv6.
+    by_estate: HashMap<IpAddr, usize>,
 }
 
 /// One open connection's place; leaving is dropping it.
@@ -74,26 +77,32 @@ pub(super) enum Admission {
     Closed(Arc<str>),
 }
 
-/// What counts as one address: IPv6 subscribers own a /64.
-fn group(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(six) => {
-            let prefix = u128::from(six) & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from(prefix))
-        }
+/// Whose share of a disk a reader at `address` takes.
+pub(super) fn household(address: IpAddr) -> Household {
+    Household(match address.to_canonical() {
+        IpAddr::V4(four) => u64::from(u32::from(four)),
+        // Its network; those of IPv4's numbers are nobody's.
+        IpAddr::V6(six) => u64::try_from(u128::from(six) >> 64).unwrap_or(u64::MAX),
+    })
+}
+
+fn leave(places: &mut HashMap<IpAddr, usize>, who: IpAddr) {
+    match places.get_mut(&who) {
+        Some(left) if *left > 1 => *left -= 1,
+        Some(_) | None => drop(places.remove(&who)),
     }
 }
 
 impl Population {
-    /// Takes a place, or says which limit is reached: of all, or of those of one address.
+    /// Takes a place, or says which limit is reached: of all, or of those of one address. However
+    /// many addresses a network of IPv6 has, half of all places are not its own.
     pub(super) fn enter(
         self: &Arc<Self>,
         address: IpAddr,
         most: usize,
         most_per_address: usize,
     ) -> Result<Slot, Refusal> {
-        let group = group(address);
+        let group = prefix::household(address);
         let mut census = lock(&self.0);
         if census.total >= most {
             return Err(Refusal::Connections);
@@ -101,6 +110,13 @@ impl Population {
         let here = census.by_address.get(&group).copied().unwrap_or(0);
         if here >= most_per_address {
             return Err(Refusal::ConnectionsPerAddress);
+        }
+        if let Some(estate) = prefix::estate(address) {
+            let there = census.by_estate.entry(estate).or_default();
+            if *there >= most.div_ceil(2) {
+                return Err(Refusal::ConnectionsPerAddress);
+            }
+            *there += 1;
         }
         census.by_address.insert(group, here + 1);
         census.total += 1;
@@ -120,11 +136,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut census = lock(&self.population.0);
         census.total = census.total.saturating_sub(1);
-        let left = census.by_address.get(&self.group).copied().unwrap_or(0);
-        if left > 1 {
-            census.by_address.insert(self.group, left - 1);
-        } else {
-            census.by_address.remove(&self.group);
+        leave(&mut census.by_address, self.group);
+        if let Some(estate) = prefix::estate(self.group) {
+            leave(&mut census.by_estate, estate);
         }
     }
 }
@@ -142,12 +156,13 @@ impl Recent {
 
     /// `address` was answered with content.
     pub(super) fn record(&self, address: IpAddr, now: Instant) {
-        self.0.record(group(address), now);
+        self.0.record(prefix::household(address), now);
     }
 
     /// Did `address` fetch content within `time`?
     pub(super) fn fetched_within(&self, address: IpAddr, time: Duration, now: Instant) -> bool {
-        self.0.fetched_within(&group(address), time, now)
+        self.0
+            .fetched_within(&prefix::household(address), time, now)
     }
 }
 
@@ -231,12 +246,37 @@ mod tests {
         let _second = enter("2001:db8::2").unwrap();
         let refused = enter("2001:db8::3").unwrap_err();
         assert_eq!(refused, Refusal::ConnectionsPerAddress);
-        let _third = enter("2001:db8:0:1::1").unwrap();
+        let _third = enter("2001:db8:1::1").unwrap();
         assert_eq!(enter("192.0.2.1").unwrap_err(), Refusal::Connections);
         drop(first);
         let fourth = enter("192.0.2.1").unwrap();
         drop(fourth);
         assert_eq!(lock(&people.0).by_address.len(), 2);
+    }
+
+    #[test]
+    fn a_network_of_many_addresses_leaves_half_of_the_places_to_others() {
+        let people = Arc::new(Population::default());
+        let enter = |address: &str| people.enter(ip(address), 6, 2);
+        let held: Vec<_> = (1..=3)
+            .map(|home| enter(&format!("2001:db8:0:{home}::1")).unwrap())
+            .collect();
+        let refused = enter("2001:db8:0:4::1").unwrap_err();
+        assert_eq!(refused, Refusal::ConnectionsPerAddress);
+        let other = enter("2001:db8:1::1").unwrap();
+        let fourth = enter("192.0.2.1").unwrap();
+        drop((held, other, fourth));
+        let census = lock(&people.0);
+        assert!(census.by_address.is_empty() && census.by_estate.is_empty());
+    }
+
+    #[test]
+    fn a_household_is_one_reader_of_a_disk() {
+        let of = |text: &str| household(ip(text));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
     }
 
     #[test]

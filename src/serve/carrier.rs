@@ -8,6 +8,7 @@
 
 use super::Content;
 use super::alarm::Alarm;
+use super::at_once::Begun;
 use super::handshake;
 use super::handshake::HandshakeError;
 use super::kernel;
@@ -27,6 +28,7 @@ use super::session::SessionError;
 use super::transport::Transport;
 use crate::clock;
 use crate::clock::Instant;
+use crate::store::Household;
 use crate::store::ObjectFile;
 use crate::task::Heartbeat;
 use crate::units::BytesPerSecond;
@@ -66,6 +68,8 @@ pub struct Load<'a> {
     pub first: u64,
     /// Inclusive, and not before `first`.
     pub last: u64,
+    /// Whose share of the disk it takes.
+    pub household: Household,
 }
 
 /// What [`Carrier::receive`] ended with.
@@ -140,7 +144,8 @@ impl<'a> Load<'a> {
     /// Of a piece. What follows it is asked for in time.
     fn pages(self, first: u64, last: u64) -> Pages<'a> {
         let piece = Part { first, last };
-        let pages = Pages::new(self.content, self.object, piece, false, clock::now());
+        let mut pages = Pages::new(self.content, self.object, piece, false, clock::now());
+        pages.read_for(self.household);
         pages.followed_up_to(self.last)
     }
 }
@@ -253,7 +258,16 @@ impl Carrier {
     async fn send(&mut self, head: &[u8], body: Option<&mut Body<'_>>) -> Result<(), Cut> {
         let patience = self.terms.patience;
         let (transport, alarm) = (&mut self.transport, &mut self.alarm);
-        let sent = send::send(transport, alarm, patience, head, body, clock::now()).await;
+        let sent = send::send(
+            transport,
+            alarm,
+            patience,
+            head,
+            body,
+            Begun::default(),
+            clock::now(),
+        )
+        .await;
         if matches!(sent.outcome, Err(Cut::Slow)) {
             self.transport.give_up();
         }
@@ -323,6 +337,7 @@ mod tests {
             object: &object,
             first: 0,
             last: object.length - 1,
+            household: Household::default(),
         };
         let sending = async {
             load.begin().await.unwrap();

@@ -6,6 +6,7 @@
 //! left out.
 
 use super::request::Head;
+use super::token;
 use crate::help;
 use serde::Serialize;
 use serde::Serializer;
@@ -212,7 +213,7 @@ impl Cmcd {
 fn next_object(value: &[u8]) -> Option<String> {
     let whole = text(value, PATH_CHARS)?;
     let path = whole.split('?').next()?;
-    (!path.contains("t=")).then(|| path.to_owned())
+    (!token::may_hold_token(path.as_bytes())).then(|| path.to_owned())
 }
 
 impl ObjectType {

@@ -10,12 +10,15 @@
 //! I/O: reads and writes the stream, opens objects.
 
 use super::alarm::Alarm;
+use super::at_once::Turn;
+use super::at_once::Waiting;
 use super::card::Card;
 use super::card::TlsFacts;
 use super::delivery::Delivery;
 use super::head_scan::HeadScan;
 use super::head_scan::Scan;
 use super::request::Fault;
+use super::send::TURN_BYTES;
 use super::transport::Transport;
 use super::worker::Settings;
 use super::worker::Worker;
@@ -41,6 +44,8 @@ const IDLE_BUFFER_BYTES: usize = 2048;
 pub(super) struct Connection {
     pub(super) worker: Arc<Worker>,
     pub(super) settings: Arc<Settings>,
+    /// Of `settings`.
+    edition: u64,
     pub(super) transport: Transport,
     pub(super) card: Arc<Card>,
     pub(super) tls: Option<TlsFacts>,
@@ -53,8 +58,10 @@ pub(super) struct Connection {
     /// Since when it is nobody's turn but the viewer's: the end of the last response, or the
     /// beginning.
     pub(super) since: Instant,
-    /// When this connection last told the table of viewers.
-    pub(super) recorded: Option<Instant>,
+    /// When this connection tells the table of viewers again.
+    pub(super) record_at: Option<Instant>,
+    /// Bytes sent since others had a turn, by responses that did not wait.
+    pub(super) turn: u64,
 }
 
 /// What ended the wait for a head.
@@ -76,6 +83,7 @@ impl Connection {
         alarm: Alarm,
     ) -> Self {
         Self {
+            edition: worker.house.edition(),
             settings: worker.house.settings.load_full(),
             worker,
             transport,
@@ -87,47 +95,67 @@ impl Connection {
             out: Vec::new(),
             requests: 0,
             since: clock::now(),
-            recorded: None,
+            record_at: None,
+            turn: 0,
         }
     }
 
     /// Serves until the end, and says goodbye unless the connection is broken.
     pub(super) async fn run(mut self) {
         loop {
-            let (mut exchange, end) = match self.next_head().await {
+            let (waiting, end) = match self.next_head().await {
                 Arrival::Head(head) => {
-                    let exchange = self.decide(head.clone());
-                    if exchange.is_upload() {
-                        let (mut exchange, end) = Box::pin(self.receive(exchange, head.end)).await;
-                        exchange.now = clock::now();
-                        (exchange, end)
-                    } else {
-                        (exchange, head.end)
+                    let end = head.end;
+                    match poll_fn(|cx| Poll::Ready(self.answer(head.clone(), cx))).await {
+                        Turn::Waits(waiting) => (waiting, end),
+                        Turn::Over(Ok(true)) => {
+                            forget(&mut self.buffer, end);
+                            self.let_others().await;
+                            continue;
+                        }
+                        Turn::Over(Ok(false)) => break,
+                        Turn::Over(Err(())) => return,
                     }
                 }
-                Arrival::Fault(fault) => (self.refuse(fault.into(), None), self.buffer.len()),
+                Arrival::Fault(fault) => {
+                    let exchange = self.refuse(fault.into(), None);
+                    (Waiting::new(exchange), self.buffer.len())
+                }
                 Arrival::Over => break,
                 Arrival::Gone => return,
             };
             self.card.busy.store(true, Relaxed);
             // On the heap while it runs: a connection is idle most of its life, and what a response
             // needs would be half of its memory.
-            let outcome = Box::pin(self.respond(&mut exchange)).await;
+            let outcome = Box::pin(self.respond_to(waiting, end)).await;
             self.card.busy.store(false, Relaxed);
             match outcome {
-                Ok(true) => self.forget(end),
-                Ok(false) => break,
+                Ok((true, end)) => forget(&mut self.buffer, end),
+                Ok((false, _)) => break,
                 Err(()) => return,
             }
         }
         self.transport.close(&mut self.alarm).await;
     }
 
-    /// Drops the head that was answered from the buffer.
-    fn forget(&mut self, end: usize) {
-        self.buffer.drain(..end);
-        if self.buffer.is_empty() && self.buffer.capacity() > IDLE_BUFFER_BYTES {
-            self.buffer = Vec::new();
+    /// Receives what the request brings and responds; also says where the next request begins.
+    async fn respond_to(
+        &mut self,
+        mut waiting: Box<Waiting>,
+        mut end: usize,
+    ) -> Result<(bool, usize), ()> {
+        if waiting.exchange.is_upload() {
+            end = Box::pin(self.receive(&mut waiting.exchange, end)).await;
+            waiting.exchange.now = clock::now();
+        }
+        Ok((self.respond(&mut waiting).await?, end))
+    }
+
+    /// After many responses without a wait, the other viewers of this worker have a turn.
+    async fn let_others(&mut self) {
+        if self.turn >= TURN_BYTES {
+            self.turn = 0;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -145,7 +173,12 @@ impl Connection {
             }
             let idle = scan.is_untouched(&self.buffer);
             if idle {
-                self.alarm.set(idle_since + limits.idle_time);
+                // Who has never asked has nothing to come back to, and holds a place of others.
+                let time = match self.requests {
+                    0 => limits.idle_time.min(limits.head_time),
+                    1.. => limits.idle_time,
+                };
+                self.alarm.set(idle_since + time);
             } else {
                 let since = *head_since.get_or_insert_with(clock::now);
                 self.alarm.set(since + limits.head_time);
@@ -174,10 +207,24 @@ impl Connection {
     }
 
     pub(super) fn look_at_settings(&mut self) {
-        let newest = self.worker.house.settings.load();
-        if !Arc::ptr_eq(&newest, &self.settings) {
-            self.settings = Arc::clone(&newest);
+        let edition = self.worker.house.edition();
+        if edition != self.edition {
+            self.settings = self.worker.house.settings.load_full();
+            self.edition = edition;
         }
+    }
+}
+
+/// Drops the head that was answered from the buffer.
+fn forget(buffer: &mut Vec<u8>, end: usize) {
+    if end == buffer.len() {
+        buffer.clear();
+    } else {
+        buffer.drain(..end);
+    }
+    // An empty line may be all that is left.
+    if buffer.capacity() > IDLE_BUFFER_BYTES && buffer.len() <= IDLE_BUFFER_BYTES {
+        buffer.shrink_to_fit();
     }
 }
 
@@ -221,4 +268,24 @@ fn poll_more(
 /// A TLS fault leaves an alert to be sent; a broken socket leaves nothing.
 fn is_worth_a_goodbye(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_given_back_though_an_empty_line_follows_the_request() {
+        for (tail, room) in [(0, 0), (2, 64), (IDLE_BUFFER_BYTES, IDLE_BUFFER_BYTES)] {
+            let mut buffer = Vec::with_capacity(17 * 1024);
+            buffer.resize(500 + tail, b'x');
+            forget(&mut buffer, 500);
+            assert_eq!(buffer.len(), tail);
+            assert!(buffer.capacity() <= room, "{tail}: {}", buffer.capacity());
+        }
+        // Requests that wait keep the room they came in.
+        let mut buffer = vec![b'x'; 9_000];
+        forget(&mut buffer, 500);
+        assert!(buffer.capacity() >= 9_000);
+    }
 }

@@ -1,10 +1,11 @@
 //! One response on its way out: at what rate, and how it went.
 //!
-//! `exchange` calls [`Connection::deliver`] once a response. A rate holds for one response: the
-//! next one without a word from anybody is sent as fast as the network takes it. The kernel is told
-//! of changes only, and asked for its figures only when enough was sent for them to say something.
+//! `exchange` calls [`Connection::pace`] before each response and [`Connection::note`] after it. A
+//! rate holds for one response: the next one without a word from anybody is sent as fast as the
+//! network takes it. The kernel is told of changes only, and asked for its figures only when enough
+//! was sent for them to say something.
 //!
-//! I/O: writes the stream.
+//! I/O: asks and tells the kernel.
 
 use super::connection::Connection;
 use super::counters::add;
@@ -14,8 +15,6 @@ use super::pacing;
 use super::quality;
 use super::quality::Note;
 use super::quality::Sample;
-use super::send::Body;
-use super::send::Sent;
 use crate::prefix::Prefix;
 use crate::sys::tcp::TcpInfo;
 use crate::units::BytesPerSecond;
@@ -84,18 +83,6 @@ impl Delivery {
 }
 
 impl Connection {
-    /// Sends what `out` holds and the body, at the rate that this response has.
-    pub(super) async fn deliver(
-        &mut self,
-        exchange: &Exchange,
-        body: Option<&mut Body<'_>>,
-    ) -> Sent {
-        if body.is_some() {
-            self.pace(exchange);
-        }
-        self.send(body, exchange.now).await
-    }
-
     /// Tells the kernel the rate of this response, where it is another than the last one's.
     pub(super) fn pace(&mut self, exchange: &Exchange) {
         let cmcd = exchange.cmcd.as_deref();

@@ -1,7 +1,7 @@
 //! One request of a connection: decided, opened, its first bytes waited for, sent, accounted for.
 //!
-//! `connection` calls it with each head that has arrived. Nothing borrowed from the buffer outlives
-//! the decision.
+//! `at_once` decides with each head that has arrived; [`Connection::respond`] goes on with what had
+//! to wait. Nothing borrowed from the buffer outlives the decision.
 //!
 //! I/O: writes the stream, opens objects, waits for disks.
 
@@ -12,6 +12,8 @@ use super::admit;
 use super::answer;
 use super::answer::Answer;
 use super::answer::Refused;
+use super::at_once::Begun;
+use super::at_once::Waiting;
 use super::cmcd::Cmcd;
 use super::connection::Connection;
 use super::counters::Refusal;
@@ -35,11 +37,13 @@ use super::transport::Transport;
 use super::worker::Worker;
 use crate::clock;
 use crate::clock::Instant;
+use crate::store::Entry;
 use crate::store::FillError;
 use crate::store::ObjectFile;
 use crate::units::BytesPerSecond;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -81,18 +85,16 @@ impl Connection {
         let peer = self.card.peer.ip();
         let admission = self.worker.admits(peer, &settings.limits, now);
         let mut guard = self.worker.guard(settings, &admission, peer, now);
-        let answer = match answer::answer(&head, &admission, &*house.content, &mut guard) {
+        let mut answer = match answer::answer(&head, &admission, &*house.content, &mut guard) {
             Ok(answer) => answer,
             Err(refused) => Answer::Refused(refused),
         };
-        let (mut answer, seat) = self.seated(answer, head.method, now);
+        let seat = self.seat(&mut answer, head.method, now);
         // The body of a refused upload was not read and must not be taken for a request.
         if let (Answer::Refused(refused), Some(_)) = (&mut answer, head.upload) {
             refused.close = true;
         }
-        let due = self
-            .recorded
-            .is_none_or(|last| now.saturating_duration_since(last) >= admit::RECORD_EVERY);
+        let due = self.record_at.is_none_or(|at| now >= at);
         let pass = guard.pass;
         let session = pass.as_ref().and_then(|pass| pass.session.clone());
         if answer.is_content() && due {
@@ -100,7 +102,7 @@ impl Connection {
             if let Some(session) = &session {
                 house.sessions.record(session, now);
             }
-            self.recorded = Some(now);
+            self.record_at = Some(now + admit::RECORD_EVERY);
         }
         Exchange {
             answer,
@@ -136,17 +138,38 @@ impl Connection {
     }
 
     /// Opens what is to be sent, sends it, writes it down. True if the connection goes on.
-    pub(super) async fn respond(&mut self, exchange: &mut Exchange) -> Result<bool, ()> {
+    pub(super) async fn respond(&mut self, waiting: &mut Waiting) -> Result<bool, ()> {
         let worker = Arc::clone(&self.worker);
+        let Waiting { exchange, started } = waiting;
         let mut object = None;
         let drop_behind = self.settings.drop_behind;
-        let mut body = exchange.body(&worker, drop_behind, &mut object).await;
-        if let Some(reading) = &mut body
-            && !exchange.begin(&worker, reading).await
-        {
-            body = None;
-        }
-        let keep = self.write_head(exchange);
+        let mut body = match started {
+            None => exchange.body(&worker, drop_behind, &mut object).await,
+            Some(started) => started.body.take().map(|(file, part)| {
+                let file = object.insert(file);
+                let mut body = Body::new(&worker, file, part, drop_behind, exchange.now);
+                body.pages.read_for(admit::household(self.card.peer.ip()));
+                body
+            }),
+        };
+        let (keep, begun) = match started {
+            Some(started) => (started.keep, started.begun),
+            None => {
+                if let Some(reading) = &mut body
+                    && !exchange.begin(&worker, self.card.peer.ip(), reading).await
+                {
+                    body = None;
+                }
+                if body.is_some() {
+                    self.pace(exchange);
+                }
+                let mut out = std::mem::take(&mut self.out);
+                out.clear();
+                let keep = self.write_head(exchange, &mut out);
+                self.out = out;
+                (keep, Begun::default())
+            }
+        };
         let measured = match (&exchange.answer, exchange.method) {
             (Answer::Speedtest(Measure::Download(part)), Method::Get) => {
                 let file = exchange.seat.as_ref().and_then(|seat| seat.file.as_ref());
@@ -154,37 +177,46 @@ impl Connection {
             }
             _ => None,
         };
-        let cut = match measured {
+        let sent = match measured {
             Some((file, part)) => {
                 self.pace(exchange);
                 Box::pin(self.send_measured(file, part)).await
             }
-            None => self.deliver(exchange, body.as_mut()).await,
+            None => self.send(body.as_mut(), begun, exchange.now).await,
         };
         drop(body);
-        self.since = clock::now();
-        if measured.is_none() && cut.body > 0 {
-            self.note(exchange, cut.body);
+        self.finish(exchange, object.as_ref(), sent, clock::now())
+            .map(|()| keep)
+    }
+
+    /// The response is over, `now`: whoever wants to know of it is told. An error: nothing more can
+    /// be sent.
+    pub(super) fn finish(
+        &mut self,
+        exchange: &Exchange,
+        object: Option<&Arc<ObjectFile>>,
+        sent: send::Sent,
+        now: Instant,
+    ) -> Result<(), ()> {
+        self.since = now;
+        if !exchange.is_measured() && sent.body > 0 {
+            self.note(exchange, sent.body);
         }
-        if let (Err(Cut::Read(error)), Some(object)) = (&cut.outcome, &object) {
-            worker.read_failed(object, error);
-        }
-        if let (Err(Cut::Disk(FillError::NoAnswer)), Some(object)) = (&cut.outcome, &object) {
-            worker.files.forget(object.digest);
-        }
-        self.account(exchange, &cut);
-        match cut.outcome {
-            Ok(()) => Ok(keep),
-            Err(Cut::Slow) => {
-                self.transport.give_up();
-                Err(())
+        self.account(exchange, &sent);
+        match (sent.outcome, object) {
+            (Ok(()), _) => return Ok(()),
+            (Err(Cut::Read(error)), Some(object)) => self.worker.read_failed(object, &error),
+            (Err(Cut::Disk(FillError::NoAnswer)), Some(object)) => {
+                self.worker.files.forget(object.digest);
             }
-            Err(_) => Err(()),
+            (Err(Cut::Slow), _) => self.transport.give_up(),
+            (Err(_), _) => {}
         }
+        Err(())
     }
 
     /// Writes the head into `out`, an error's text with it. True if the connection goes on.
-    fn write_head(&mut self, exchange: &Exchange) -> bool {
+    pub(super) fn write_head(&self, exchange: &Exchange, out: &mut Vec<u8>) -> bool {
         let refused = match &exchange.answer {
             Answer::Refused(refused) => Some(refused),
             Answer::Options
@@ -206,21 +238,19 @@ impl Connection {
             (true, true) => Persistence::StaysSaid,
             (true, false) => Persistence::Stays,
         };
-        self.out.clear();
         self.worker.with_date(exchange.now, |date| {
-            reply::write(
-                &mut self.out,
-                &exchange.answer,
-                exchange.method,
-                persistence,
-                date,
-            );
+            reply::write(out, &exchange.answer, exchange.method, persistence, date);
         });
         keep
     }
 
-    /// Sends `out` and `body`; it is `now`.
-    pub(super) async fn send(&mut self, body: Option<&mut Body<'_>>, now: Instant) -> send::Sent {
+    /// Sends what is left of `out` and `body`; it is `now`.
+    pub(super) async fn send(
+        &mut self,
+        body: Option<&mut Body<'_>>,
+        begun: Begun,
+        now: Instant,
+    ) -> send::Sent {
         let mut now = now;
         if let (Some(Body { part, .. }), Transport::Tls(_)) = (&body, &self.transport) {
             if !Box::pin(self.hand_over(part.last - part.first + 1)).await {
@@ -237,23 +267,27 @@ impl Connection {
             self.settings.limits.patience(),
             &self.out,
             body,
+            begun,
             now,
         )
         .await
     }
 
     /// Asks the speed test for a seat, if that is where the request goes.
-    fn seated(&self, answer: Answer, method: Method, now: Instant) -> (Answer, Option<Seat>) {
+    fn seat(&self, answer: &mut Answer, method: Method, now: Instant) -> Option<Seat> {
         let Answer::Speedtest(measure) = answer else {
-            return (answer, None);
+            return None;
         };
         let settings = &self.settings;
         let who = (self.card.peer.ip(), &settings.speedtest);
         let has_body = method != Method::Head;
         let speedtest = &self.worker.house.speedtest;
-        match speedtest.admit(measure, has_body, who, now) {
-            Ok(seat) => (answer, Some(seat)),
-            Err(refused) => (Answer::Refused(refused), None),
+        match speedtest.admit(*measure, has_body, who, now) {
+            Ok(seat) => Some(seat),
+            Err(refused) => {
+                *answer = Answer::Refused(refused);
+                None
+            }
         }
     }
 
@@ -325,6 +359,24 @@ impl Exchange {
         matches!(self.answer, Answer::Speedtest(Measure::Upload(_)))
     }
 
+    /// A place of the speed test is taken.
+    pub(super) fn is_measured(&self) -> bool {
+        self.seat.is_some()
+    }
+
+    /// The access log has a line for it.
+    pub(super) fn is_logged(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// What of which object follows the head.
+    pub(super) fn part(&self) -> Option<(Entry, Part)> {
+        let (Answer::Content(found, part), Method::Get) = (&self.answer, self.method) else {
+            return None;
+        };
+        Some((found.entry, part.or_else(|| whole(found.entry.length))?))
+    }
+
     /// Opens the object of the answer. What fails here becomes a 503: the head is not written yet.
     async fn body<'a>(
         &mut self,
@@ -332,10 +384,7 @@ impl Exchange {
         drop_behind: bool,
         opened: &'a mut Option<Arc<ObjectFile>>,
     ) -> Option<Body<'a>> {
-        let (Answer::Content(found, part), Method::Get) = (&self.answer, self.method) else {
-            return None;
-        };
-        let (entry, part) = (found.entry, part.or_else(|| whole(found.entry.length))?);
+        let (entry, part) = self.part()?;
         let object = match worker.files.get(entry.digest, self.now) {
             Some(object) => object,
             None => {
@@ -351,19 +400,14 @@ impl Exchange {
                 }
             }
         };
-        let object = &*opened.insert(object);
-        let content = &*worker.house.content;
-        Some(Body {
-            object,
-            part,
-            heart: &worker.heart,
-            pages: Pages::new(content, object, part, drop_behind, self.now),
-        })
+        let object = opened.insert(object);
+        Some(Body::new(worker, object, part, drop_behind, self.now))
     }
 
     /// Waits for the first bytes to be in memory; what fails here still becomes a 503. Apart from
     /// [`Exchange::body`], so that the state of the pages stays where it is made.
-    async fn begin(&mut self, worker: &Worker, body: &mut Body<'_>) -> bool {
+    async fn begin(&mut self, worker: &Worker, peer: IpAddr, body: &mut Body<'_>) -> bool {
+        body.pages.read_for(admit::household(peer));
         let begun = body.pages.begin().await;
         self.now = body.pages.looked_at();
         let Err(error) = begun else {
@@ -386,6 +430,24 @@ impl Exchange {
     fn fail(&mut self, error: &dyn std::error::Error) {
         self.trouble = Some(error.to_string());
         self.answer = Answer::Refused(Refused::unavailable());
+    }
+}
+
+impl<'a> Body<'a> {
+    fn new(
+        worker: &'a Worker,
+        object: &'a Arc<ObjectFile>,
+        part: Part,
+        drop_behind: bool,
+        now: Instant,
+    ) -> Self {
+        let content = &*worker.house.content;
+        Self {
+            object,
+            part,
+            heart: &worker.heart,
+            pages: Pages::new(content, object, part, drop_behind, now),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ const OPEN_MAX: usize = 16_384;
 /// several times what a small object's response costs: ten seconds would be felt.
 const OPEN_TIME: Duration = Duration::from_secs(60);
 
+/// Each with the time until which it is used.
 type Table = HashMap<Digest, (Instant, Arc<ObjectFile>), BuildHasherDefault<DigestHasher>>;
 
 /// A digest is as good as random; eight of its bytes need no further mixing.
@@ -83,18 +84,18 @@ impl Files {
 
     pub(super) fn get(&self, digest: Digest, now: Instant) -> Option<Arc<ObjectFile>> {
         let mut tables = self.lock();
-        let fresh = |opened: Instant| now.saturating_duration_since(opened) < OPEN_TIME;
-        if let Some((opened, file)) = tables.young.get(&digest) {
-            return fresh(*opened).then(|| Arc::clone(file));
+        if let Some((until, file)) = tables.young.get(&digest) {
+            return (now < *until).then(|| Arc::clone(file));
         }
-        let (opened, file) = tables.old.remove(&digest)?;
-        let found = fresh(opened).then(|| Arc::clone(&file))?;
-        tables.keep(self.most, opened, file);
+        let (until, file) = tables.old.remove(&digest)?;
+        let found = (now < until).then(|| Arc::clone(&file))?;
+        tables.keep(self.most, until, file);
         Some(found)
     }
 
     pub(super) fn put(&self, file: &Arc<ObjectFile>, now: Instant) {
-        self.lock().keep(self.most, now, Arc::clone(file));
+        self.lock()
+            .keep(self.most, now + OPEN_TIME, Arc::clone(file));
     }
 
     /// A read failed: the next request asks the store again.
@@ -109,18 +110,18 @@ impl Files {
         let mut tables = self.lock();
         let Tables { young, old } = &mut *tables;
         for table in [young, old] {
-            table.retain(|_, (opened, _)| now.saturating_duration_since(*opened) < OPEN_TIME);
+            table.retain(|_, (until, _)| now < *until);
         }
     }
 }
 
 impl Tables {
-    fn keep(&mut self, most: usize, opened: Instant, file: Arc<ObjectFile>) {
+    fn keep(&mut self, most: usize, until: Instant, file: Arc<ObjectFile>) {
         if self.young.len() >= most / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         if most > 1 {
-            self.young.insert(file.digest, (opened, file));
+            self.young.insert(file.digest, (until, file));
         }
     }
 }

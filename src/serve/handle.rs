@@ -49,6 +49,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -121,6 +122,7 @@ pub fn start(config: &Config, deps: Deps, seams: Seams) -> Result<Handle, ServeE
     let house = Arc::new(House {
         content: deps.content,
         settings: ArcSwap::from_pointee(settings),
+        edition: AtomicU64::new(0),
         population: Arc::new(Population::default()),
         recent: Recent::default(),
         sessions: Sessions::default(),
@@ -187,6 +189,12 @@ impl Handle {
             opened,
             left: left.copied().collect(),
         })
+    }
+
+    /// How long each worker has worked since the start, waiting left out.
+    pub fn busy(&self) -> Vec<Duration> {
+        let workers = self.inner.workers.iter();
+        workers.map(|worker| worker.busy()).collect()
     }
 
     pub fn view(&self) -> View {
@@ -267,7 +275,7 @@ impl Prepared {
         let inner = self.inner;
         let speedtest = &self.settings.speedtest;
         inner.house.speedtest.prepare(speedtest, clock::now());
-        inner.house.settings.store(self.settings);
+        inner.house.change(self.settings);
         inner.listen(self.opened);
         let mut listeners = lock(&inner.listeners);
         for place in self.left {

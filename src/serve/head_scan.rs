@@ -41,6 +41,11 @@ impl HeadScan {
 
     /// Looks at the bytes that are new in `buffer`. `limit` bounds the head.
     pub fn step(&mut self, buffer: &[u8], limit: usize) -> Result<Scan, Fault> {
+        if self.at == 0 && buffer.len() <= limit && is_one_head(buffer) {
+            let end = buffer.len();
+            (self.at, self.line) = (end, end);
+            return Ok(Scan::Complete { start: 0, end });
+        }
         loop {
             // RFC 9112 section 5.2: a line that begins with white space continues the one before.
             if self.line > self.start && matches!(buffer.get(self.line), Some(b' ' | b'\t')) {
@@ -104,6 +109,44 @@ impl HeadScan {
             end,
         })
     }
+}
+
+/// Bytes looked at together.
+const LANES: usize = 16;
+
+/// One head, all of it and nothing else: what most reads bring. Every byte is looked at beside the
+/// one after it, many at a time; what is not as simple as that is for [`HeadScan::step`] to judge.
+fn is_one_head(bytes: &[u8]) -> bool {
+    let Some((lines, b"\n\r\n")) = bytes.split_last_chunk::<3>() else {
+        return false;
+    };
+    // The last line ends in the first LF of the three.
+    let (Some(first), Some(next)) = (lines.first(), bytes.get(1..bytes.len() - 2)) else {
+        return false;
+    };
+    let (Some(last), Some(last_next)) = (lines.last_chunk(), next.last_chunk()) else {
+        return false;
+    };
+    let (chunks, _) = lines.as_chunks::<LANES>();
+    let (next_chunks, _) = next.as_chunks::<LANES>();
+    let mut odd = is_odd(last, last_next);
+    for (chunk, next) in chunks.iter().zip(next_chunks) {
+        odd |= is_odd(chunk, next);
+    }
+    !odd && *first > b' '
+}
+
+/// Is a byte refused, or part of anything but a line that ends in CRLF and is followed by another?
+fn is_odd(bytes: &[u8; LANES], next: &[u8; LANES]) -> bool {
+    let mut odd = 0;
+    for (byte, next) in bytes.iter().zip(next) {
+        let (is_cr, is_lf) = (*byte == b'\r', *byte == b'\n');
+        let is_control = (*byte < b' ') & !is_cr & !is_lf & (*byte != b'\t');
+        let is_cut = is_cr != (*next == b'\n');
+        let ends_or_folds = is_lf & ((*next == b'\r') | (*next == b' ') | (*next == b'\t'));
+        odd |= u8::from(is_control | (*byte == 0x7f) | is_cut | ends_or_folds);
+    }
+    odd != 0
 }
 
 /// Position of the first control byte (below 0x20, or 0x7f). Eight bytes at a time, because this
@@ -189,6 +232,27 @@ mod tests {
                 }
             }
             prop_assert_eq!(last, whole(&bytes));
+        }
+
+        #[test]
+        fn all_bytes_at_once_are_judged_as_one_by_one(
+            lines in proptest::collection::vec("[a-c \t]{0,12}", 1..6),
+            odd in any::<u8>(),
+            place in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let mut bytes = (lines.join("\r\n") + "\r\n\r\n").into_bytes();
+            if let Some(place) = place {
+                let at = place.index(bytes.len());
+                bytes[at] = odd;
+            }
+            let mut slow = HeadScan::default();
+            // What has come in two pieces is judged byte by byte.
+            let first = slow.step(&bytes[..1], LIMIT);
+            let expected = match first {
+                Ok(Scan::Incomplete) => slow.step(&bytes, LIMIT),
+                other => other,
+            };
+            prop_assert_eq!(whole(&bytes), expected);
         }
 
         #[test]

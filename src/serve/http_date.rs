@@ -1,6 +1,6 @@
 //! Dates as HTTP writes them (RFC 9110 section 5.6.7), for every response head.
 //!
-//! `reply` writes `Last-Modified` with [`put`]; a worker keeps the present one in a [`DateLine`].
+//! `reply` writes `Last-Modified` with [`text`]; a worker keeps the present one in a [`DateLine`].
 //! Sans-IO, and without the formatting machinery of the standard library: two dates a response
 //! would cost more than the parse of its request.
 
@@ -10,7 +10,7 @@ use crate::clock::Wall;
 use std::time::Duration;
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
-const LENGTH: usize = 29;
+pub(super) const LENGTH: usize = 29;
 
 /// The last second of the year 9999: later ones, which a manifest may name, are written as this.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -25,6 +25,17 @@ const MONTHS: [[u8; 3]; 12] = [
     *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct",
     *b"Nov", *b"Dec",
 ];
+
+/// `00` to `99`: looked up, because a date has seven of them.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut at = 0;
+    while at < 100_u8 {
+        pairs[at as usize] = [b'0' + at / 10, b'0' + at % 10];
+        at += 1;
+    }
+    pairs
+};
 
 /// The date of this second, written once a second.
 #[derive(Debug)]
@@ -55,12 +66,8 @@ impl DateLine {
     }
 }
 
-/// Appends the date of `unix_second`.
-pub(super) fn put(out: &mut Vec<u8>, unix_second: u64) {
-    out.extend_from_slice(&text(unix_second));
-}
-
-fn text(unix_second: u64) -> [u8; LENGTH] {
+/// The date of `unix_second`.
+pub(super) fn text(unix_second: u64) -> [u8; LENGTH] {
     let second = unix_second.min(LAST_SECOND);
     let (days, rest) = (second / DAY_SECONDS, second % DAY_SECONDS);
     let (year, month, day) = civil(days);
@@ -99,8 +106,7 @@ fn index(value: u64) -> usize {
 
 /// A number below 100.
 fn two(value: u64) -> [u8; 2] {
-    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or(0);
-    [digit(value / 10), digit(value)]
+    PAIRS.get(index(value)).copied().unwrap_or(*b"00")
 }
 
 #[cfg(test)]

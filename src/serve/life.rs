@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -57,6 +58,8 @@ pub(super) async fn run(worker: Arc<Worker>, mut go: watch::Receiver<bool>, phas
         return;
     }
     let heart = tokio::spawn(worker.heart.clone().run());
+    // A worker that is started again keeps its first figures, which is a pity and no more.
+    let _ = worker.metrics.set(Handle::current().metrics());
     let mut connections = JoinSet::new();
     serve(&worker, &mut connections, phase.clone()).await;
     worker.draining.store(true, Relaxed);

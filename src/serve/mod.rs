@@ -5,8 +5,10 @@
 //! each: `request` and `target` parse → `answer` decides (`token` admits, `condition`, `range`) →
 //! `files` opens → `pages` waits for the disk → `reply` writes the head (`http_date`) → `delivery`
 //! sets the rate (`pacing`, `cmcd`) and notes how it went (`quality`), around `send`, which moves
-//! the file's bytes → `access` writes the line. At the first large body `kernel` hands a TLS
-//! session to the kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after `answer`.
+//! the file's bytes → `access` writes the line. `at_once` takes the same steps without a wait,
+//! where none is needed: most small responses of plain HTTP. At the first large body `kernel` hands
+//! a TLS session to the kernel, and `send` goes on as for plain HTTP. `speedtest` leaves after
+//! `answer`.
 //!
 //! `carrier` is the way of the bytes without a viewer's rules, for `peer`: handshake, handover,
 //! wait for the disk and send loop are the same.
@@ -27,6 +29,7 @@ mod access_file;
 mod admit;
 mod alarm;
 mod answer;
+mod at_once;
 mod card;
 mod carrier;
 mod cmcd;

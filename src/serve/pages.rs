@@ -7,6 +7,8 @@
 //!
 //! I/O: waits for the disk's threads in [`Pages::begin`] and [`Pages::supply`].
 
+mod seen;
+
 use super::Content;
 use super::range::Part;
 use crate::clock;
@@ -14,26 +16,24 @@ use crate::clock::Instant;
 use crate::store::CHUNK_BYTES;
 use crate::store::FillError;
 use crate::store::Fills;
+use crate::store::Household;
 use crate::store::ObjectFile;
 use crate::store::Reader;
 use crate::store::Supply;
 use crate::store::Urgency;
 use crate::sys::page_cache;
 use crate::task::Heartbeat;
-use std::cell::RefCell;
+use seen::TRUST_TIME;
+use seen::note_seen;
+pub(super) use seen::note_sent;
+use seen::seen_lately;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long pages that were seen in memory are taken to be there still. The kernel evicts what has
-/// not been used for longest, so what was seen a second ago is safe but in the worst squeeze; then
-/// one read may wait for the disk.
-const TRUST_TIME: Duration = Duration::from_secs(1);
-
-/// Objects of up to one chunk that were seen whole lately, a worker: what makes the check free for
-/// small hot objects. By digest, each in its one place.
-const LATELY_MAX: usize = 16_384;
+/// Chunks seen lately that are sent as one: what a viewer may move in its turn.
+const RUN_CHUNKS: u64 = 4;
 
 /// Reads that found nothing at one place although it was said to be there, before the bytes are
 /// read on the disk's thread.
@@ -55,12 +55,17 @@ pub(super) struct Pages<'a> {
     looked_at: Instant,
     /// The chunk whose next one has been asked for.
     asked_from: Option<u64>,
+    /// The chunk that was last asked of the disk for this response. What was absent a moment ago
+    /// may be so again: only what was there before anybody asked is relied on.
+    fetched: Option<u64>,
     /// What [`Pages::ask_ahead`] found: the end of the chunk that was there, and when.
     ahead: Option<(u64, Instant)>,
     disappointments: (u64, u32),
     behind: Option<Behind>,
     /// How long the disk took for the first chunk; `None`: it was in memory.
     waited: Option<Duration>,
+    /// Whose share of the disk it takes.
+    household: Household,
 }
 
 /// Which chunks came from the disk for this response, to be dropped behind it.
@@ -68,11 +73,6 @@ struct Behind {
     reader: Reader,
     /// First bytes of chunks; at most the present one and the next.
     brought: [Option<u64>; 2],
-}
-
-thread_local! {
-    /// Connections never move between threads.
-    static LATELY: RefCell<Vec<Option<(u64, Instant)>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<'a> Pages<'a> {
@@ -84,6 +84,9 @@ impl<'a> Pages<'a> {
         now: Instant,
     ) -> Self {
         let fills = content.fills(object);
+        if let Some(fills) = fills.filter(|_| !drop_behind) {
+            fills.keep(object);
+        }
         let reader = fills.filter(|_| drop_behind);
         Self {
             behind: reader.map(|fills| Behind {
@@ -106,11 +109,18 @@ impl<'a> Pages<'a> {
             seen: now,
             looked_at: now,
             asked_from: None,
+            fetched: None,
             ahead: None,
             disappointments: (part.first, 0),
             behind: None,
             waited: None,
+            household: Household::default(),
         }
+    }
+
+    /// Says who reads: each household has the same share of a disk that many wait for.
+    pub(super) fn read_for(&mut self, household: Household) {
+        self.household = household;
     }
 
     /// Other parts follow this one, up to `last`: the next chunk is asked for as theirs.
@@ -121,23 +131,33 @@ impl<'a> Pages<'a> {
 
     /// Waits for the first chunk. What fails here can still be answered with a 503.
     pub(super) async fn begin(&mut self) -> Result<(), FillError> {
-        let now = self.seen;
-        let is_small = self.object.length <= CHUNK_BYTES;
-        if is_small && was_seen_lately(self.object, now) {
-            (self.until, self.seen) = (self.part.last + 1, now);
+        if self.is_begun() {
             return Ok(());
         }
-        if !self.is_ready(self.part.first, now) {
-            // Bytes of our own are as good a sign; they are read again when it is their turn.
-            let brought = Box::pin(self.bring(self.part.first, Urgency::Begins)).await;
-            self.looked_at = clock::now();
-            brought?;
-            self.waited = Some(self.looked_at.saturating_duration_since(now));
-        }
-        if is_small && self.part.first == 0 && self.until == self.object.length {
-            note_seen(self.object, self.seen);
-        }
+        // Bytes of our own are as good a sign; they are read again when it is their turn.
+        let brought = Box::pin(self.bring(self.part.first, Urgency::Begins)).await;
+        let since = std::mem::replace(&mut self.looked_at, clock::now());
+        brought?;
+        self.waited = Some(self.looked_at.saturating_duration_since(since));
         Ok(())
+    }
+
+    /// Is all of it in memory, seen lately or by one look? Nothing is asked for ahead.
+    pub(super) fn is_there(&mut self) -> bool {
+        if self.is_in_doubt() {
+            return false;
+        }
+        let run = self.run_seen_lately(self.part.first, self.seen);
+        if let Some((until, seen)) = run.filter(|(until, _)| *until > self.part.last) {
+            (self.until, self.seen) = (until, seen);
+            return true;
+        }
+        self.chunk_end(self.part.first) > self.part.last && self.is_begun()
+    }
+
+    /// The first chunk is in memory.
+    fn is_begun(&mut self) -> bool {
+        self.is_ready(self.part.first, self.seen)
     }
 
     /// What [`Pages::begin`] waited for the disk, if it did.
@@ -155,6 +175,12 @@ impl<'a> Pages<'a> {
     pub(super) fn look(&mut self, at: u64) -> Option<u64> {
         let seen = at < self.until || self.is_ready(at, clock::now());
         seen.then(|| self.until - at)
+    }
+
+    /// Its disk may hang: a page that leaves memory after the look at it would be waited for
+    /// without end. Send no more of the file than [`Pages::read_now`] reads.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.fills.is_some_and(Fills::is_in_doubt)
     }
 
     /// What was seen may be relied on still; asked whenever the viewer can take more.
@@ -183,6 +209,12 @@ impl<'a> Pages<'a> {
             let _excuse = heart.excuse();
             return self.object.file.read_at(room, at).map(Some);
         };
+        // Reading what is absent would have the kernel ask the disk, and wait in its queue.
+        let Some(there) = self.look(at) else {
+            return Ok(None);
+        };
+        let most = room.len().min(usize::try_from(there).unwrap_or(usize::MAX));
+        let room = &mut room[..most];
         match page_cache::read_now(&self.object.file, room, at) {
             Ok(count) => {
                 self.ask_ahead(fills, at, clock::now());
@@ -195,17 +227,32 @@ impl<'a> Pages<'a> {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 if !self.is_fresh(clock::now()) {
                     self.doubt(at);
+                    return self.read_now(room, at, heart);
                 }
-                let Some(there) = self.look(at) else {
+                if fills.is_in_doubt() {
+                    self.doubt(at);
                     return Ok(None);
-                };
-                let there = usize::try_from(there).unwrap_or(usize::MAX);
-                let most = room.len().min(there);
+                }
                 let _excuse = heart.excuse();
-                self.object.file.read_at(&mut room[..most], at).map(Some)
+                self.object.file.read_at(room, at).map(Some)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Can the byte at `at` be read at all? Asked of the disk's thread if it is not in memory.
+    pub(super) async fn read_again(&self, at: u64, heart: &Heartbeat) -> Result<Supply, FillError> {
+        let mut byte = [0];
+        let Some(fills) = self.fills else {
+            let _excuse = heart.excuse();
+            self.object.file.read_exact_at(&mut byte, at)?;
+            return Ok(Supply::Cached);
+        };
+        if let Ok(1) = page_cache::read_now(&self.object.file, &mut byte, at) {
+            return Ok(Supply::Cached);
+        }
+        let bytes = fills.copy(self.object, at, 1, self.household).await?;
+        Ok(Supply::Bytes(bytes))
     }
 
     fn is_ready(&mut self, at: u64, now: Instant) -> bool {
@@ -213,6 +260,12 @@ impl<'a> Pages<'a> {
             self.until = self.part.last + 1;
             return true;
         };
+        if let Some((until, seen)) = self.run_seen_lately(at, now) {
+            (self.until, self.seen) = (until, seen);
+            self.pass(at);
+            self.ask_ahead(fills, until - 1, now);
+            return true;
+        }
         let end = self.chunk_end(at);
         let known = self.ahead.take_if(|(until, _)| *until == end);
         let is_known =
@@ -226,6 +279,9 @@ impl<'a> Pages<'a> {
 
     fn arrived(&mut self, fills: &Fills, at: u64, end: u64, now: Instant) {
         (self.until, self.seen) = (end, now);
+        if self.fetched != Some(at / CHUNK_BYTES) {
+            self.note_seen(at, end, now);
+        }
         self.pass(at);
         self.ask_ahead(fills, at, now);
     }
@@ -240,11 +296,14 @@ impl<'a> Pages<'a> {
         }
         self.disappointments.1 += 1;
         if self.disappointments.1 > DISAPPOINTMENTS_MAX {
-            let bytes = fills.copy(self.object, at, end - at).await?;
+            let bytes = fills.copy(self.object, at, end - at, self.household);
+            let bytes = bytes.await?;
             return Ok(Supply::Bytes(bytes));
         }
+        self.fetched = Some(at / CHUNK_BYTES);
         self.brought(at / CHUNK_BYTES * CHUNK_BYTES);
-        let supply = fills.supply(self.object, at, end - at, urgency).await?;
+        let supply = fills.supply(self.object, at, end - at, urgency, self.household);
+        let supply = supply.await?;
         match &supply {
             Supply::Cached => self.arrived(fills, at, end, clock::now()),
             Supply::Bytes(_) => {}
@@ -266,10 +325,39 @@ impl<'a> Pages<'a> {
             return;
         }
         self.asked_from = Some(chunk);
+        if seen_lately(self.object, chunk + 1, now).is_some() {
+            return;
+        }
         if fills.prefetch(self.object, next) {
+            self.fetched = Some(chunk + 1);
             self.brought(next);
         } else {
-            self.ahead = Some((self.chunk_end(next), now));
+            let end = self.chunk_end(next);
+            self.note_seen(next, end, now);
+            self.ahead = Some((end, now));
+        }
+    }
+
+    /// The end of what was seen lately from `at` on, without a gap, and when the first of it was.
+    fn run_seen_lately(&self, at: u64, now: Instant) -> Option<(u64, Instant)> {
+        let first = at / CHUNK_BYTES;
+        let mut seen = seen_lately(self.object, first, now)?;
+        let mut until = self.chunk_end(at);
+        for chunk in first + 1..first + RUN_CHUNKS {
+            let more = (until <= self.part.last).then(|| seen_lately(self.object, chunk, now));
+            let Some(more) = more.flatten() else {
+                break;
+            };
+            (until, seen) = (self.chunk_end(until), seen.min(more));
+        }
+        Some((until, seen))
+    }
+
+    /// From `at` to `end` was seen; remembered if that is a whole chunk.
+    fn note_seen(&self, at: u64, end: u64, now: Instant) {
+        let chunk_end = (at / CHUNK_BYTES + 1) * CHUNK_BYTES;
+        if at.is_multiple_of(CHUNK_BYTES) && end == chunk_end.min(self.object.length) {
+            note_seen(self.object, at / CHUNK_BYTES, now);
         }
     }
 
@@ -311,32 +399,59 @@ impl Drop for Behind {
     }
 }
 
-/// The place of an object in the table, and what stands there for it.
-fn lately(object: &ObjectFile) -> (usize, u64) {
-    let mut head = [0; 8];
-    head.copy_from_slice(&object.digest.0[..8]);
-    // The same bytes on another disk have pages of their own.
-    let tag = u64::from_le_bytes(head) ^ u64::from(object.volume);
-    let place = usize::try_from(tag % LATELY_MAX as u64).unwrap_or(0);
-    (place, tag)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn was_seen_lately(object: &ObjectFile, now: Instant) -> bool {
-    let (place, tag) = lately(object);
-    LATELY.with_borrow(|seen| {
-        let entry = seen.get(place).copied().flatten();
-        entry.is_some_and(|(known, at)| {
-            known == tag && now.saturating_duration_since(at) < TRUST_TIME
+    const LENGTH: u64 = 3 * CHUNK_BYTES + 7;
+
+    fn object(volume: u16) -> Arc<ObjectFile> {
+        Arc::new(ObjectFile {
+            file: tempfile::tempfile().unwrap(),
+            length: LENGTH,
+            digest: crate::object::Digest::of(b"an object"),
+            volume,
         })
-    })
-}
+    }
 
-fn note_seen(object: &ObjectFile, now: Instant) {
-    let (place, tag) = lately(object);
-    LATELY.with_borrow_mut(|seen| {
-        if seen.is_empty() {
-            seen.resize(LATELY_MAX, None);
-        }
-        seen[place] = Some((tag, now));
-    });
+    fn pages(object: &Arc<ObjectFile>, now: Instant, first: u64, last: u64) -> Pages<'_> {
+        Pages::in_memory(object, Part { first, last }, now)
+    }
+
+    #[test]
+    fn chunks_seen_lately_are_sent_as_one_and_age_with_the_oldest() {
+        assert_eq!(RUN_CHUNKS * CHUNK_BYTES, crate::serve::send::TURN_BYTES);
+        let object = object(1);
+        let t0 = clock::now();
+        let later = t0 + TRUST_TIME / 2;
+        let whole = pages(&object, t0, 0, LENGTH - 1);
+        whole.note_seen(0, CHUNK_BYTES, later);
+        whole.note_seen(CHUNK_BYTES, 2 * CHUNK_BYTES, t0);
+        whole.note_seen(3 * CHUNK_BYTES, LENGTH, t0);
+        let run = |first, last, at, now| pages(&object, t0, first, last).run_seen_lately(at, now);
+        assert_eq!(run(0, LENGTH - 1, 0, later), Some((2 * CHUNK_BYTES, t0)));
+        assert_eq!(run(0, LENGTH - 1, 5, later), Some((2 * CHUNK_BYTES, t0)));
+        assert_eq!(run(5, CHUNK_BYTES, 5, later), Some((CHUNK_BYTES + 1, t0)));
+        assert_eq!(run(5, 9, 5, later), Some((10, later)));
+        let third = 2 * CHUNK_BYTES;
+        assert_eq!(run(0, LENGTH - 1, third, later), None, "it was not seen");
+        let end = 3 * CHUNK_BYTES;
+        assert_eq!(run(0, LENGTH - 1, end, later), Some((LENGTH, t0)));
+        let aged = t0 + TRUST_TIME;
+        assert_eq!(run(0, LENGTH - 1, 0, aged), Some((CHUNK_BYTES, later)));
+        assert_eq!(run(0, LENGTH - 1, 0, aged + TRUST_TIME), None);
+    }
+
+    #[test]
+    fn a_part_of_a_chunk_and_a_copy_on_another_disk_tell_nothing() {
+        let (here, there) = (object(2), object(3));
+        let now = clock::now();
+        let part = pages(&here, now, 1, LENGTH - 1);
+        part.note_seen(1, CHUNK_BYTES, now);
+        part.note_seen(0, CHUNK_BYTES - 1, now);
+        assert_eq!(part.run_seen_lately(1, now), None);
+        part.note_seen(0, CHUNK_BYTES, now);
+        assert!(part.run_seen_lately(1, now).is_some());
+        assert_eq!(pages(&there, now, 0, 9).run_seen_lately(0, now), None);
+    }
 }

@@ -95,6 +95,7 @@ struct Tables {
     young: BTreeMap<Prefix, Sums>,
     old: BTreeMap<Prefix, Sums>,
     young_since: Instant,
+    young_until: Instant,
     old_since: Instant,
 }
 
@@ -187,6 +188,7 @@ impl Quality {
                 young: BTreeMap::new(),
                 old: BTreeMap::new(),
                 young_since: now,
+                young_until: now + WINDOW,
                 old_since: now,
             }),
             tally: Tally::default(),
@@ -205,7 +207,9 @@ impl Quality {
             }
         };
         let forgotten = tables.make_room(network, now);
-        self.tally.forgotten.fetch_add(forgotten, Relaxed);
+        if forgotten > 0 {
+            self.tally.forgotten.fetch_add(forgotten, Relaxed);
+        }
         tables.young.entry(network).or_default().note(note);
     }
 
@@ -237,10 +241,10 @@ impl Tables {
     }
 
     fn turn(&mut self, now: Instant) {
-        let age = now.saturating_duration_since(self.young_since);
-        if age < WINDOW {
+        if now < self.young_until {
             return;
         }
+        let age = now.saturating_duration_since(self.young_since);
         self.shift(now);
         if age >= 2 * WINDOW {
             // Nothing has come for long: what was young is old by now, and too old.
@@ -252,6 +256,7 @@ impl Tables {
         self.old = std::mem::take(&mut self.young);
         self.old_since = self.young_since;
         self.young_since = now;
+        self.young_until = now + WINDOW;
     }
 }
 

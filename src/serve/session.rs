@@ -35,6 +35,9 @@ const RECORD_BYTES: usize = 16 * 1024;
 /// More than any record's header, nonce, type and tag together.
 const RECORD_OVERHEAD: usize = 64;
 
+/// Messages that a failure finds waiting: a whole flight of a handshake, and the alert.
+const WAITING_MESSAGES_MAX: usize = 16;
+
 /// TLS record type of a handshake (RFC 8446 section 5.1): the first byte of every ClientHello.
 const HANDSHAKE_RECORD: u8 = 22;
 
@@ -336,14 +339,20 @@ impl Session {
         outcome
     }
 
-    /// After a failure: takes the alert that tells the peer what was wrong, with one call and no
-    /// more. rustls gives what waits before it reads on; were it to read on, in bytes of which it
-    /// remembers positions, it would fail for the second time, and that it asserts against.
+    /// After a failure: takes what waits, of which the last is the alert that tells the peer what
+    /// was wrong. rustls gives that before it reads on; were it to read on, in bytes of which it
+    /// remembers positions, it would fail for the second time, and that it asserts against. So
+    /// where bytes are left one call must do: there, the alert is the first.
     fn fetch_alert(&mut self) {
-        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut self.incoming);
-        if let Ok(ConnectionState::EncodeTlsData(data)) = state {
+        for _ in 0..WAITING_MESSAGES_MAX {
+            let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut self.incoming);
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else {
+                return;
+            };
             // No alert is no further trouble: the connection ends either way.
-            let _ = self.outgoing.encode(data);
+            if self.outgoing.encode(data).is_err() || !self.incoming.is_empty() {
+                return;
+            }
         }
     }
 

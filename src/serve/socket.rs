@@ -12,6 +12,8 @@ use super::listener::Listener;
 use super::listener::SpawnWorker;
 use super::listener::ViewerStream;
 use super::listener::WorkerFuture;
+use crate::clock;
+use crate::clock::Instant;
 use crate::sys::ktls;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::outq;
@@ -25,6 +27,7 @@ use socket2::Protocol;
 use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -44,10 +47,19 @@ use tokio::net::TcpStream;
 /// Connections the kernel completes ahead of `accept`; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// What a peer leaves unacknowledged, or takes nothing of, for this long ends its connection in the
-/// kernel too: after the last response, or after we have closed, nobody else looks. Longer than
-/// any outage that a player survives.
+/// Once a connection is ours no more, nobody looks at what waits for its peer in the kernel: one
+/// that takes nothing of it for this long is reset. Longer than any outage that a player survives.
+/// Not before: the kernel takes a window that opens in smaller steps than a packet of 64 KB for one
+/// that is closed, and whoever reads slowly and steadily would be reset.
 const STALLED_TIME: Duration = Duration::from_secs(60);
+
+/// What the kernel may hold of a slow connection and has not sent: without a bound it is megabytes
+/// for each of thousands. Others have none, because more turns for the same bytes cost a third more
+/// CPU.
+const UNSENT_BYTES_MAX: u32 = 512 * 1024;
+
+/// Who leaves us waiting for so long at a time is slow.
+const SLOW_WAIT: Duration = Duration::from_secs(1);
 
 /// Binds TCP addresses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,21 +77,15 @@ struct TcpAccept(TcpListener);
 
 /// A viewer's TCP connection.
 #[derive(Debug)]
-struct TcpViewer(TcpStream);
+struct TcpViewer {
+    stream: TcpStream,
+    /// The kernel has taken no more since then.
+    waits_since: Cell<Option<Instant>>,
+}
 
 impl Bind for TcpBind {
-    /// The socket listens at once: whatever can fail has failed before a caller commits to the
-    /// address, and a viewer that is early waits in the backlog.
     fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Bound>> {
-        let socket = unbound(address)?;
-        socket.set_reuse_port(true)?;
-        // Linux hands this down to the accepted sockets. Heads go out with MSG_MORE instead.
-        socket.set_tcp_nodelay(true)?;
-        // And this.
-        socket.set_tcp_user_timeout(Some(STALLED_TIME))?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(bound(socket))
+        Ok(bound(listening(address)?))
     }
 
     fn check_free(&self, address: SocketAddr) -> io::Result<()> {
@@ -90,6 +96,18 @@ impl Bind for TcpBind {
     fn tls_offload(&self) -> Verdict {
         kernel::probe()
     }
+}
+
+/// The socket listens at once: whatever can fail has failed before a caller commits to the address,
+/// and a viewer that is early waits in the backlog.
+fn listening(address: SocketAddr) -> io::Result<Socket> {
+    let socket = unbound(address)?;
+    socket.set_reuse_port(true)?;
+    // Linux hands this down to the accepted sockets. Heads go out with MSG_MORE instead.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 /// A socket that listens, to be accepted from like any other of this room.
@@ -131,26 +149,55 @@ impl Listener for TcpAccept {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Box<dyn ViewerStream>, SocketAddr)>> {
         let (stream, peer) = ready!(self.0.poll_accept(cx))?;
-        Poll::Ready(Ok((Box::new(TcpViewer(stream)), peer)))
+        Poll::Ready(Ok((Box::new(TcpViewer::new(stream)), peer)))
     }
 }
 
 impl TcpViewer {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            waits_since: Cell::new(None),
+        }
+    }
+
+    /// The kernel takes no more.
+    fn wait(&self) {
+        let since = self.waits_since.get().unwrap_or_else(clock::now);
+        self.waits_since.set(Some(since));
+    }
+
+    /// Before the kernel is given more.
+    fn go_on(&self) {
+        let Some(since) = self.waits_since.take() else {
+            return;
+        };
+        if clock::now().saturating_duration_since(since) >= SLOW_WAIT {
+            // A failure costs memory and no more.
+            let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+        }
+    }
+
     /// Runs a system call on the socket when it is writable, until the kernel says EAGAIN itself:
     /// `sendfile` may stop early for other reasons than a full socket buffer, and an edge of
-    /// readiness that was never used up would not come again.
+    /// readiness that was never used up would not come again. A socket is writable most of the
+    /// time: whoever waits for that is registered only when it is not.
     fn poll_when_writable(
         &self,
         cx: &mut Context<'_>,
         mut call: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_io(Interest::WRITABLE, || call(&self.0)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let called = self.stream.try_io(Interest::WRITABLE, || {
+                self.go_on();
+                call(&self.stream)
+            });
+            match called {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 outcome => return Poll::Ready(outcome),
             }
+            ready!(self.stream.poll_write_ready(cx))?;
         }
     }
 }
@@ -183,23 +230,23 @@ impl ViewerStream for TcpViewer {
     }
 
     fn unacknowledged(&self) -> Option<u64> {
-        outq::unacknowledged(self.0.as_fd()).ok()
+        outq::unacknowledged(self.stream.as_fd()).ok()
     }
 
     fn give_up(&mut self) {
         // Closing then resets. Otherwise the kernel would keep megabytes for a peer that takes
         // nothing, without a limit that viewers share. A failure costs that memory and no more.
-        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     fn attach_tls(&mut self) -> io::Result<()> {
-        ktls::attach(self.0.as_fd())
+        ktls::attach(self.stream.as_fd())
     }
 
     fn set_transmit_key(&mut self, key: &TransmitKey) -> io::Result<()> {
-        ktls::set_transmit_key(self.0.as_fd(), key)?;
+        ktls::set_transmit_key(self.stream.as_fd(), key)?;
         // Objects never change. A kernel that is too old for it copies, which is as right.
-        let _ = ktls::set_zero_copy(self.0.as_fd());
+        let _ = ktls::set_zero_copy(self.stream.as_fd());
         Ok(())
     }
 
@@ -214,17 +261,17 @@ impl ViewerStream for TcpViewer {
 
     fn set_pacing(&self, rate: Option<BytesPerSecond>) -> io::Result<()> {
         match rate {
-            Some(rate) => pacing::set_max_pacing_rate(self.0.as_fd(), rate),
-            None => pacing::lift_max_pacing_rate(self.0.as_fd()),
+            Some(rate) => pacing::set_max_pacing_rate(self.stream.as_fd(), rate),
+            None => pacing::lift_max_pacing_rate(self.stream.as_fd()),
         }
     }
 
     fn tcp_info(&self) -> Option<TcpInfo> {
-        tcp::info(self.0.as_fd()).ok()
+        tcp::info(self.stream.as_fd()).ok()
     }
 
     fn congestion_control(&self) -> Option<String> {
-        tcp::congestion_control(self.0.as_fd()).ok()
+        tcp::congestion_control(self.stream.as_fd()).ok()
     }
 }
 
@@ -234,7 +281,7 @@ impl AsyncRead for TcpViewer {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -244,15 +291,28 @@ impl AsyncWrite for TcpViewer {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        ready!(self.stream.poll_write_ready(cx))?;
+        self.go_on();
+        let taken = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if taken.is_pending() {
+            self.wait();
+        }
+        taken
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for TcpViewer {
+    fn drop(&mut self) {
+        // A failure costs memory and no more: the kernel gives up by itself, some minutes later.
+        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(STALLED_TIME));
     }
 }
 
@@ -271,6 +331,7 @@ impl SpawnWorker for ThreadWorkers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt;
 
     #[tokio::test]
     async fn an_address_that_is_listened_on_is_not_free_though_it_can_be_shared() {
@@ -282,5 +343,56 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop((first, second));
         TcpBind.check_free(address).unwrap();
+    }
+
+    /// A viewer's connection as it is accepted, and its far end.
+    async fn pair() -> (TcpViewer, TcpStream) {
+        let socket = listening(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let listener = TcpListener::from_std(socket.into()).unwrap();
+        let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (TcpViewer::new(near.unwrap().0), far.unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_kernel_gives_up_nobody_whom_we_look_at_and_in_the_end_everybody_else() {
+        let (mut viewer, _far) = pair().await;
+        let same = Socket::from(viewer.stream.as_fd().try_clone_to_owned().unwrap());
+        assert_eq!(same.tcp_user_timeout().unwrap(), None);
+        viewer.write_all(b"a response").await.unwrap();
+        assert_eq!(same.tcp_user_timeout().unwrap(), None);
+        drop(viewer);
+        assert_eq!(same.tcp_user_timeout().unwrap(), Some(STALLED_TIME));
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_was_slow_is_kept_from_much_of_the_kernels_memory() {
+        let (viewer, _far) = pair().await;
+        let bound = || SockRef::from(&viewer.stream).tcp_notsent_lowat().unwrap();
+        let unbound = bound();
+        viewer.wait();
+        viewer.go_on();
+        assert_eq!(bound(), unbound);
+        viewer.waits_since.set(Some(clock::now() - SLOW_WAIT));
+        // However often it was tried since.
+        viewer.wait();
+        viewer.go_on();
+        assert_eq!(bound(), UNSENT_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_wait_begins_when_the_kernel_is_full() {
+        let (mut viewer, _far) = pair().await;
+        let bytes = vec![0; 1 << 20];
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        std::future::poll_fn(|cx| viewer.stream.poll_write_ready(cx))
+            .await
+            .unwrap();
+        assert_eq!(viewer.waits_since.get(), None);
+        while Pin::new(&mut viewer)
+            .poll_write_more(&mut cx, &bytes)
+            .is_ready()
+        {}
+        assert!(viewer.waits_since.get().is_some());
     }
 }

@@ -6,6 +6,7 @@ use super::tests_support::World;
 use super::tests_support::limits;
 use super::*;
 
+mod at_once;
 mod delivery;
 mod life;
 mod speed;

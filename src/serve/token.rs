@@ -244,14 +244,34 @@ impl From<TokenFault> for Refused {
     }
 }
 
-/// The path for the access log: whoever reads the log shall not be able to fetch with it.
+/// The path for the access log: whoever reads the log shall not be able to fetch with it. A path
+/// that is refused for its spelling may hold a good token: wherever one can stand, it is left out.
 pub(super) fn without_token(path: &[u8]) -> Cow<'_, [u8]> {
-    let Some(rest) = path.strip_prefix(b"/t/") else {
+    if !path.starts_with(b"/t/") && !path.starts_with(b"//") && !may_hold_token(path) {
         return Cow::Borrowed(path);
-    };
-    let end = rest.iter().position(|byte| *byte == b'/');
-    let key = end.and_then(|end| rest.get(end..)).unwrap_or_default();
-    Cow::Owned([b"/t/-", key].concat())
+    }
+    let mut shown = Vec::with_capacity(path.len());
+    // The names before this one: none, `t` alone, or any.
+    let (mut is_first, mut is_token) = (true, false);
+    for (number, name) in path.split(|byte| *byte == b'/').enumerate() {
+        if number > 0 {
+            shown.push(b'/');
+        }
+        let is_hidden = !name.is_empty() && (is_token || may_hold_token(name));
+        shown.extend_from_slice(if is_hidden { b"-" } else { name });
+        if !name.is_empty() {
+            is_token = is_first && name == b"t";
+            is_first = false;
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// A token is made of `name=value`. No key has that character, nor any that is encoded: `%3D`, or
+/// `%253D` where somebody encoded twice.
+pub(super) fn may_hold_token(text: &[u8]) -> bool {
+    let encoded = |pair: &[u8]| pair.eq_ignore_ascii_case(b"3d");
+    text.contains(&b'=') || (text.contains(&b'%') && text.windows(2).any(encoded))
 }
 
 impl fmt::Display for TokenMode {
@@ -274,5 +294,19 @@ mod tests {
         assert_eq!(shown("/t/d=1,t=secret/film/a"), b"/t/-/film/a");
         assert_eq!(shown("/t/secret"), b"/t/-");
         assert_eq!(shown("/title/t/a"), b"/title/t/a");
+        for (path, safe) in [
+            ("//t/e=1,t=secret/film/a", "//t/-/film/a"),
+            ("///t//secret/film", "///t//-/film"),
+            ("//film/a", "//film/a"),
+            ("/x/../t/e=1,t=secret/a", "/x/../t/-/a"),
+            ("/T/e=1,t=secret/a", "/T/-/a"),
+            ("/%74/e%3D1%2ct%3dsecret/a", "/%74/-/a"),
+            ("/t%2Fe=1,t=secret%2Fa", "/-"),
+            ("/t/e%253d1,t%253Dsecret", "/t/-"),
+            ("/film%20one/3d.m4s", "/film%20one/3d.m4s"),
+        ] {
+            let shown = String::from_utf8(shown(path)).unwrap();
+            assert_eq!(shown, safe, "{path}");
+        }
     }
 }

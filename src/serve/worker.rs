@@ -48,9 +48,14 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::Notify;
 
 /// Objects that cannot be opened are told to the log this often at most; a sick disk has many.
@@ -75,6 +80,8 @@ pub(super) struct Settings {
 pub(super) struct House {
     pub(super) content: Arc<dyn Content>,
     pub(super) settings: ArcSwap<Settings>,
+    /// Counts what was stored in `settings`, after it was: who knows it need not look there.
+    pub(super) edition: AtomicU64,
     pub(super) population: Arc<Population>,
     pub(super) recent: Recent,
     pub(super) sessions: Sessions,
@@ -102,6 +109,8 @@ pub(super) struct Worker {
     pub(super) orders: Mutex<Vec<Order>>,
     pub(super) bell: Notify,
     open_log: Mutex<LogLimit>,
+    /// Of its runtime, once it runs.
+    pub(super) metrics: OnceLock<RuntimeMetrics>,
 }
 
 /// Open connections by number, which grows.
@@ -136,6 +145,19 @@ pub(super) struct Guest {
     _slot: Slot,
 }
 
+impl House {
+    /// From the next request of each connection on.
+    pub(super) fn change(&self, settings: Arc<Settings>) {
+        self.settings.store(settings);
+        self.edition.fetch_add(1, Release);
+    }
+
+    /// To be asked before `settings` is looked at.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Acquire)
+    }
+}
+
 impl Worker {
     pub(super) fn new(name: String, house: Arc<House>, door: Door, now: Instant) -> Self {
         let files = Files::new(house.files_max);
@@ -154,7 +176,16 @@ impl Worker {
             orders: Mutex::default(),
             bell: Notify::new(),
             open_log: Mutex::new(LogLimit::new(OPEN_COMPLAINT_EVERY)),
+            metrics: OnceLock::new(),
         }
+    }
+
+    /// How long its scheduler has worked since the start.
+    pub(super) fn busy(&self) -> Duration {
+        let metrics = self.metrics.get();
+        metrics.map_or(Duration::ZERO, |metrics| {
+            metrics.worker_total_busy_duration(0)
+        })
     }
 
     /// May `address` be served now?

@@ -14,6 +14,7 @@ use super::manifest::Manifest;
 use super::manifest::Position;
 use super::manifest_file;
 use super::manifest_file::FileError;
+use super::ours;
 use super::root;
 use super::step::Step;
 use super::volume::Volume;
@@ -27,18 +28,21 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Data disks that carry a copy: the state directory and one disk may die together.
 pub(super) const DISK_COPIES: usize = 2;
 
 /// What one call on a disk's thread moves.
-const BLOCK_BYTES: usize = 1 << 20;
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
 /// The node's small state, owned by one process.
 #[derive(Debug)]
 pub(super) struct StateDir {
     pub(super) path: PathBuf,
     pub(super) dir: File,
+    /// Every disk counts as this box's own: see `ours`.
+    pub(super) trusts_all: AtomicBool,
 }
 
 /// One place where a copy may be.
@@ -56,10 +60,12 @@ impl StateDir {
         };
         std::fs::create_dir_all(path).map_err(state)?;
         let dir = File::open(path).map_err(state)?;
+        let trusts_all = ours::is_unmarked(path).map_err(state)?;
         match dir.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 dir,
+                trusts_all: AtomicBool::new(trusts_all),
             }),
             Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked {
                 path: path.to_owned(),
@@ -97,8 +103,9 @@ pub(super) fn keep(shared: &Arc<Shared>, manifest: &Manifest) -> Result<(), Stor
         path: shared.state_dir.path.join(layout::MANIFEST),
         problem: format!("the manifest cannot be written: {error}"),
     })?;
-    let writable = shared.volumes.iter().filter(|v| v.state().is_writable());
-    for volume in writable.take(DISK_COPIES) {
+    // One of another box comes by its copy through `ours`.
+    let writable = { shared.volumes.iter() }.filter(|v| v.state().is_writable() && v.is_ours());
+    for volume in staying_first(writable).take(DISK_COPIES) {
         if let Err(error) = keep_on(shared, volume, manifest) {
             let disk = volume.name();
             tracing::error!(disk, %error, "disk {disk}: no copy of the manifest: {error}");
@@ -108,9 +115,19 @@ pub(super) fn keep(shared: &Arc<Shared>, manifest: &Manifest) -> Result<(), Stor
     Ok(())
 }
 
+/// Copies lie on disks that are to stay, as far as there are enough.
+pub(super) fn staying_first<'a>(
+    volumes: impl Iterator<Item = &'a Arc<Volume>>,
+) -> impl Iterator<Item = &'a Arc<Volume>> {
+    let mut volumes: Vec<_> = volumes.collect();
+    volumes.sort_by_key(|volume| volume.retire.is_on());
+    volumes.into_iter()
+}
+
 fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> io::Result<()> {
     let file = call(volume, |volume| {
-        let top = volume.root()?.top();
+        let root = volume.root()?;
+        let top = root.top();
         root::remove(top, layout::MANIFEST_NEW)?;
         root::create_in(top, layout::MANIFEST_NEW)
     })?;
@@ -128,8 +145,10 @@ fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> i
     call(volume, move |volume| publish(&shared, volume, &file))
 }
 
-fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Result<()> {
-    let top = volume.root()?.top();
+/// The file beside the copy takes its place. On the disk's own thread.
+pub(super) fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Result<()> {
+    let root = volume.root()?;
+    let top = root.top();
     let probe = &shared.probe;
     let failed = |error: &io::Error| shared.flush_failed(volume, error);
     probe.reached(Step::ManifestWritten);
@@ -142,11 +161,11 @@ fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// The best copy that verifies. Damaged ones are named in the log and ignored.
+/// The best copy of this box that verifies. Damaged ones are named in the log and ignored.
 pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
-    let identified = shared.volumes.iter().filter(|v| v.home().is_some());
+    let own = shared.volumes.iter().filter(|v| v.is_ours());
     let places: Vec<Place> = std::iter::once(Place::State(&shared.state_dir))
-        .chain(identified.map(Place::Disk))
+        .chain(own.map(Place::Disk))
         .collect();
     let mut copies: Vec<(Position, &Place)> = Vec::new();
     for place in &places {
@@ -186,6 +205,7 @@ pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
 /// The state directory lost the manifest that a data disk has.
 fn restore(shared: &Shared, manifest: &Manifest, place: &Place) {
     let from = place.name();
+    shared.state_dir.note_restore();
     match shared.state_dir.keep(shared, manifest) {
         Ok(()) => tracing::warn!(from, "the manifest was restored from {from}"),
         Err(error) => tracing::error!(%error, "the manifest cannot be restored: {error}"),

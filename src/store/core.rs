@@ -2,24 +2,26 @@
 //!
 //! Owned by every [`super::Handle`] and by the store's threads; built by `start`.
 
+use super::Upkeep;
 use super::View;
+use super::absent::Absent;
 use super::copies::StateDir;
 use super::index::Index;
 use super::journal::Journal;
 use super::lane::Ticks;
-use super::layout;
 use super::manifest::Manifest;
+use super::mover::Mover;
+use super::quarantine;
 use super::root;
+use super::speed::Speed;
 use super::staging::Registry;
 use super::state::Event;
 use super::step::Probe;
 use super::suspects;
 use super::volume::Volume;
-use crate::clock;
 use crate::object::Digest;
 use arc_swap::ArcSwapOption;
 use std::io;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -27,6 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 use tokio::sync::watch;
 
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(super) struct Shared {
     pub(super) manifest: ArcSwapOption<Manifest>,
     /// One manifest is written at a time.
     pub(super) manifest_writer: Mutex<()>,
+    /// One refused disk is claimed at a time.
+    pub(super) claiming: Mutex<()>,
     /// One small file is kept at a time.
     pub(super) kept_writer: Mutex<()>,
     /// What came and went; locked by whoever changes the places of an object.
@@ -43,10 +48,14 @@ pub(super) struct Shared {
     /// Objects that are being received.
     pub(super) staging: Registry,
     pub(super) state_dir: StateDir,
+    pub(super) absent: Absent,
+    pub(super) upkeep: Upkeep,
     pub(super) probe: Probe,
     pub(super) ticks: Ticks,
     pub(super) stopping: AtomicBool,
     pub(super) manifest_loaded: AtomicBool,
+    /// What has a date may expire.
+    pub(super) clock_is_sane: AtomicBool,
     pub(super) view: watch::Sender<Arc<View>>,
     /// One view is built at a time, so that the last one shown is the latest.
     pub(super) view_builder: Mutex<()>,
@@ -55,6 +64,7 @@ pub(super) struct Shared {
     /// Grows with each change of what viewers can be served; the view's generation.
     pub(super) changes: AtomicU64,
     pub(super) waker: SyncSender<()>,
+    pub(super) mover: Mover,
 }
 
 impl Shared {
@@ -81,7 +91,7 @@ impl Shared {
     pub(super) fn holders(&self, number: u32) -> Vec<&Arc<Volume>> {
         let places = self.index.places(number).iter();
         let mut volumes: Vec<_> = places.filter_map(|n| self.volume(n)).collect();
-        volumes.sort_by_key(|v| (!v.state().is_readable(), v.config.class, v.number));
+        volumes.sort_by_key(|v| (!v.state().is_readable(), Speed::of(&v.config), v.number));
         volumes
     }
 
@@ -91,6 +101,31 @@ impl Shared {
         if self.place(number, |index| index.add_place(number, volume.number)) {
             volume.tally.objects.fetch_add(1, Ordering::Relaxed);
             volume.tally.bytes.fetch_add(length, Ordering::Relaxed);
+        }
+        if let Some(digest) = self.index.digest(number) {
+            volume.census.settle(digest);
+        }
+    }
+
+    /// As [`Shared::add`], for a volume that is being scanned: it is not in service, so nobody who
+    /// asks sees a difference, and millions of objects need no lock.
+    pub(super) fn add_scanned(&self, number: u32, length: u64, volume: &Volume) {
+        volume.census.met(number);
+        if self.index.add_place(number, volume.number) {
+            volume.tally.objects.fetch_add(1, Ordering::Relaxed);
+            volume.tally.bytes.fetch_add(length, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back what [`Shared::add_scanned`] did. The volume is not in service.
+    pub(super) fn forget_scanned(&self, digest: Digest, volume: &Volume) {
+        let Some(number) = self.index.find(digest) else {
+            return;
+        };
+        let length = self.index.object(number).map_or(0, |(_, length)| length);
+        if self.index.remove_place(number, volume.number) {
+            volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
+            volume.tally.bytes.fetch_sub(length, Ordering::Relaxed);
         }
     }
 
@@ -121,11 +156,24 @@ impl Shared {
         }
     }
 
+    /// Objects of a disk out of service that were forgotten one by one before it was known to be
+    /// the disk.
+    pub(super) fn give_back(&self, volume: &Volume, digests: impl Iterator<Item = Digest>) {
+        for number in digests.filter_map(|digest| self.index.find(digest)) {
+            self.add(number, volume);
+        }
+    }
+
     /// An object on `volume` is not to be served. False when it was not there.
     pub(super) fn forget(&self, digest: Digest, volume: &Volume) -> bool {
         let Some(number) = self.index.find(digest) else {
             return false;
         };
+        if !self.index.places(number).has(volume.number) {
+            return false;
+        }
+        // Before the index loses it: who writes a snapshot sees one or the other.
+        volume.census.note(digest);
         let length = self.index.object(number).map_or(0, |(_, length)| length);
         let known = self.place(number, |index| index.remove_place(number, volume.number));
         if known {
@@ -136,23 +184,36 @@ impl Shared {
     }
 
     /// An object that is not what its name says: out of service at once, moved aside by the disk's
-    /// own thread.
-    pub(super) fn quarantine(&self, digest: Digest, volume: &Arc<Volume>, reason: String) {
+    /// own thread. False when it was not there.
+    pub(super) fn quarantine(
+        self: &Arc<Self>,
+        digest: Digest,
+        volume: &Arc<Volume>,
+        reason: String,
+    ) -> bool {
         if !self.forget(digest, volume) {
-            return;
+            return false;
         }
         let shared_note = format!(
             "disk {}: object {digest} is corrupt: {reason}",
             volume.name()
         );
         tracing::error!(disk = volume.name(), %digest, reason, "{shared_note}; quarantined");
-        let moved = volume.write(volume.deadline(), move |volume, _| {
-            set_aside(volume, digest, &reason);
+        let own = Arc::clone(self);
+        // However long it waits its turn: a scan does not read what objects consist of, and would
+        // take it for whole.
+        let moved = volume.write(Duration::MAX, move |volume, pulse| {
+            let beat = || pulse.beat(volume.deadline());
+            beat();
+            quarantine::set_aside(&own, volume, digest, &reason, &beat);
         });
         if moved.is_err() {
-            // It stays where it is, out of the index; the scan of the next start sees it.
-            tracing::warn!(disk = volume.name(), %digest, "quarantine put off: the disk is busy");
+            // It stays where it is, out of the index until a restart; then the scrub, or a reader,
+            // has to find it again.
+            let disk = volume.name();
+            tracing::warn!(disk, %digest, "disk {disk} is too busy to put {digest} aside");
         }
+        true
     }
 
     /// Writing failed otherwise than by a flush: what does it say about the disk?
@@ -184,37 +245,4 @@ impl Shared {
             volume.report(self, Event::ObjectFailed(digest), &reason);
         }
     }
-}
-
-/// Moves an object and its sidecar to `quarantine/`, with a file that says why. On the disk's own
-/// thread.
-pub(super) fn set_aside(volume: &Volume, digest: Digest, reason: &str) {
-    match try_set_aside(volume, digest, reason) {
-        Ok(()) => {
-            volume.tally.quarantined.fetch_add(1, Ordering::Relaxed);
-        }
-        Err(error) => {
-            let disk = volume.name();
-            tracing::warn!(disk, %digest, %error, "cannot move the object to quarantine: {error}");
-        }
-    }
-}
-
-fn try_set_aside(volume: &Volume, digest: Digest, reason: &str) -> io::Result<()> {
-    let root = volume.root()?;
-    let from = root.dir(&layout::object_dir(digest))?;
-    let to = root.dir(layout::QUARANTINE)?;
-    let (object, sidecar) = (digest.to_string(), layout::sidecar_name(digest));
-    let note = format!("{object}.reason");
-    root::remove(&to, &note)?;
-    let mut file = root::create_in(&to, &note)?;
-    writeln!(file, "{} {reason}", clock::wall())?;
-    for name in [&object, &sidecar] {
-        match root::rename(&from, name, &to, name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            moved => moved?,
-        }
-    }
-    // Not flushed: a crash that undoes the move is found by the next scan, as this was.
-    Ok(())
 }

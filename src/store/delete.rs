@@ -152,8 +152,8 @@ fn unlink(shared: &Arc<Shared>, doomed: &BTreeSet<u32>) -> u64 {
     freed.load(Ordering::Relaxed)
 }
 
-/// On the disk's thread.
-fn unlink_batch(
+/// On the disk's thread. A move removes what it copied by it, too.
+pub(super) fn unlink_batch(
     shared: &Shared,
     volume: &Volume,
     pulse: &Pulse,
@@ -177,6 +177,7 @@ fn unlink_batch(
             continue;
         }
         root::remove(&dir, &digest.to_string())?;
+        volume.census.settle(*digest);
         freed.fetch_add(*length, Ordering::Relaxed);
         dirs.insert(path, dir);
         reached(Step::ObjectUnlinked);

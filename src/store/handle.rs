@@ -15,16 +15,21 @@ use super::adopt::AdoptError;
 use super::adopt::Adopted;
 use super::copies;
 use super::core::Shared;
+use super::index::Places;
 use super::layout;
 use super::manifest::Binding;
 use super::manifest::Builder;
 use super::manifest::Manifest;
+use super::manifest::UNLISTED_RANK;
 use super::open;
 use super::place;
 use super::place::Candidate;
 use super::root;
 use super::root::Root;
 use super::sidecar::OBJECT_BYTES_MAX;
+use super::speed::Capacities;
+use super::speed::Speed;
+use super::state::State;
 use super::view;
 use super::volume::CallError;
 use super::volume::Volume;
@@ -37,6 +42,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -64,6 +70,11 @@ impl Drop for Guard {
 }
 
 impl Handle {
+    /// Does somebody vouch for the calendar? Until then nothing expires by its date.
+    pub fn clock_is_sane(&self, sane: bool) {
+        self.shared().clock_is_sane.store(sane, Ordering::Release);
+    }
+
     /// What `key` names, and whether a readable disk holds it. No I/O, no lock, no allocation.
     pub fn find(&self, key: &str) -> Finding {
         let shared = self.shared();
@@ -83,13 +94,16 @@ impl Handle {
         let number = shared.index.find(digest).ok_or(OpenError::NotHeld)?;
         let (_, length) = shared.index.object(number).ok_or(OpenError::NotHeld)?;
         let mut refusal = OpenError::NotHeld;
-        for volume in shared.holders(number) {
+        let mut tried = Places::default();
+        // Asked anew after each: an object may be moved from one to another meanwhile.
+        while let Some(volume) = untried(shared, number, tried) {
+            tried.insert(volume.number);
             if shared.is_stopping() || !volume.state().is_readable() {
                 refusal = volume.unavailable(None);
                 continue;
             }
             match volume
-                .read(move |v| open_object(v.root()?, digest, length))
+                .read(move |v| open_object(&*v.root()?, digest, length))
                 .await
             {
                 Ok(Ok(file)) => {
@@ -116,7 +130,9 @@ impl Handle {
         let Some(volume) = shared.volume(object.volume) else {
             return;
         };
-        if error.kind() == io::ErrorKind::UnexpectedEof {
+        if is_of_another_mount(volume, object) {
+            // It says nothing of the disk that is there: the next request opens it there.
+        } else if error.kind() == io::ErrorKind::UnexpectedEof {
             let reason = "it ends before its length".to_owned();
             shared.quarantine(object.digest, volume, reason);
         } else {
@@ -127,6 +143,11 @@ impl Handle {
     /// Where absent pages of objects on a volume are brought from.
     pub fn fills(&self, volume: u16) -> Option<&Fills> {
         self.shared().volume(volume).map(|volume| &volume.fills)
+    }
+
+    /// Bytes of memory that the index takes; what keys are bound to is the manifest's.
+    pub fn index_bytes(&self) -> usize {
+        self.shared().index.bytes()
     }
 
     pub fn view(&self) -> Arc<View> {
@@ -160,7 +181,8 @@ impl Handle {
     }
 
     /// Begins to publish an object of `length` bytes on the best disk. `name` (a key or a digest)
-    /// spreads objects over equal disks; `without` are disks that have just refused it.
+    /// spreads objects over disks of one speed; a signed manifest that lists it as a key says which
+    /// speed. `without` are disks that have just refused it.
     pub fn stage(
         &self,
         name: &[u8],
@@ -172,7 +194,11 @@ impl Handle {
             let most = OBJECT_BYTES_MAX;
             return Err(PublishError::TooLarge { length, most });
         }
-        let volume = choose(shared, name, length, without)?;
+        let key = std::str::from_utf8(name).ok();
+        let manifest = shared.manifest.load();
+        let listed = key.and_then(|key| manifest.as_ref()?.find(key));
+        let rank = listed.map_or(UNLISTED_RANK, |row| row.rank);
+        let volume = choose(shared, name, length, rank, without)?;
         writer::stage(shared, volume, length)
     }
 
@@ -257,10 +283,16 @@ impl Handle {
         if error.kind() == io::ErrorKind::InvalidData {
             shared.quarantine(digest, volume, error.to_string());
         } else if error.kind() == io::ErrorKind::NotFound || root::is_medium_error(error) {
-            if shared.forget(digest, volume) {
+            // Of a disk that went out of service nothing is known to be lost.
+            let is_lost = volume.state().is_readable() && shared.forget(digest, volume);
+            if is_lost {
                 tracing::error!(disk, %digest, "disk {disk}: object {digest} lost: {error}");
             }
             shared.note_read_error(volume, digest, error);
+            // The disk went out of service in between: it was the disk and not the object.
+            if is_lost && root::is_medium_error(error) && volume.state() == State::Suspect {
+                shared.give_back(volume, std::iter::once(digest));
+            }
         } else if let Some(left_out) = volume.may_log() {
             // Not the disk's fault: too many open files, for example.
             tracing::warn!(
@@ -275,26 +307,61 @@ impl Handle {
     }
 }
 
-/// The best disk for an object.
+/// The fastest volume that holds an object and was not tried.
+pub(super) fn untried(shared: &Shared, number: u32, tried: Places) -> Option<&Arc<Volume>> {
+    let mut holders = shared.holders(number).into_iter();
+    holders.find(|volume| !tried.has(volume.number))
+}
+
+/// Was the object opened before its disk was mounted anew? Memory only.
+fn is_of_another_mount(volume: &Volume, object: &ObjectFile) -> bool {
+    let (Ok(opened), Ok(root)) = (object.file.metadata(), volume.root()) else {
+        return false;
+    };
+    root.device().is_ok_and(|device| device != opened.dev())
+}
+
+/// The best disk for an object. `rank`: the best of its keys, by the manifest in effect.
 pub(super) fn choose<'a>(
     shared: &'a Shared,
     name: &[u8],
     length: u64,
+    rank: u32,
     without: &BTreeSet<u16>,
 ) -> Result<&'a Arc<Volume>, PublishError> {
     let volumes = shared.volumes.iter();
     let candidates: Vec<Candidate> = volumes
-        .filter(|v| v.state().is_writable() && !without.contains(&v.number))
+        .filter(|v| v.takes_objects() && !without.contains(&v.number))
         .filter_map(|v| candidate(v))
         .collect();
     if candidates.is_empty() && without.is_empty() {
         return Err(PublishError::NoVolume);
     }
-    let chosen = place::choose(name, length, &candidates);
+    let chosen = place::choose(name, length, deserved(shared, rank), &candidates);
     let chosen = chosen.map_err(|no| PublishError::NoRoom {
         missing: no.missing,
     })?;
     shared.volume(chosen).ok_or(PublishError::NoVolume)
+}
+
+/// The speed that a rank deserves. Without a signed manifest the fastest: what is prefilled comes
+/// in the order of its ranks.
+pub(super) fn deserved(shared: &Shared, rank: u32) -> Speed {
+    let manifest = shared.manifest.load();
+    let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.is_signed()) else {
+        return Speed::FASTEST;
+    };
+    let mut capacities = Capacities::default();
+    for volume in &shared.volumes {
+        let (speed, state) = (Speed::of(&volume.config), volume.state());
+        // What a retiring disk has is to have room on the others.
+        if volume.takes_objects() {
+            capacities.add_writable(speed, volume.tally.size.load(Ordering::Relaxed));
+        } else if state.is_readable() && !volume.retire.is_on() {
+            capacities.add_read_only(speed, volume.tally.bytes.load(Ordering::Relaxed));
+        }
+    }
+    manifest.demand.speed(rank, &capacities)
 }
 
 /// Old and new rows in key order, and how many are new.
@@ -344,7 +411,7 @@ pub(super) fn candidate(volume: &Volume) -> Option<Candidate> {
     Some(Candidate {
         volume: volume.number,
         uuid: volume.home()?.uuid.clone(),
-        class: volume.config.class,
+        speed: Speed::of(&volume.config),
         free: volume.tally.free.load(Ordering::Relaxed),
         size: volume.tally.size.load(Ordering::Relaxed),
     })

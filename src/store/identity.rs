@@ -27,8 +27,8 @@ const FORMAT: u64 = 1;
 /// `DISK.json` is 120 bytes; a larger file is not ours.
 const DISK_FILE_BYTES_MAX: u64 = 4096;
 
-/// What a mount of a fresh file system may show besides nothing.
-const BLANK_NAMES: [&str; 2] = ["lost+found", layout::DISK_FILE_NEW];
+/// What a mount of a fresh file system may show besides nothing; it is empty there.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A disk that was looked at, not yet owned.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub(super) enum IdentityError {
          the release that wrote it"
     )]
     Version(u64),
+    #[error("is blank: `oca disk format` makes it ours, and so does a restart")]
+    Blank,
     #[error("is blank but mounted read-only; mount it for writing")]
     BlankReadOnly,
     #[error("is in use by another oca process; stop that one, or send it the command")]
@@ -124,16 +126,35 @@ fn read_uuid(root: &Root) -> Result<Option<String>, IdentityError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let dir = root.dir(".").map_err(IdentityError::Read)?;
             let names = root::list(dir).map_err(IdentityError::Read)?;
-            let ours = |name: &root::Name| BLANK_NAMES.contains(&name.text.as_str());
-            match names.iter().find(|name| !ours(name)) {
+            let foreign = |name: &&root::Name| match name.text.as_str() {
+                layout::DISK_FILE_NEW => false,
+                LOST_AND_FOUND => !name.is_dir,
+                _ => true,
+            };
+            let mut found = names.iter().find(foreign).map(|name| name.text.clone());
+            if found.is_none() && names.iter().any(|name| name.text == LOST_AND_FOUND) {
+                found = rescued(root).map_err(IdentityError::Read)?;
+            }
+            match found {
                 None => Ok(None),
-                Some(name) => {
-                    let name = help::printable(name.text.as_bytes(), 60);
-                    Err(IdentityError::Foreign(name))
-                }
+                Some(name) => Err(IdentityError::Foreign(help::printable(name.as_bytes(), 60))),
             }
         }
         Err(error) => Err(IdentityError::Read(error)),
+    }
+}
+
+/// A name of what a repair of the file system saved: somebody's files, which lost their names.
+/// `mkfs` gives the directory to root alone; who is not root takes it for empty, as it is then.
+fn rescued(root: &Root) -> io::Result<Option<String>> {
+    let names = root.dir(LOST_AND_FOUND).and_then(root::list);
+    match names {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+        Ok(names) => {
+            let first = names.first();
+            Ok(first.map(|name| format!("{LOST_AND_FOUND}/{}", name.text)))
+        }
     }
 }
 
@@ -214,6 +235,7 @@ mod tests {
         DiskConfig {
             path: path.to_owned(),
             class: DiskClass::Ssd,
+            zone: crate::store::Zone::None,
             plain_directory,
         }
     }
@@ -264,6 +286,18 @@ mod tests {
         assert!(refusal(&dir.path().join("absent")).contains("mount the disk"));
         let plain = look(&config(dir.path(), false)).unwrap_err().to_string();
         assert!(plain.contains("plain_directory = true"), "{plain}");
+    }
+
+    #[test]
+    fn a_disk_whose_files_a_repair_moved_to_lost_and_found_is_not_blank() {
+        let dir = tempfile::tempdir().unwrap();
+        let lost = dir.path().join(LOST_AND_FOUND);
+        std::fs::create_dir(&lost).unwrap();
+        std::fs::write(lost.join("#12"), "a wedding").unwrap();
+        assert!(refusal(dir.path()).contains("`lost+found/#12`"));
+        std::fs::remove_dir_all(&lost).unwrap();
+        std::fs::write(&lost, "no directory").unwrap();
+        assert!(refusal(dir.path()).contains("`lost+found`"));
     }
 
     proptest! {

@@ -152,6 +152,17 @@ impl Index {
         self.next.load(Ordering::Acquire)
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let made = self
+            .segments
+            .iter()
+            .filter(|segment| segment.get().is_some());
+        let slots = made.count() * SEGMENT * size_of::<Slot>();
+        let locked = |shard: &Mutex<Table>| shard.lock().map_or(0, |table| table.bytes());
+        slots + self.shards.iter().map(locked).sum::<usize>()
+    }
+
     /// True when the object was not known to be there.
     pub(super) fn add_place(&self, number: u32, volume: u16) -> bool {
         let (word, bit) = bit_of(volume);
@@ -189,6 +200,12 @@ impl Index {
         !self.readable(number).is_empty()
     }
 
+    /// What a volume holds, in service or not, with its lengths: one walk over everything.
+    pub(super) fn objects_on(&self, volume: u16) -> Vec<(Digest, u64)> {
+        let held = (0..self.len()).filter(|number| self.places(*number).has(volume));
+        held.filter_map(|number| self.object(number)).collect()
+    }
+
     /// Takes a volume, with all it holds, into service or out of it. True if that is a change.
     pub(super) fn set_online(&self, volume: u16, online: bool) -> bool {
         let (word, bit) = bit_of(volume);
@@ -219,11 +236,27 @@ impl Places {
         self.0.iter().all(|word| *word == 0)
     }
 
+    pub(super) fn insert(&mut self, volume: u16) {
+        let (word, bit) = bit_of(volume);
+        self.0[word] |= bit;
+    }
+
+    /// Is a volume in both?
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.0
+            .iter()
+            .zip(other.0)
+            .any(|(own, other)| own & other != 0)
+    }
+
+    pub(super) fn has(self, volume: u16) -> bool {
+        let (word, bit) = bit_of(volume);
+        self.0[word] & bit != 0
+    }
+
     pub(super) fn iter(self) -> impl Iterator<Item = u16> {
-        (0_u16..).take(VOLUMES_MAX).filter(move |volume| {
-            let (word, bit) = bit_of(*volume);
-            self.0[word] & bit != 0
-        })
+        let all = (0_u16..).take(VOLUMES_MAX);
+        all.filter(move |volume| self.has(*volume))
     }
 }
 

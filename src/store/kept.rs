@@ -61,8 +61,9 @@ impl Handle {
         );
         kept.map_err(|error| refused(format!("it cannot be written: {error}")))?;
         let bytes: Arc<[u8]> = bytes.into();
-        let writable = shared.volumes.iter().filter(|v| v.state().is_writable());
-        for volume in writable.take(DISK_COPIES) {
+        let writable = shared.volumes.iter();
+        let writable = writable.filter(|v| v.state().is_writable() && v.is_ours());
+        for volume in copies::staying_first(writable).take(DISK_COPIES) {
             let (own, name, bytes) = (Arc::clone(shared), name.to_owned(), Arc::clone(&bytes));
             let kept = copies::call(volume, move |v| keep_on(&own, v, &name, &bytes));
             if let Err(error) = kept {
@@ -74,8 +75,9 @@ impl Handle {
         Ok(())
     }
 
-    /// Every copy of `name` that can be read, the one written last first. Disks are read side by
-    /// side: ten that hang cost no more than one. Blocks: for threads outside runtimes.
+    /// Every copy of `name` on the state directory and disks of this box that can be read, the one
+    /// written last first. Disks are read side by side: ten that hang cost no more than one.
+    /// Blocks: for threads outside runtimes.
     pub fn kept(&self, name: &str) -> Vec<Vec<u8>> {
         let shared = self.shared();
         if !is_name(name) {
@@ -86,7 +88,7 @@ impl Handle {
         let path = shared.state_dir.path.join(&name);
         found.extend(told(&path, File::open(&path).and_then(|file| read(&file))));
         let homes: Vec<_> = { shared.volumes.iter() }
-            .filter(|volume| volume.home().is_some())
+            .filter(|volume| volume.is_ours())
             .collect();
         std::thread::scope(|scope| {
             let reading = homes.iter().map(|volume| {
@@ -106,7 +108,7 @@ impl Handle {
     }
 }
 
-type Copy = (SystemTime, Vec<u8>);
+pub(super) type Copy = (SystemTime, Vec<u8>);
 
 /// Absence is no problem; anything else is named.
 fn told(path: &Path, copy: io::Result<Copy>) -> Option<Copy> {
@@ -121,7 +123,7 @@ fn told(path: &Path, copy: io::Result<Copy>) -> Option<Copy> {
     }
 }
 
-fn read(file: &File) -> io::Result<Copy> {
+pub(super) fn read(file: &File) -> io::Result<Copy> {
     let written = file.metadata()?.modified()?;
     let bytes = root::read_small(file, KEPT_BYTES_MAX as u64)?;
     Ok((written, bytes))
@@ -142,10 +144,24 @@ fn keep_in(at: &Path, dir: &File, name: &str, bytes: &[u8], probe: &Probe) -> io
 }
 
 /// On the disk's thread.
-fn keep_on(shared: &Shared, volume: &Volume, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let top = volume.root()?.top();
-    let probe = &shared.probe;
+pub(super) fn keep_on(
+    shared: &Shared,
+    volume: &Volume,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
     let failed = |error: &io::Error| shared.flush_failed(volume, error);
+    keep_below(volume.root()?.top(), name, bytes, &shared.probe, &failed)
+}
+
+/// In the directory `top` of a disk; `failed` is told of a flush that was.
+pub(super) fn keep_below(
+    top: &File,
+    name: &str,
+    bytes: &[u8],
+    probe: &Probe,
+    failed: &dyn Fn(&io::Error),
+) -> io::Result<()> {
     let new = new_name(name);
     root::remove(top, &new)?;
     let mut file = root::create_in(top, &new)?;
@@ -161,8 +177,13 @@ fn keep_on(shared: &Shared, volume: &Volume, name: &str, bytes: &[u8]) -> io::Re
 }
 
 /// No other file of the state directory or of a disk ends so.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     format!("{name}.kept")
+}
+
+/// Is this a file of [`Handle::keep`], or one that was never finished?
+pub(super) fn is_kept(file: &str) -> bool {
+    file.ends_with(".kept") || file.ends_with(".kept.new")
 }
 
 fn new_name(name: &str) -> String {

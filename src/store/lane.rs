@@ -1,7 +1,8 @@
 //! A disk's own thread: calls that a sick disk may hang for ever wait here and nowhere else.
 //!
-//! Each [`super::volume`] has two lanes, one for readers and one for writers and scans, so that a
-//! flush never stands before a viewer's open. The queue is bounded; full is a refusal. Who waits
+//! Each [`super::volume`] has three lanes: for readers, for writers and scans, and for the question
+//! whether the disk is there, so that neither a flush nor that question on a busy disk ever stands
+//! before a viewer's open. The queue is bounded; full is a refusal. Who waits
 //! for an answer waits for the volume's state as well: the watch thread isolates a volume whose
 //! lane is [`Lane::is_overdue`], which wakes everybody.
 //!
@@ -48,6 +49,10 @@ pub(super) struct Lane {
 /// The queue is full or the lane has been stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
+
+/// Work that goes on behind the calls. Asked whenever no call waits: true, after waiting for some
+/// of it; false, if there is none.
+pub(super) type Behind = Box<dyn Fn(&Pulse) -> bool + Send>;
 
 struct Job {
     queued_ms: u64,
@@ -96,12 +101,17 @@ impl Pulse {
 
 impl Lane {
     pub(super) fn start(name: String, ticks: Ticks) -> io::Result<Self> {
+        Self::start_with(name, ticks, Box::new(|_| false))
+    }
+
+    /// As [`Lane::start`]; the thread ends when `behind` has nothing left.
+    pub(super) fn start_with(name: String, ticks: Ticks, behind: Behind) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE_CALLS);
         let pulse = Arc::new(Pulse::new(ticks));
         let own = Arc::clone(&pulse);
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || run(&receiver, &own))?;
+            .spawn(move || run(&receiver, &own, &behind))?;
         Ok(Self {
             sender: RwLock::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
@@ -134,6 +144,18 @@ impl Lane {
         self.pulse.is_idle()
     }
 
+    /// Takes no more work. What is queued still runs, and after it `last`, if there is room for it.
+    pub(super) fn close_after(&self, last: impl FnOnce(&Pulse) + Send + 'static) {
+        let mut sender = self.sender.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = sender.take() {
+            let _ = sender.try_send(Job {
+                queued_ms: self.pulse.ticks.now_ms(),
+                patience: Duration::MAX,
+                work: Box::new(last),
+            });
+        }
+    }
+
     /// Takes no more work. What is queued still runs.
     pub(super) fn close(&self) {
         self.sender
@@ -149,20 +171,38 @@ impl Lane {
     }
 }
 
-fn run(receiver: &Receiver<Job>, pulse: &Pulse) {
-    while let Ok(job) = receiver.recv() {
+fn run(receiver: &Receiver<Job>, pulse: &Pulse, behind: &Behind) {
+    while let Some(job) = next(receiver, pulse, behind) {
         let waited = pulse.ticks.now_ms().saturating_sub(job.queued_ms);
         if u128::from(waited) <= job.patience.as_millis() {
             pulse.beat(job.patience);
-            // A panic in one call must not take the disk away from everybody. The caller sees
-            // its reply dropped.
-            let work = std::panic::AssertUnwindSafe(|| (job.work)(pulse));
-            if std::panic::catch_unwind(work).is_err() {
-                tracing::error!("a disk call panicked; its caller gets an error");
-            }
+            guarded(|| (job.work)(pulse));
         }
-        pulse.rest();
     }
+}
+
+/// The next call; `None` when the lane is closed and nothing is left of anything.
+fn next(receiver: &Receiver<Job>, pulse: &Pulse, behind: &Behind) -> Option<Job> {
+    loop {
+        if let Ok(job) = receiver.try_recv() {
+            return Some(job);
+        }
+        // Whose answer panicked is behind us as well.
+        if !guarded(|| behind(pulse)).unwrap_or(true) {
+            pulse.rest();
+            return receiver.recv().ok();
+        }
+    }
+}
+
+/// A panic in one call must not take the disk away from everybody. The caller sees its reply
+/// dropped.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    if outcome.is_err() {
+        tracing::error!("a disk call panicked; its caller gets an error");
+    }
+    outcome.ok()
 }
 
 #[cfg(test)]

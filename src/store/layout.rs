@@ -1,5 +1,5 @@
 //! Names on a volume: `DISK.json`, `objects/ab/cd/<digest>`, `<digest>.meta`, `staging/`,
-//! `quarantine/`, `manifest`.
+//! `quarantine/`, `manifest`, `index.snapshot`.
 //!
 //! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them
 //! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
@@ -24,6 +24,9 @@ pub(super) const STAGING: &str = "staging";
 pub(super) const QUARANTINE: &str = "quarantine";
 pub(super) const MANIFEST: &str = "manifest";
 pub(super) const MANIFEST_NEW: &str = "manifest.new";
+/// What a clean stop leaves: see `snapshot`.
+pub(super) const SNAPSHOT: &str = "index.snapshot";
+pub(super) const SNAPSHOT_NEW: &str = "index.snapshot.new";
 
 const SIDECAR_SUFFIX: &str = ".meta";
 const PARTIAL_SUFFIX: &str = ".part";
@@ -120,6 +123,13 @@ impl FanOut {
         sync(&parent)?;
         word.fetch_or(bit, Ordering::AcqRel);
         root.dir(&path)
+    }
+
+    /// The file system was mounted anew: what memory had of it before says nothing.
+    pub(super) fn forget(&self) {
+        for word in &self.0 {
+            word.store(0, Ordering::Release);
+        }
     }
 }
 

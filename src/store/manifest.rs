@@ -7,13 +7,13 @@
 use super::Entry;
 use super::Finding;
 use super::index::Index;
+use super::key_hash::KeyHasher;
 use super::sidecar::OBJECT_BYTES_MAX;
+use super::speed::Demand;
 use super::table::Table;
 use crate::key;
 use crate::object::Digest;
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::ops::Range;
 
 /// As many keys as the index has objects.
@@ -39,12 +39,15 @@ pub(super) struct Position {
 #[derive(Debug)]
 pub(super) struct Manifest {
     pub(super) position: Position,
+    /// Which rank deserves which speed. Of a manifest that nobody signed nothing: the box binds
+    /// keys as they come, and nobody says what else will.
+    pub(super) demand: Demand,
     keys: Vec<u8>,
     rows: Vec<Row>,
     /// Digests of rows whose objects got no number, by `key_at`. They are kept, never served.
     unnumbered: BTreeMap<u32, Digest>,
     table: Table,
-    hasher: RandomState,
+    hasher: KeyHasher,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +124,7 @@ impl Builder {
     /// Numbers the objects. Every row keeps its digest and its claimed length, true or not.
     pub(super) fn build(self, position: Position, index: &Index) -> Manifest {
         let Self { mut keys, rows } = self;
-        let hasher = RandomState::new();
+        let hasher = KeyHasher::new();
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
         let mut unnumbered = BTreeMap::new();
         for (key_at, binding) in rows {
@@ -133,8 +136,14 @@ impl Builder {
             kept.push(Row::new(key_at, object, &binding));
         }
         keys.shrink_to_fit();
+        let demand = if position.epoch > 0 {
+            Demand::of(&kept, index.len())
+        } else {
+            Demand::default()
+        };
         let mut manifest = Manifest {
             position,
+            demand,
             keys,
             rows: kept,
             unnumbered,
@@ -253,7 +262,7 @@ impl Manifest {
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        self.hasher.hash(key)
     }
 }
 

@@ -1,53 +1,99 @@
 //! What is on the disks: objects, found by key, opened for reading, published whole.
 //!
-//! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume → `writer` stages, makes
+//! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume by `speed` and by
+//! `rendezvous` → `writer` stages, makes
 //! durable and renames → `index` knows it → `manifest` binds keys to it (`adopt`: as the control
 //! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it.
-//! A fill [`Handle::receive`]s: `staging` says who may go on with what, `staged` writes chunks and
-//! publishes, `partial` is the map of what is durable. `query` compares manifest and disks: what is
-//! wanted, what is surplus; `delete` forgets and unlinks the latter. `journal` tells what came and
-//! went, `kept` keeps small state of others.
+//! A fill [`Handle::receive`]s: `staging` says who may go on with what, `staged` takes chunks,
+//! `landing` is what the disk's threads do with them, `writes` how, and `partial` the map of what
+//! is durable. `query` compares manifest and disks: what is wanted, what is surplus; `delete`
+//! forgets and unlinks the latter. `journal` tells what came and went, `kept` keeps small state of
+//! others.
 //! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
+//! After a clean stop it reads a `snapshot` instead, whose names `compare` looks at again behind
+//! the viewers; `census` knows where disk and index may differ.
+//! Copies count on disks of this box (`ours`), objects on any. `watcher` looks after all disks.
+//! A disk that was refused is looked at again (`comeback`), and so is a suspect one that was
+//! mounted anew or that somebody looked at (`recheck`); what a lost one held, or one that was not
+//! there at the start (`absent`), is not fetched again at once (`hold`). Whether a disk is there is
+//! asked all the time (`alive`); what is damaged and cannot be moved is remembered (`damaged`).
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
 //! What viewers read and is not in memory, `residency` brings there, on threads of the disk.
-//! Moves, eviction and scrub have no room here yet.
+//! An object goes from one disk to another by `relocate`, when `mover` says so: `retire` empties a
+//! disk that is to leave.
+//! What lies on a disk is read again and verified by `scrub`, and by `audit` when it is asked for;
+//! what is damaged goes to `quarantine`.
 
+mod absent;
 mod adopt;
+mod alive;
+mod audit;
+mod census;
+mod comeback;
+mod compare;
 mod copies;
 mod core;
+mod damaged;
 mod delete;
 mod handle;
+mod hold;
 mod identity;
 mod index;
 mod journal;
 mod kept;
+mod key_hash;
+mod landing;
 mod lane;
 mod layout;
 mod manifest;
 mod manifest_file;
+mod mover;
 mod open;
+mod ours;
+#[cfg(test)]
+mod ours_tests;
 mod partial;
 mod place;
 pub mod prefill;
+mod quarantine;
+#[cfg(test)]
+mod quarantine_tests;
 mod query;
+mod recheck;
 mod record;
+mod relocate;
+mod rendezvous;
 mod residency;
+mod retire;
 mod root;
 mod scan;
+mod scrub;
 mod sidecar;
+mod snapshot;
+mod speed;
 mod staged;
 mod staging;
 mod state;
 mod step;
 mod suspects;
 mod table;
+#[cfg(test)]
+mod tests_support;
+mod unfinished;
+mod upkeep;
 mod view;
 mod volume;
+mod watcher;
 mod writer;
+mod writes;
 
 pub use adopt::AdoptError;
 pub use adopt::Adopted;
 pub use adopt::RefusedRow;
+pub use audit::AuditBuffer;
+pub use audit::AuditError;
+pub use census::ScanView;
+pub use comeback::AdmitError;
 pub use handle::BindError;
 pub use index::VOLUMES_MAX;
 pub use journal::Changes;
@@ -56,20 +102,28 @@ pub use manifest::Binding;
 pub use manifest::UNLISTED_RANK;
 pub use query::Room;
 pub use query::Wanted;
+pub use recheck::RecheckError;
 pub use residency::CHUNK_BYTES;
 pub use residency::ColdView;
 pub use residency::FillError;
 pub use residency::Fills;
+pub use residency::Household;
 pub use residency::Reader;
 pub use residency::Supply;
 pub use residency::Urgency;
+pub use retire::RetireError;
+pub use retire::RetireView;
 pub use root::is_medium_error;
+pub use scrub::ScrubView;
 pub use sidecar::OBJECT_BYTES_MAX;
+pub use sidecar::encode as encode_sidecar;
 pub use staged::Staged;
 pub use state::FAILED_OBJECTS_MAX;
 pub use state::FAILURE_WINDOW;
 pub use step::Probe;
 pub use step::Step;
+pub use unfinished::Unfinished;
+pub use upkeep::Upkeep;
 pub use writer::Publication;
 pub use writer::PublishError;
 pub use writer::Published;
@@ -89,12 +143,14 @@ pub struct Config {
     /// A metadata call that takes longer isolates its volume (SAFETY: a sick disk harms only
     /// itself). Default 10 s.
     pub deadline: Duration,
+    pub upkeep: Upkeep,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiskConfig {
     pub path: PathBuf,
     pub class: DiskClass,
+    pub zone: Zone,
     /// Accept a directory that is not a mount point (laboratories, the demo).
     pub plain_directory: bool,
 }
@@ -105,6 +161,18 @@ pub enum DiskClass {
     Nvme,
     Ssd,
     Hdd,
+}
+
+/// Which part of a hard disk a volume is: partitions of one disk differ in speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Zone {
+    /// All of it, or no hard disk.
+    #[default]
+    None,
+    /// Its first half: at the rim, where a turn passes more bytes.
+    Outer,
+    Inner,
 }
 
 /// What a key leads to. Cheap to copy.
@@ -165,6 +233,7 @@ pub struct DiskView {
     pub path: PathBuf,
     pub uuid: Option<String>,
     pub class: DiskClass,
+    pub zone: Zone,
     /// `scanning`, `online`, `read-only`, `suspect`, `isolated`, `refused`.
     pub state: &'static str,
     /// Why it is not online, with the remedy.
@@ -175,7 +244,14 @@ pub struct DiskView {
     pub bytes: u64,
     pub free: u64,
     pub quarantined: u64,
+    pub quarantined_bytes: u64,
+    /// How fills write: `direct io_uring`, `direct`, `buffered`; `None` before it was tried.
+    pub writes: Option<&'static str>,
     pub cold: ColdView,
+    pub scrub: ScrubView,
+    pub scan: ScanView,
+    /// `None`: it does not retire.
+    pub retire: Option<RetireView>,
 }
 
 /// The store at one moment.

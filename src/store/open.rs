@@ -1,16 +1,16 @@
-//! Start and stop: disks identified, locked and scanned side by side, and the thread that watches.
+//! Start and stop: disks identified, locked and scanned side by side; `watcher` looks after them.
 //!
 //! ```text
 //! start ─ look at every disk ─ compare uuids ─ claim each ─┬─ scan a disk ─┐
 //!                                                          └─ manifest ────┴─ settled
 //! ```
-//! The watch thread is the store's clock: it isolates disks whose calls hang, asks for free space
-//! and read-only remounts, and builds the view.
 //!
 //! I/O: spawns the store's threads; reads the manifest.
 
 use super::Config;
 use super::StoreError;
+use super::absent;
+use super::absent::Absent;
 use super::copies;
 use super::copies::StateDir;
 use super::core::Shared;
@@ -20,7 +20,12 @@ use super::identity::Seen;
 use super::index::Index;
 use super::index::VOLUMES_MAX;
 use super::lane::Ticks;
+use super::mover;
+use super::mover::Mover;
+use super::ours;
 use super::scan;
+use super::scrub;
+use super::snapshot;
 use super::staging::Registry;
 use super::state::Event;
 use super::state::State;
@@ -30,27 +35,19 @@ use super::view;
 use super::volume::CallError;
 use super::volume::Home;
 use super::volume::Volume;
+use super::watcher;
 use crate::clock;
-use crate::clock::Instant;
 use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// The watch thread looks at least this often; more often when the deadline is short.
-const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
-
-/// Free space and the read-only flag are asked for this often.
-const SPACE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long [`stop`] waits for disk threads that still work, in deadlines. One that hangs is left
 /// to the end of the process.
@@ -67,32 +64,42 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
     let ticks = Ticks::default();
     let mut volumes = Vec::new();
     for (number, disk) in (0_u16..).zip(&config.disks) {
-        let volume = Volume::new(number, disk.clone(), config.deadline, &ticks);
+        let disk = disk.clone();
+        let volume = Volume::new(number, disk, config.deadline, &config.upkeep, &ticks);
         volumes.push(Arc::new(volume.map_err(StoreError::Thread)?));
     }
     let (waker, woken) = sync_channel(1);
+    let (mover, moves) = Mover::new();
     let shared = Arc::new(Shared {
         index: Index::default(),
         volumes,
         manifest: ArcSwapOption::empty(),
         manifest_writer: Mutex::default(),
+        claiming: Mutex::default(),
         kept_writer: Mutex::default(),
         journal: Mutex::default(),
         staging: Registry::default(),
         state_dir,
+        absent: Absent::default(),
+        upkeep: config.upkeep.clone(),
         probe: probe.clone(),
         ticks,
         stopping: AtomicBool::new(false),
         manifest_loaded: AtomicBool::new(false),
+        clock_is_sane: AtomicBool::new(false),
         view: watch::Sender::default(),
         settled: watch::Sender::new(false),
         changes: AtomicU64::new(0),
         view_builder: Mutex::default(),
         waker,
+        mover,
     });
     let (watched, deadline) = (Arc::clone(&shared), config.deadline);
-    spawn("store-watch", move || watch(&watched, &woken, deadline))?;
+    spawn("store-watch", move || {
+        watcher::run(&watched, &woken, deadline)
+    })?;
     identify(&shared);
+    absent::note(&shared);
     for volume in scannable(&shared) {
         let (own, scanned) = (Arc::clone(&shared), Arc::clone(volume));
         // However long it waits its turn: without its scan a disk would never be ready. From then
@@ -100,13 +107,24 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
         let queued = volume.write(Duration::MAX, move |volume, pulse| {
             pulse.beat(volume.deadline());
             scan::scan(&own, &scanned, pulse);
+            ours::take_over(&own, volume, pulse);
+            pulse.beat(volume.deadline());
+            // A disk that cannot be written now is tried again by the next fill.
+            if volume.decide_writes().is_ok() {
+                own.wake();
+            }
         });
         if let Err(error) = queued {
             volume.report(&shared, Event::Refused, &error.to_string());
         }
     }
+    for volume in &shared.volumes {
+        scrub::start(&shared, volume).map_err(StoreError::Thread)?;
+    }
     let loading = Arc::clone(&shared);
     spawn("store-manifest", move || load_manifest(&loading))?;
+    let moving = Arc::clone(&shared);
+    spawn("store-moves", move || mover::run(&moving, &moves))?;
     view::publish(&shared);
     Ok(shared)
 }
@@ -144,10 +162,10 @@ fn identify(shared: &Arc<Shared>) {
             owners.insert(uuid.clone(), volume.name());
         }
         volume.note_space(seen.space);
-        let probe = shared.probe.clone();
+        let own = Arc::clone(shared);
         let blank = seen.uuid.is_none();
         // Formatting flushes several times.
-        let claim = volume.write(volume.flush_patience(), move |_, _| claim(seen, &probe));
+        let claim = volume.write(volume.flush_patience(), move |_, _| claim(&own, seen));
         claims.push((volume, blank, claim));
     }
     for (volume, blank, claim) in claims {
@@ -159,17 +177,26 @@ fn identify(shared: &Arc<Shared>) {
             tracing::info!(disk, uuid, "disk {disk} was blank and has been formatted");
         }
         let suspect = suspects::recorded(&shared.state_dir, &home.uuid);
+        volume.damaged.load(&shared.state_dir, &home.uuid);
+        volume.retire.load(&shared.state_dir, &home.uuid);
         volume.set_home(home);
+        ours::tell(volume);
         if let Some(reason) = suspect {
             volume.report(shared, Event::Broken, &reason);
         }
     }
 }
 
-fn claim(seen: Seen, probe: &Probe) -> Result<Home, IdentityError> {
-    let uuid = identity::claim(&seen, probe)?;
+/// Makes a disk that was looked at one of the store's.
+pub(super) fn claim(shared: &Shared, seen: Seen) -> Result<Home, IdentityError> {
+    let uuid = identity::claim(&seen, &shared.probe)?;
+    let is_ours = ours::recognise(&shared.state_dir, &uuid, seen.uuid.is_none());
     let root = seen.root;
-    Ok(Home { root, uuid })
+    Ok(Home {
+        root,
+        uuid,
+        is_ours: AtomicBool::new(is_ours),
+    })
 }
 
 type Answer<T> = Result<Receiver<Result<T, IdentityError>>, CallError>;
@@ -199,101 +226,44 @@ fn load_manifest(shared: &Arc<Shared>) {
         }
         None => tracing::warn!("no manifest: nothing is served until one is written"),
     }
+    shared.absent.listed_below(shared.index.len());
     shared.manifest.store(found.map(Arc::new));
     shared.manifest_loaded.store(true, Ordering::Release);
     shared.changed();
     shared.wake();
-}
-
-/// The watch thread's life.
-fn watch(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration) {
-    let (mut seen, mut passed) = (clock::now(), Duration::ZERO);
-    let every = (deadline / 8).clamp(Duration::from_millis(10), LOOK_EVERY_MAX);
-    let mut asked: Option<Instant> = None;
-    let mut shown = u64::MAX;
-    while !shared.is_stopping() {
-        let waited = woken.recv_timeout(every);
-        let now = clock::now();
-        // A process that was stopped, or a machine too busy to run this thread, is no hung disk:
-        // what was not watched does not count.
-        passed += now.duration_since(seen).min(every * 2);
-        seen = now;
-        shared.ticks.set(passed);
-        for volume in &shared.volumes {
-            volume.watch(shared);
-        }
-        let asks = asked.is_none_or(|at| now.duration_since(at) >= SPACE_EVERY);
-        if asks {
-            asked = Some(now);
-            shared
-                .volumes
-                .iter()
-                .for_each(|volume| ask_space(shared, volume));
-        }
-        let settles = !*shared.settled.borrow() && is_settled(shared);
-        let changes = shared.changes.load(Ordering::Acquire);
-        if changes != shown || asks || settles || waited == Ok(()) {
-            shown = changes;
-            view::publish(shared);
-        }
-        // After the view: who waited for it finds every disk in it as it is.
-        if settles {
-            view::name_conflicts(shared);
-            shared.settled.send_replace(true);
-        }
-        if waited == Err(RecvTimeoutError::Disconnected) {
-            return;
-        }
+    for volume in &shared.volumes {
+        ours::ask(shared, volume);
     }
 }
 
-/// Is the manifest loaded, and has every scan ended (or its disk gone out of service)?
-fn is_settled(shared: &Shared) -> bool {
-    let scanning = |v: &Arc<Volume>| v.state() == State::Scanning;
-    shared.manifest_loaded.load(Ordering::Acquire) && !shared.volumes.iter().any(scanning)
-}
-
-/// Free space, and whether the file system turned read-only by itself, as ext4 does on errors.
-fn ask_space(shared: &Arc<Shared>, volume: &Arc<Volume>) {
-    if !volume.state().is_readable() {
-        return;
-    }
-    let own = Arc::clone(shared);
-    // A full queue means that writes are under way, and they tell the same.
-    let _ = volume.write(volume.deadline(), move |volume, _| -> io::Result<()> {
-        if let Err(error) = volume.sweep() {
-            own.note_write_error(volume, &error);
-        }
-        let space = volume.root()?.space()?;
-        volume.note_space(space);
-        if space.read_only {
-            let reason = "its file system is mounted read-only; check the kernel log";
-            volume.report(&own, Event::TurnedReadOnly, reason);
-        }
-        Ok(())
-    });
-}
-
-/// Stops the threads and releases the locks.
-pub(super) fn stop(shared: &Shared) {
+/// Stops the threads, has the index of each disk written down, and releases the locks.
+pub(super) fn stop(shared: &Arc<Shared>) {
     if shared.stopping.swap(true, Ordering::AcqRel) {
         return;
     }
     shared.wake();
-    shared.volumes.iter().for_each(|volume| volume.close());
+    shared.mover.wake();
+    for volume in &shared.volumes {
+        let (own, disk) = (Arc::clone(shared), Arc::clone(volume));
+        volume.close(move |pulse| snapshot::write(&own, &disk, pulse));
+    }
     let started = clock::now();
     for volume in &shared.volumes {
         let patience = volume.deadline() * STOP_PATIENCE;
         while !volume.has_ended() && clock::now().duration_since(started) < patience {
             clock::block_for(Duration::from_millis(2));
         }
-        volume.unlock();
+        // A disk whose snapshot is being named is this process's until it ends.
+        if volume.has_ended() || volume.census.decide() {
+            volume.unlock();
+        }
     }
     shared.state_dir.unlock();
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests_support::until;
     use super::*;
     use crate::object::Digest;
     use crate::store;
@@ -322,6 +292,7 @@ mod tests {
             DiskConfig {
                 path,
                 class: DiskClass::Ssd,
+                zone: crate::store::Zone::None,
                 plain_directory: true,
             }
         };
@@ -329,18 +300,11 @@ mod tests {
             disks: (0..disks).map(disk).collect(),
             state_dir: dir.join("state"),
             deadline,
+            upkeep: crate::store::Upkeep::default(),
         };
         let store = store::start(&config).unwrap();
         until(|| store.is_ready());
         store
-    }
-
-    fn until(mut holds: impl FnMut() -> bool) {
-        let end = clock::now() + Duration::from_secs(30);
-        while !holds() {
-            assert!(clock::now() < end, "waited in vain");
-            clock::block_for(Duration::from_millis(5));
-        }
     }
 
     /// Publishes one object on each of two disks, under the keys `0` and `1`.
@@ -418,6 +382,29 @@ mod tests {
             until(|| store.find("0").entry().is_some());
             assert_eq!(store.open(first).await.unwrap().digest, first);
         }
+    }
+
+    #[test]
+    fn a_damaged_object_is_put_aside_however_long_its_disk_was_busy() {
+        let dir = in_memory();
+        let store = store(dir.path(), 2, SOON);
+        let [first, _] = publish(&store);
+        let shared = store.shared();
+        let release = hang(&store, false);
+        assert!(shared.quarantine(first, &shared.volumes[0], "it is a test".into()));
+        let queued = shared.ticks.now_ms();
+        let patience = u64::try_from(SOON.as_millis()).unwrap();
+        until(|| shared.ticks.now_ms() > queued + 2 * patience);
+        drop(release);
+        let moved = format!("disk0/quarantine/{first}");
+        until(|| dir.path().join(&moved).exists());
+        drop(store);
+        let store = self::store(dir.path(), 2, SOON);
+        assert_eq!(
+            store.find("0"),
+            Finding::Unavailable,
+            "it is not served again"
+        );
     }
 
     #[test]

@@ -121,15 +121,24 @@ impl Chunks {
 
     /// The byte ranges of the chunks it has not, neighbours joined.
     pub(super) fn gaps(&self) -> Vec<Range<u64>> {
-        let mut gaps: Vec<Range<u64>> = Vec::new();
-        for chunk in (0..self.count()).filter(|chunk| !self.has(*chunk)) {
+        self.joined(|chunk| !self.has(chunk))
+    }
+
+    /// The byte ranges of the chunks it has, neighbours joined.
+    pub(super) fn runs(&self) -> Vec<Range<u64>> {
+        self.joined(|chunk| self.has(chunk))
+    }
+
+    fn joined(&self, is_meant: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
+        let mut joined: Vec<Range<u64>> = Vec::new();
+        for chunk in (0..self.count()).filter(|chunk| is_meant(*chunk)) {
             let range = self.range(chunk);
-            match gaps.last_mut() {
+            match joined.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
-                Some(_) | None => gaps.push(range),
+                Some(_) | None => joined.push(range),
             }
         }
-        gaps
+        joined
     }
 
     /// Its chunks in order.

@@ -7,6 +7,7 @@
 use super::Handle;
 use super::core::Shared;
 use super::handle::candidate;
+use super::hold::Hold;
 use super::manifest::Manifest;
 use super::manifest::UNLISTED_RANK;
 use super::place;
@@ -17,11 +18,6 @@ use crate::object::Digest;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Objects of a disk that went out of service are not fetched again for this long: it may come
-/// back, and viewers are steered to other boxes meanwhile.
-const HOLD_DOWN: Duration = Duration::from_secs(24 * 3600);
 
 /// An object that a listed key names and no readable disk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,21 +56,19 @@ impl Handle {
     /// by rank, then by digest.
     pub fn wanted(&self, urgent: &[String]) -> Vec<Wanted> {
         let shared = self.shared();
-        let Some(manifest) = signed(shared) else {
+        // Of a disk that came back all is known only when its scan has ended.
+        let is_scanned = !{ shared.volumes.iter() }.any(|v| v.state() == State::Scanning);
+        let Some(manifest) = signed(shared).filter(|_| is_scanned) else {
             return Vec::new();
         };
         let urgent: BTreeSet<&str> = urgent.iter().map(|d| d.trim_matches('/')).collect();
-        let resting = resting(shared, clock::now());
+        let hold = hold(shared, &manifest, clock::now());
         let index = &shared.index;
         let mut best: Vec<Option<Best>> = vec![None; index.len() as usize];
         for (key, row) in manifest.rows() {
             let is_wanted = row.rank != UNLISTED_RANK
                 && !index.is_readable(row.object)
-                && row.conflict(index).is_none()
-                && !index
-                    .places(row.object)
-                    .iter()
-                    .any(|v| resting.contains(&v));
+                && row.conflict(index).is_none();
             let slot = best.get_mut(row.object as usize).filter(|_| is_wanted);
             let Some(slot) = slot else {
                 continue;
@@ -84,6 +78,9 @@ impl Handle {
                 rank: row.rank,
                 urgent: lies_in(key, &urgent),
             };
+            if hold.holds(row.object, index.places(row.object), this.rank, this.urgent) {
+                continue;
+            }
             if let Some(other) = slot {
                 this.urgent |= other.urgent;
                 if other.rank <= this.rank {
@@ -134,7 +131,7 @@ impl Handle {
 
     pub fn space(&self) -> Room {
         let shared = self.shared();
-        let writable = shared.volumes.iter().filter(|v| v.state().is_writable());
+        let writable = shared.volumes.iter().filter(|v| v.takes_objects());
         let index = &shared.index;
         let held = (0..index.len()).filter(|number| index.is_readable(*number));
         Room {
@@ -157,17 +154,15 @@ fn signed(shared: &Shared) -> Option<Arc<Manifest>> {
     manifest.filter(|manifest| manifest.is_signed() && *shared.settled.borrow())
 }
 
-/// Disks that went out of service lately.
-fn resting(shared: &Shared, now: Instant) -> BTreeSet<u16> {
-    let volumes = shared.volumes.iter().filter(|volume| {
-        let status = volume.status();
-        let out = match status.state {
-            State::Isolated | State::Suspect => true,
-            State::Scanning | State::Online | State::ReadOnly | State::Refused => false,
-        };
-        out && now.saturating_duration_since(status.entered) < HOLD_DOWN
-    });
-    volumes.map(|volume| volume.number).collect()
+/// What is not fetched again yet.
+fn hold(shared: &Shared, manifest: &Manifest, now: Instant) -> Hold {
+    let ranks = manifest.rows().map(|(_, row)| row.rank);
+    let worst = ranks.filter(|rank| *rank != UNLISTED_RANK).max();
+    let lost = shared.volumes.iter();
+    let lost = lost.filter_map(|volume| Some((volume.number, volume.status().lost?)));
+    let mut hold = Hold::new(&shared.upkeep, now, lost, worst.unwrap_or(0));
+    shared.absent.presume(shared, now, &mut hold);
+    hold
 }
 
 /// Does the key lie in one of the directories? `a/b` has `a/b/c` and not `a/bc`.

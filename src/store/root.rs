@@ -9,9 +9,11 @@
 use nix::dir::Dir;
 use nix::fcntl::AtFlags;
 use nix::fcntl::FallocateFlags;
+use nix::fcntl::FcntlArg;
 use nix::fcntl::OFlag;
 use nix::fcntl::OpenHow;
 use nix::fcntl::ResolveFlag;
+use nix::fcntl::fcntl;
 use nix::fcntl::openat2;
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::FsFlags;
@@ -64,6 +66,12 @@ impl Root {
     pub(super) fn is_mount_point(&self) -> io::Result<bool> {
         let parent = nix::sys::stat::fstatat(&self.0, "..", AtFlags::empty())?;
         Ok(self.0.metadata()?.dev() != parent.st_dev)
+    }
+
+    /// The number of its mount's device: another one after it was unmounted and mounted anew.
+    /// Memory only.
+    pub(super) fn device(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.dev())
     }
 
     /// One process owns a volume: false when another holds the lock.
@@ -128,6 +136,36 @@ pub(super) fn open_file(dir: &File, name: &str) -> io::Result<File> {
 /// A file that exists, for reading and writing.
 pub(super) fn open_for_writing(dir: &File, name: &str) -> io::Result<File> {
     open_in(dir, name, OFlag::O_RDWR | OFlag::O_NONBLOCK)
+}
+
+/// As [`open_for_writing`], past the page cache: addresses, offsets and lengths are aligned.
+pub(super) fn open_direct(dir: &File, name: &str) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_DIRECT;
+    let file = open_in(dir, name, flags)?;
+    // io_uring takes O_NONBLOCK for "never wait": before Linux 6.5 it fails each write to a device
+    // that cannot say whether it would.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_DIRECT))?;
+    Ok(file)
+}
+
+/// As [`open_file`], past the page cache.
+pub(super) fn open_direct_read(dir: &File, name: &str) -> io::Result<File> {
+    open_in(
+        dir,
+        name,
+        OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_DIRECT,
+    )
+}
+
+/// A file without a name, written past the page cache; it goes with its descriptor.
+pub(super) fn unnamed_direct(dir: &File) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_DIRECT;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(Mode::from_bits_truncate(0o600))
+        .resolve(resolve);
+    Ok(File::from(openat2(dir, ".", how)?))
 }
 
 /// A fresh file for writing; it must not exist.

@@ -1,35 +1,56 @@
-//! The scan at start: one stat and one sidecar an object, and the index is there.
+//! What lies on a disk gets into the index: by its `snapshot`, or by one stat and one sidecar an
+//! object.
 //!
-//! `open` runs it on the writers' thread of each disk, side by side. An object without a valid
-//! sidecar of its length is set aside and named; what a crash left in `staging/` is kept
-//! where it can be gone on with, and removed elsewhere.
+//! `open` runs it on the writers' thread of each disk, side by side; a scan takes some threads
+//! more, for what is not in memory is waited for, and a disk does several things at once. An object
+//! without a valid sidecar of its length is set aside and named; what a crash left in `staging/` is
+//! kept where it can be gone on with, and removed elsewhere.
 //! Bytes are not hashed here: millions of objects must be ready in minutes.
 //!
-//! I/O: reads the whole tree of one disk.
+//! I/O: reads the whole tree of one disk, or one file of it; spawns threads for the former.
 
+use super::DiskClass;
+use super::compare;
 use super::core::Shared;
-use super::core::set_aside;
 use super::lane::Pulse;
 use super::layout;
 use super::layout::Kind;
+use super::quarantine;
 use super::root;
 use super::root::Root;
 use super::sidecar;
+use super::sidecar::SidecarError;
+use super::snapshot;
 use super::staging;
 use super::state::Event;
 use super::state::State;
 use super::volume::Volume;
 use crate::clock;
+use crate::lock::lock;
 use crate::object::Digest;
 use nix::fcntl::OFlag;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-/// Foreign names are counted, and the first few named.
+/// Foreign names are counted, and the first few of each thread named.
 const FOREIGN_SHOWN: u64 = 3;
+
+/// Threads that scan one disk: what it can do at once, as far as names and inodes are concerned.
+/// A hard disk sorts two requests; more of them only make its arm travel.
+const fn threads(class: DiskClass) -> usize {
+    match class {
+        DiskClass::Hdd => 2,
+        DiskClass::Ssd => 4,
+        DiskClass::Nvme => super::census::THREADS_MAX,
+    }
+}
 
 #[derive(Debug, Default)]
 struct Found {
@@ -37,6 +58,16 @@ struct Found {
     corrupt: u64,
     orphans: u64,
     foreign: u64,
+    is_from_snapshot: bool,
+}
+
+/// What became of an object that was looked at.
+pub(super) enum Judged {
+    /// Its number and its length.
+    Whole(u32, u64),
+    PutAside,
+    /// It stays where it is, and is not served.
+    Unread,
 }
 
 /// Why an object is not indexed.
@@ -46,7 +77,7 @@ enum Verdict {
 }
 
 /// Fills the index from one volume and reports it as scanned.
-pub(super) fn scan(shared: &Shared, volume: &Arc<Volume>, pulse: &Pulse) {
+pub(super) fn scan(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse) {
     let started = clock::now();
     let mut found = Found::default();
     let outcome = run(shared, volume, pulse, &mut found);
@@ -55,15 +86,20 @@ pub(super) fn scan(shared: &Shared, volume: &Arc<Volume>, pulse: &Pulse) {
     let (objects, corrupt) = (found.objects, found.corrupt);
     match outcome {
         Ok(read_only) => {
+            let from = volume.census.view().from;
             tracing::info!(
                 disk,
                 objects,
                 corrupt,
                 ms,
-                "disk {disk}: {objects} objects found"
+                from,
+                "disk {disk}: {objects} objects found by its {from}"
             );
             let reason = if read_only { "mounted read-only" } else { "" };
             volume.report(shared, Event::Scanned { read_only }, reason);
+            if found.is_from_snapshot {
+                compare::start(shared, volume);
+            }
         }
         Err(error) => {
             let reason = format!("a directory cannot be read: {error}; check the file system");
@@ -81,20 +117,24 @@ fn run(
     let root = volume.root()?;
     let space = root.space()?;
     volume.note_space(space);
-    count_quarantine(root, volume)?;
-    for outer in fan_out(root, volume, layout::OBJECTS, found)? {
-        for path in fan_out(root, volume, &outer, found)? {
-            if shared.is_stopping() || volume.state() == State::Suspect {
-                return Ok(space.read_only);
-            }
-            pulse.beat(volume.deadline());
-            let Some(dir) = enter(root, volume, &path, found)? else {
-                continue;
-            };
-            let names = root::list(dir.try_clone()?)?;
-            directory(shared, volume, pulse, &dir, &names, found);
+    quarantine::reap(shared, volume, &|| pulse.beat(volume.deadline()))?;
+    expect(shared, volume);
+    if let Some(objects) = snapshot::take(shared, volume, pulse)? {
+        volume.census.begin(true);
+        (found.objects, found.is_from_snapshot) = (objects, true);
+    } else {
+        volume.census.begin(false);
+        // Anew: a snapshot that came to no good end may have met some.
+        expect(shared, volume);
+        // The lane's own pulse rests: those of the threads are watched.
+        pulse.beat(Duration::MAX);
+        if !look_through(shared, volume, found)? {
+            return Ok(space.read_only);
         }
+        pulse.beat(volume.deadline());
     }
+    forget_unmet(shared, volume);
+    volume.census.whole();
     if found.foreign + found.orphans > 0 {
         let (disk, foreign, orphans) = (volume.name(), found.foreign, found.orphans);
         tracing::warn!(
@@ -107,6 +147,116 @@ fn run(
         staging::sift(shared, volume, pulse)?;
     }
     Ok(space.read_only)
+}
+
+/// What a disk that is back in service held before stays in the index until the scan has ended: it
+/// is what a lost disk held, if the scan comes to no end.
+fn expect(shared: &Shared, volume: &Volume) {
+    let index = &shared.index;
+    let known = match volume.tally.objects.load(Ordering::Relaxed) {
+        0 => 0,
+        _ => index.len(),
+    };
+    let held = (0..known).filter(|number| index.places(*number).has(volume.number));
+    volume.census.expect(held);
+}
+
+fn forget_unmet(shared: &Shared, volume: &Volume) {
+    let unmet = volume.census.take_unmet();
+    if !unmet.is_empty() {
+        let (disk, count) = (volume.name(), unmet.len());
+        tracing::warn!(
+            disk,
+            count,
+            "disk {disk}: {count} objects that it held are gone"
+        );
+    }
+    for digest in { unmet.into_iter() }.filter_map(|number| shared.index.digest(number)) {
+        shared.forget_scanned(digest, volume);
+    }
+}
+
+/// All directories, on several threads. False if somebody ended it.
+fn look_through(shared: &Shared, volume: &Arc<Volume>, found: &mut Found) -> io::Result<bool> {
+    let root = volume.root()?;
+    let outer = fan_out(&root, volume, layout::OBJECTS, found)?;
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<io::Error>> = Mutex::new(None);
+    let work = |pulse: &Pulse| {
+        let mut own = Found::default();
+        while let Some(path) = outer.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match part(shared, volume, pulse, path, &mut own) {
+                Ok(true) => volume.census.passed(),
+                Ok(false) => next.store(outer.len(), Ordering::Relaxed),
+                Err(error) => {
+                    next.store(outer.len(), Ordering::Relaxed);
+                    lock(&failed).get_or_insert(error);
+                }
+            }
+        }
+        pulse.rest();
+        own
+    };
+    let (own, others) = volume.census.pulses[..threads(volume.config.class)]
+        .split_first()
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    let work = &work;
+    std::thread::scope(|scope| {
+        let spawn = |pulse| {
+            let name = format!("disk{}-scan", volume.number);
+            let thread = std::thread::Builder::new().name(name);
+            // With fewer threads it takes longer.
+            thread.spawn_scoped(scope, move || work(pulse)).ok()
+        };
+        let spawned: Vec<_> = others.iter().filter_map(spawn).collect();
+        found.add(&work(own));
+        for thread in spawned {
+            let panicked = |_| io::Error::other("a thread of the scan panicked");
+            found.add(&thread.join().map_err(panicked)?);
+        }
+        Ok::<(), io::Error>(())
+    })?;
+    match lock(&failed).take() {
+        Some(error) => Err(error),
+        None => Ok(!is_ended(shared, volume)),
+    }
+}
+
+fn is_ended(shared: &Shared, volume: &Volume) -> bool {
+    shared.is_stopping() || volume.state() == State::Suspect
+}
+
+/// One `objects/ab`. False if somebody ended it.
+fn part(
+    shared: &Shared,
+    volume: &Volume,
+    pulse: &Pulse,
+    outer: &str,
+    found: &mut Found,
+) -> io::Result<bool> {
+    let root = volume.root()?;
+    pulse.beat(volume.deadline());
+    for path in fan_out(&root, volume, outer, found)? {
+        if is_ended(shared, volume) {
+            return Ok(false);
+        }
+        pulse.beat(volume.deadline());
+        let Some(dir) = enter(&root, volume, &path, found)? else {
+            continue;
+        };
+        let names = root::list(dir.try_clone()?)?;
+        directory(shared, volume, pulse, &dir, &names, found);
+    }
+    Ok(true)
+}
+
+impl Found {
+    fn add(&mut self, other: &Self) {
+        self.objects += other.objects;
+        self.corrupt += other.corrupt;
+        self.orphans += other.orphans;
+        self.foreign += other.foreign;
+    }
 }
 
 /// The paths of the two-digit directories in `path`. Whatever else somebody left there is foreign:
@@ -176,27 +326,14 @@ fn directory(
         let Kind::Object(digest) = layout::kind(&name.text) else {
             continue;
         };
-        pulse.beat(volume.deadline());
         let held = sidecars.remove(&digest);
-        match check(dir, &name.text, digest, held).and_then(|length| {
-            let number = shared.index.number(digest, length);
-            number.map_err(|error| Verdict::Corrupt(error.to_string()))
-        }) {
-            Ok(number) => {
+        match judge(shared, volume, pulse, dir, digest, held) {
+            Judged::Whole(number, length) => {
                 found.objects += 1;
-                shared.add(number, volume);
+                shared.add_scanned(number, length, volume);
             }
-            Err(Verdict::Corrupt(reason)) => {
-                found.corrupt += 1;
-                let disk = volume.name();
-                tracing::error!(disk, %digest, "disk {disk}: object {digest} is corrupt: {reason}");
-                set_aside(volume, digest, &reason);
-            }
-            Err(Verdict::Failed(error)) => {
-                let disk = volume.name();
-                tracing::error!(disk, %digest, "disk {disk}: object {digest}: {error}; not served");
-                shared.note_read_error(volume, digest, &error);
-            }
+            Judged::PutAside => found.corrupt += 1,
+            Judged::Unread => {}
         }
     }
     // A crash between the rename of a sidecar and that of its object leaves the first alone.
@@ -204,6 +341,42 @@ fn directory(
         found.orphans += 1;
         // On a read-only disk it stays, and harms nobody.
         let _ = root::remove(dir, &layout::sidecar_name(digest));
+    }
+}
+
+/// Looks at one object: is it whole, for all that its names and sidecar tell? One that is not is
+/// put aside.
+pub(super) fn judge(
+    shared: &Shared,
+    volume: &Volume,
+    pulse: &Pulse,
+    dir: &File,
+    digest: Digest,
+    has_sidecar: bool,
+) -> Judged {
+    let beat = || pulse.beat(volume.deadline());
+    beat();
+    let disk = volume.name();
+    let vouched = volume.damaged.vouch(digest).map_err(Verdict::Corrupt);
+    let checked = vouched.and_then(|()| check(dir, &digest.to_string(), digest, has_sidecar));
+    let judged = checked.and_then(|length| {
+        let number = shared.index.number(digest, length);
+        let number = number.map_err(|error| Verdict::Corrupt(error.to_string()))?;
+        Ok((number, length))
+    });
+    match judged {
+        Ok((number, length)) => Judged::Whole(number, length),
+        Err(Verdict::Corrupt(reason)) => {
+            tracing::error!(disk, %digest, "disk {disk}: object {digest} is corrupt: {reason}");
+            quarantine::set_aside(shared, volume, digest, &reason, &beat);
+            Judged::PutAside
+        }
+        Err(Verdict::Failed(error)) => {
+            tracing::error!(disk, %digest, "disk {disk}: object {digest}: {error}; not served");
+            volume.census.note(digest);
+            shared.note_read_error(volume, digest, &error);
+            Judged::Unread
+        }
     }
 }
 
@@ -219,7 +392,7 @@ fn check(dir: &File, name: &str, digest: Digest, has_sidecar: bool) -> Result<u6
     }
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     let bytes = root::open_in(dir, &layout::sidecar_name(digest), flags)
-        .and_then(|file| root::read_small(&file, sidecar::SIDECAR_BYTES_MAX));
+        .and_then(|file| read_sidecar(&file, stat.length));
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(error) if speaks_of_the_file(&error) => {
@@ -234,8 +407,22 @@ fn check(dir: &File, name: &str, digest: Digest, has_sidecar: bool) -> Result<u6
             stat.length,
             tree.length()
         )),
+        // A later release wrote it: its object is not for this one to judge, or to move.
+        Err(later @ SidecarError::Version(_)) => Err(Verdict::Failed(io::Error::other(later))),
         Err(error) => corrupt(error.to_string()),
     }
+}
+
+/// At once, where it is as long as the sidecar of such an object has to be.
+fn read_sidecar(file: &File, length: u64) -> io::Result<Vec<u8>> {
+    let expected = sidecar::bytes_of(length).min(sidecar::SIDECAR_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(expected).unwrap_or(0) + 1];
+    let count = file.read_at(&mut bytes, 0)?;
+    if count as u64 == expected {
+        bytes.truncate(count);
+        return Ok(bytes);
+    }
+    root::read_small(file, sidecar::SIDECAR_BYTES_MAX)
 }
 
 /// Is the sidecar itself wrong? Anything else (descriptors or memory used up, no permission, a
@@ -246,14 +433,6 @@ fn speaks_of_the_file(error: &io::Error) -> bool {
             error.raw_os_error(),
             Some(libc::ELOOP | libc::EXDEV | libc::EISDIR | libc::ENOENT)
         )
-}
-
-fn count_quarantine(root: &Root, volume: &Volume) -> io::Result<()> {
-    let names = root::list(root.dir(layout::QUARANTINE)?)?;
-    let notes = names.iter().filter(|name| name.text.ends_with(".reason"));
-    let count = u64::try_from(notes.count()).unwrap_or(u64::MAX);
-    volume.tally.quarantined.store(count, Ordering::Relaxed);
-    Ok(())
 }
 
 #[cfg(test)]

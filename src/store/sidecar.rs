@@ -51,7 +51,17 @@ impl From<RecordError> for SidecarError {
     }
 }
 
-pub(super) fn encode(tree: &ChunkTree) -> Vec<u8> {
+/// How long the sidecar of an object is.
+pub(super) fn bytes_of(length: u64) -> u64 {
+    let chunks = match length <= CHUNK_BYTES {
+        true => 0,
+        false => length.div_ceil(CHUNK_BYTES),
+    };
+    EMPTY_BYTES + 32 * chunks
+}
+
+/// The bytes of an object's sidecar.
+pub fn encode(tree: &ChunkTree) -> Vec<u8> {
     KIND.encode(tree, &[])
 }
 
@@ -79,9 +89,10 @@ mod tests {
 
     #[test]
     fn a_sidecar_survives_the_disk_and_no_flipped_bit_does() {
-        for length in [1, 300_000, 800_000] {
+        for length in [1, 262_144, 262_145, 300_000, 800_000] {
             let tree = tree(length);
             let bytes = encode(&tree);
+            assert_eq!(bytes.len() as u64, bytes_of(length as u64));
             assert_eq!(decode(&bytes, tree.digest()), Ok(tree.clone()));
             for at in 0..bytes.len() {
                 let mut bad = bytes.clone();

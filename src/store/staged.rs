@@ -1,40 +1,30 @@
 //! One object on its way in: chunks are written in any order, flushed in batches, published whole.
 //!
 //! [`super::Handle::receive`] opens it. Chunks go to the disk's thread as they come, a bounded
-//! number ahead. Every [`FLUSH_EVERY_BYTES`] or [`FLUSH_EVERY`] the data is flushed and only then
-//! the map says so. [`Staged::commit`] follows the publish order of `writer`. Dropped before, it
-//! flushes what it has in the background, and a later [`Staged`] goes on there.
+//! number ahead, and from there to the disk itself (`landing`, `writes`). Every
+//! [`FLUSH_EVERY_BYTES`] or [`FLUSH_EVERY`] the data is flushed and only then the map says so.
+//! [`Staged::commit`] follows the publish order of `writer`. Dropped before, it flushes what it has
+//! in the background, and a later [`Staged`] goes on there.
 //!
-//! I/O: works on the disk's own threads; waits for them without blocking.
+//! I/O: queues work for the disk's own threads; waits for them without blocking.
 
 use super::core::Shared;
-use super::lane::Pulse;
-use super::layout;
-use super::partial;
+use super::landing;
+use super::landing::Work;
 use super::partial::Chunks;
-use super::root;
 use super::staging::Lease;
-use super::staging::Partial;
-use super::state::State;
-use super::step::Step;
-use super::suspects;
 use super::volume::CallError;
 use super::volume::Volume;
-use super::writer;
 use super::writer::FLUSH_EVERY_BYTES;
 use super::writer::PublishError;
 use super::writer::settle;
 use crate::clock;
 use crate::clock::Instant;
-use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::io::Write;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -72,15 +62,6 @@ struct Open {
     flushed_at: Instant,
 }
 
-/// What calls on the disk's thread need; the lease ends with the last of them.
-#[derive(Debug)]
-struct Work {
-    shared: Arc<Shared>,
-    lease: Arc<Lease>,
-    file: File,
-    tree: Arc<ChunkTree>,
-}
-
 /// Opens or makes the staging file and hashes again what an earlier process claims.
 pub(super) async fn open(
     shared: &Arc<Shared>,
@@ -93,18 +74,19 @@ pub(super) async fn open(
     let opened = patiently(&volume, || {
         let (own, lease) = (Arc::clone(shared), Arc::clone(&lease));
         volume.queue(volume.deadline(), move |volume, _| {
-            open_or_make(&own, volume, lease.partial())
+            landing::open_or_make(&own, volume, lease.partial())
         })
     });
     let opened = settle(shared, &volume, opened.await);
-    if opened.is_err() && is_blank(&partial) {
+    let is_blank = || shared.staging.is_current(&partial) && landing::is_blank(&partial);
+    if opened.is_err() && is_blank() {
         shared.staging.remove(&partial);
         partial.litter();
     }
     let work = Arc::new(Work {
         shared: Arc::clone(shared),
         lease,
-        file: opened?,
+        target: opened?,
         tree,
     });
     rehash(&work, &volume).await?;
@@ -120,43 +102,6 @@ pub(super) async fn open(
             flushed_at: clock::now(),
         }),
     })
-}
-
-/// On the disk's thread.
-fn open_or_make(shared: &Shared, volume: &Volume, partial: &Partial) -> io::Result<File> {
-    // A file of this name may wait for its removal.
-    volume.sweep()?;
-    let staging = volume.root()?.dir(layout::STAGING)?;
-    let name = layout::partial_name(partial.digest);
-    if !is_blank(partial) {
-        match root::open_for_writing(&staging, &name) {
-            Ok(file) if file.metadata()?.len() == partial.length => return Ok(file),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    partial.lock().clear();
-    root::remove(&staging, &layout::map_name(partial.digest))?;
-    root::remove(&staging, &name)?;
-    let file = root::create_in(&staging, &name)?;
-    // Its length from the beginning: a shorter file is not one of these.
-    let room = root::reserve(&file, partial.length).and_then(|()| file.set_len(partial.length));
-    if let Err(error) = room {
-        root::remove(&staging, &name)?;
-        return Err(error);
-    }
-    // The next object is placed by what is left.
-    if let Ok(space) = volume.root()?.space() {
-        volume.note_space(space);
-    }
-    shared.probe.reached(Step::PartialMade);
-    Ok(file)
-}
-
-/// Under a lock that no call on a disk is made with: that may hang.
-fn is_blank(partial: &Partial) -> bool {
-    partial.lock().is_blank()
 }
 
 /// Queues a call and waits for it. A disk whose queue is full is not sick: it is asked again.
@@ -254,10 +199,11 @@ impl Staged {
         }
         let late = clock::now().duration_since(open.flushed_at) >= FLUSH_EVERY;
         let flush = late || open.unflushed + length >= FLUSH_EVERY_BYTES;
-        open.send(chunk, &bytes, flush).await?;
+        open.send(chunk, &bytes).await?;
         open.sent.add(chunk);
         open.unflushed += length;
         if flush {
+            open.flush().await?;
             open.unflushed = 0;
             open.flushed_at = clock::now();
         }
@@ -324,20 +270,37 @@ impl Open {
         settle(&self.work.shared, &self.volume, answer)
     }
 
-    /// Queues one chunk. A disk whose queue is full is not sick: it is asked again.
-    async fn send(&mut self, chunk: u64, bytes: &Bytes, flush: bool) -> Result<(), PublishError> {
+    /// Queues one chunk.
+    async fn send(&mut self, chunk: u64, bytes: &Bytes) -> Result<(), PublishError> {
+        let (work, volume) = (Arc::clone(&self.work), Arc::clone(&self.volume));
+        let queue = || {
+            let (work, piece) = (Arc::clone(&work), bytes.clone());
+            volume.queue_late(volume.flush_patience(), move |volume, pulse, reply| {
+                work.put(volume, pulse, chunk, &piece, reply);
+            })
+        };
+        self.queue(queue).await
+    }
+
+    /// Queues a flush of what came before.
+    async fn flush(&mut self) -> Result<(), PublishError> {
+        let (work, volume) = (Arc::clone(&self.work), Arc::clone(&self.volume));
+        let queue = || {
+            let work = Arc::clone(&work);
+            let patience = volume.flush_patience();
+            volume.queue(patience, move |volume, pulse| work.persist(volume, pulse))
+        };
+        self.queue(queue).await
+    }
+
+    /// A disk whose queue is full is not sick: it is asked again.
+    async fn queue(
+        &mut self,
+        queue: impl Fn() -> Result<oneshot::Receiver<io::Result<()>>, CallError>,
+    ) -> Result<(), PublishError> {
         let mut tries = 0;
         loop {
-            let (work, piece) = (Arc::clone(&self.work), bytes.clone());
-            let patience = self.volume.flush_patience();
-            let queued = self.volume.queue(patience, move |volume, pulse| {
-                work.put(chunk, &piece)?;
-                if flush {
-                    work.persist(volume, pulse)?;
-                }
-                Ok(())
-            });
-            match queued {
+            match queue() {
                 Ok(answer) => {
                     self.in_flight.push_back(answer);
                     return Ok(());
@@ -347,122 +310,6 @@ impl Open {
             }
             clock::sleep(BUSY_PAUSE).await;
         }
-    }
-}
-
-/// On the disk's threads.
-impl Work {
-    /// Writes one chunk.
-    fn put(&self, chunk: u64, bytes: &[u8]) -> io::Result<()> {
-        // Loops over short writes; one of zero bytes is an error.
-        self.file.write_all_at(bytes, chunk * CHUNK_BYTES)?;
-        self.lease.partial().lock().written.add(chunk);
-        self.shared.probe.reached(Step::ChunkWritten);
-        Ok(())
-    }
-
-    /// Are these chunks what the tree says?
-    fn verify(&self, chunks: &[u64]) -> Vec<(u64, io::Result<bool>)> {
-        let read = |chunk: u64| {
-            let range = self.lease.partial().lock().claimed.range(chunk);
-            let length = usize::try_from(range.end - range.start).unwrap_or(0);
-            let mut bytes = vec![0; length];
-            self.file.read_exact_at(&mut bytes, range.start)?;
-            Ok(self.tree.verify_chunk(chunk, &bytes))
-        };
-        chunks.iter().map(|chunk| (*chunk, read(*chunk))).collect()
-    }
-
-    /// Flushes the data, then says so in the map.
-    fn persist(&self, volume: &Volume, pulse: &Pulse) -> io::Result<()> {
-        let partial = self.lease.partial();
-        let written = {
-            let progress = partial.lock();
-            if progress.written == progress.durable {
-                return Ok(());
-            }
-            progress.written.clone()
-        };
-        if !self.shared.staging.is_current(partial) {
-            return Ok(());
-        }
-        // A flush that failed for one file may have lost another's data, and is never tried again.
-        if volume.state() == State::Suspect {
-            return Err(io::Error::other("the disk is suspect"));
-        }
-        pulse.beat(volume.flush_patience());
-        self.file.sync_data().inspect_err(|error| {
-            self.shared.flush_failed(volume, error);
-            suspects::keep_evidence(volume, &layout::partial_name(partial.digest), error);
-            self.shared.staging.remove(partial);
-        })?;
-        self.shared.probe.reached(Step::PartialSynced);
-        let told = {
-            let mut progress = partial.lock();
-            progress.durable = written;
-            let mut told = progress.durable.clone();
-            told.merge(&progress.claimed);
-            told
-        };
-        self.write_map(volume, pulse, &told)
-    }
-
-    fn write_map(&self, volume: &Volume, pulse: &Pulse, durable: &Chunks) -> io::Result<()> {
-        let digest = self.lease.partial().digest;
-        let (name, new) = (layout::map_name(digest), layout::map_new_name(digest));
-        let failed = |error: &io::Error| self.shared.flush_failed(volume, error);
-        let reached = |step| {
-            self.shared.probe.reached(step);
-            pulse.beat(volume.flush_patience());
-        };
-        let staging = volume.root()?.dir(layout::STAGING)?;
-        root::remove(&staging, &new)?;
-        let mut file = root::create_in(&staging, &new)?;
-        file.write_all(&partial::encode(&self.tree, durable))?;
-        reached(Step::MapWritten);
-        file.sync_all().inspect_err(failed)?;
-        reached(Step::MapSynced);
-        root::rename(&staging, &new, &staging, &name)?;
-        reached(Step::MapRenamed);
-        staging.sync_all().inspect_err(failed)?;
-        reached(Step::MapDirectorySynced);
-        Ok(())
-    }
-
-    /// The publish order; then the object is in the index and no longer unfinished.
-    fn publish(&self, number: u32, volume: &Volume, pulse: &Pulse) -> io::Result<()> {
-        let (shared, partial) = (&self.shared, self.lease.partial());
-        if !shared.staging.is_current(partial) {
-            return Err(writer::given_up());
-        }
-        if shared.index.is_readable(number) {
-            shared.staging.remove(partial);
-            partial.litter();
-            return Ok(());
-        }
-        let root = volume.root()?;
-        let staging = root.dir(layout::STAGING)?;
-        let name = layout::partial_name(partial.digest);
-        let patience = volume.flush_patience();
-        let beat = || pulse.beat(patience);
-        let (file, tree) = (&self.file, &self.tree);
-        let outcome =
-            writer::publish_steps(shared, volume, root, &staging, file, &name, tree, &beat);
-        if outcome.is_ok() {
-            shared.add(number, volume);
-            // Not flushed: a map whose file is gone is removed by the next scan.
-            let _ = root::remove(&staging, &layout::map_name(partial.digest));
-            shared.probe.reached(Step::MapRemoved);
-        } else {
-            let _ = root::remove(&staging, &layout::staged_sidecar(&name));
-        }
-        if outcome.is_ok() || volume.state() == State::Suspect {
-            shared.staging.remove(partial);
-        }
-        if let Ok(space) = root.space() {
-            volume.note_space(space);
-        }
-        outcome
     }
 }
 

@@ -5,8 +5,12 @@
     reason = "one gap is a list of one range"
 )]
 
+use super::super::state::State;
+use super::super::tests_support::until;
+use super::super::writes::Target;
 use super::*;
 use crate::key::Key;
+use crate::object::CHUNK_BYTES;
 use crate::object::Digest;
 use crate::object::TreeBuilder;
 use crate::store;
@@ -14,6 +18,7 @@ use crate::store::Binding;
 use crate::store::Finding;
 use crate::store::Handle;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
@@ -27,6 +32,7 @@ fn opened(dir: &Path, disks: u32, deadline: Duration) -> Handle {
         store::DiskConfig {
             path,
             class: store::DiskClass::Ssd,
+            zone: crate::store::Zone::None,
             plain_directory: true,
         }
     });
@@ -34,18 +40,11 @@ fn opened(dir: &Path, disks: u32, deadline: Duration) -> Handle {
         disks: disks.collect(),
         state_dir: dir.join("state"),
         deadline,
+        upkeep: store::Upkeep::default(),
     };
     let store = store::start(&config).unwrap();
     until(|| store.is_ready());
     store
-}
-
-fn until(mut holds: impl FnMut() -> bool) {
-    let end = clock::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(clock::now() < end, "waited in vain");
-        clock::block_for(Duration::from_millis(5));
-    }
 }
 
 fn tree() -> ChunkTree {
@@ -55,7 +54,7 @@ fn tree() -> ChunkTree {
 }
 
 async fn receive(store: &Handle) -> Result<Staged, PublishError> {
-    store.receive(tree().digest(), LENGTH, tree()).await
+    store.receive(tree().digest(), LENGTH, 0, tree()).await
 }
 
 async fn feed(staged: &mut Staged, chunks: Range<u64>) -> Result<(), PublishError> {
@@ -82,7 +81,11 @@ async fn a_failed_flush_is_final_whether_it_was_the_commits_or_the_maps() {
         let mut open = staged.open.take().unwrap();
         let work = Arc::try_unwrap(open.work).unwrap();
         let null = File::options().write(true).open("/dev/null").unwrap();
-        open.work = Arc::new(Work { file: null, ..work });
+        let target = Target {
+            file: null,
+            direct: None,
+        };
+        open.work = Arc::new(Work { target, ..work });
         staged.open = Some(open);
         feed(&mut staged, 0..3).await.unwrap();
         if commits {

@@ -79,13 +79,15 @@ enum Claim {
 }
 
 impl Handle {
-    /// Begins to receive an object of `length` bytes, or goes on with what is staged of it. `tree`
-    /// is the object's. What an earlier process claims to have is hashed again first. An object
-    /// that is held already has nothing missing, and its commit succeeds.
+    /// Begins to receive an object of `length` bytes, or goes on with what is staged of it. `rank`
+    /// is the best of its keys and says how fast its disk should be; `tree` is the object's. What
+    /// an earlier process claims to have is hashed again first. An object that is held already has
+    /// nothing missing, and its commit succeeds.
     pub async fn receive(
         &self,
         digest: Digest,
         length: u64,
+        rank: u32,
         tree: ChunkTree,
     ) -> Result<Staged, PublishError> {
         if length > OBJECT_BYTES_MAX {
@@ -107,7 +109,7 @@ impl Handle {
                 self.discard(digest);
                 return Ok(Staged::of_held(self.shared()));
             }
-            let lease = claim(self.shared(), digest, length, &without).await?;
+            let lease = claim(self.shared(), digest, length, rank, &without).await?;
             let opened = staged::open(self.shared(), lease, Arc::clone(&tree)).await;
             match opened {
                 Err(error) if error.volume().is_some_and(|v| without.insert(v)) => {
@@ -148,11 +150,29 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn find(&self, digest: Digest) -> Option<Arc<Partial>> {
+        self.lock().get(&digest).cloned()
+    }
+
     /// Is it the unfinished object of its digest, or has it been finished or given up?
     pub(super) fn is_current(&self, partial: &Arc<Partial>) -> bool {
         let partials = self.lock();
         let current = partials.get(&partial.digest);
         current.is_some_and(|current| Arc::ptr_eq(current, partial))
+    }
+
+    /// Is something being received there?
+    pub(super) fn is_receiving(&self, volume: u16) -> bool {
+        let here = |partial: &Arc<Partial>| partial.volume.number == volume;
+        let is_at_work = |partial: &Arc<Partial>| *partial.stage.borrow() != Stage::Idle;
+        let partials = self.lock();
+        partials.values().any(|p| here(p) && is_at_work(p))
+    }
+
+    /// The volume is given back: what was begun on it is gone on with as its scan finds it.
+    pub(super) fn abandon(&self, volume: u16) {
+        self.lock()
+            .retain(|_, partial| partial.volume.number != volume);
     }
 
     /// It is finished, or its file is gone.
@@ -179,6 +199,11 @@ impl Partial {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody receives it at this moment.
+    pub(super) fn is_open(&self) -> bool {
+        *self.stage.borrow() == Stage::Open
     }
 
     /// Its files are removed by the disk's thread, after what it still does for it.
@@ -243,10 +268,11 @@ async fn claim(
     shared: &Shared,
     digest: Digest,
     length: u64,
+    rank: u32,
     without: &BTreeSet<u16>,
 ) -> Result<Lease, PublishError> {
     loop {
-        match try_claim(shared, digest, length, without)? {
+        match try_claim(shared, digest, length, rank, without)? {
             Claim::Mine(lease) => return Ok(lease),
             Claim::Wait(partial) => partial.until_idle().await,
         }
@@ -257,13 +283,14 @@ fn try_claim(
     shared: &Shared,
     digest: Digest,
     length: u64,
+    rank: u32,
     without: &BTreeSet<u16>,
 ) -> Result<Claim, PublishError> {
     let mut partials = shared.staging.lock();
     if let Some(partial) = partials.get(&digest) {
         let partial = Arc::clone(partial);
         let fits = partial.length == length
-            && partial.volume.state().is_writable()
+            && partial.volume.takes_objects()
             && !without.contains(&partial.volume.number);
         let stage = *partial.stage.borrow();
         match (stage, fits) {
@@ -280,7 +307,7 @@ fn try_claim(
             }
         }
     }
-    let volume = choose(shared, &digest.0, length, without)?;
+    let volume = choose(shared, &digest.0, length, rank, without)?;
     let partial = Partial::new(digest, volume, Chunks::none(length), Stage::Open);
     let partial = Arc::new(partial);
     partials.insert(digest, Arc::clone(&partial));

@@ -1,8 +1,8 @@
 //! Is a volume fit to be read and written? One small machine a volume.
 //!
 //! ```text
-//! scanning ─→ online ─→ read-only          refused and suspect end only with the process:
-//!    │  │       │ │        │ │             somebody must look at the disk first
+//! scanning ─→ online ─→ read-only          suspect ends when somebody looked at the disk, or it
+//!    │  │       │ │        │ │             was mounted anew; refused, once it can be used
 //!    │  └───────┴─┼────────┴─┼→ suspect
 //!    └→ refused   └──────────┴→ isolated ─→ back, once the disk answers again
 //! ```
@@ -38,6 +38,8 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Refused,
+    /// A disk that was refused or suspect can be used after all, and will be scanned.
+    Returned,
     Scanned {
         read_only: bool,
     },
@@ -94,12 +96,19 @@ impl Health {
             (Scanning | Online | ReadOnly | Isolated, Broken) => Suspect,
             (Scanning | Online | ReadOnly, Hung) => Isolated,
             (Isolated, Answers) => self.in_service(),
+            (State::Refused, Returned) => Scanning,
+            (Suspect, Returned) => {
+                *self = Self::default();
+                // Told below as the way from one to the other.
+                self.state = Suspect;
+                Scanning
+            }
             // A scan is done once; a disk that answers was not missed; a second refusal, or one of
             // a volume that was accepted, cannot happen.
-            (Online | ReadOnly, Scanned { .. } | Answers | Event::Refused)
-            | (Scanning, Answers)
-            | (Isolated, Hung | Event::Refused)
-            // Final states: late news about a volume already out of service.
+            (Online | ReadOnly, Scanned { .. } | Answers | Event::Refused | Returned)
+            | (Scanning, Answers | Returned)
+            | (Isolated, Hung | Event::Refused | Returned)
+            // Late news about a volume already out of service.
             | (
                 Suspect | State::Refused,
                 Event::Refused
@@ -112,6 +121,11 @@ impl Health {
             ) => self.state,
         };
         (std::mem::replace(&mut self.state, next) != next).then_some(next)
+    }
+
+    /// Objects whose reading failed lately.
+    pub(super) fn failures(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.failures.iter().map(|(_, digest)| *digest)
     }
 
     #[cfg(test)]
@@ -215,6 +229,22 @@ mod tests {
         ] {
             assert_eq!(health.step(now, event), None);
         }
+    }
+
+    #[test]
+    fn a_suspect_disk_that_was_looked_at_is_scanned_anew_and_its_failures_are_forgotten() {
+        let (mut health, now) = (online(), clock::now());
+        for n in 0..3_u8 {
+            let _ = health.step(now, Event::ObjectFailed(Digest::of(&[n])));
+        }
+        assert_eq!(health.failures().count(), 3);
+        assert_eq!(health.step(now, Event::Returned), Some(State::Scanning));
+        assert_eq!(
+            health.step(now, Event::ObjectFailed(Digest::of(b"4"))),
+            None
+        );
+        let scanned = Event::Scanned { read_only: false };
+        assert_eq!(health.step(now, scanned), Some(State::Online));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Durable steps of the store, told to whoever asked: a test stops the process at each.
 //!
-//! `writer`, `staged`, `delete`, `copies` and `identity` report them; the daemon's probe is empty.
+//! `writer`, `staged`, `delete`, `copies`, `identity` and `snapshot` report them; the daemon's
+//! probe is empty.
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub enum Step {
     ManifestRenamed,
     ManifestDirectorySynced,
     PartialMade,
+    ChunkBegun,
     ChunkWritten,
     PartialSynced,
     MapWritten,
@@ -38,6 +40,11 @@ pub enum Step {
     KeptSynced,
     KeptRenamed,
     KeptDirectorySynced,
+    SnapshotWritten,
+    SnapshotSynced,
+    SnapshotRenamed,
+    SnapshotDirectorySynced,
+    SnapshotRemoved,
 }
 
 /// Told of each durable step. The default does nothing; tests end the process in it.
@@ -66,8 +73,9 @@ impl Step {
     ];
 
     /// Of an object that is received in pieces, in order.
-    pub const RECEIVING: [Self; 16] = [
+    pub const RECEIVING: [Self; 17] = [
         Self::PartialMade,
+        Self::ChunkBegun,
         Self::ChunkWritten,
         Self::PartialSynced,
         Self::MapWritten,
@@ -102,6 +110,14 @@ impl Step {
         Self::KeptSynced,
         Self::KeptRenamed,
         Self::KeptDirectorySynced,
+    ];
+
+    /// Of a clean stop, in order.
+    pub const STOPPING: [Self; 4] = [
+        Self::SnapshotWritten,
+        Self::SnapshotSynced,
+        Self::SnapshotRenamed,
+        Self::SnapshotDirectorySynced,
     ];
 }
 

@@ -3,7 +3,8 @@
 //!
 //! The kernel tells a failed flush once and may have dropped the data: after a restart nothing
 //! would show it. `core` records, `open` asks before a disk is scanned. `suspect-<uuid>.json` is
-//! removed by the operator only; a replaced disk has another uuid and is not concerned.
+//! removed on an operator's word only (`recheck`); a replaced disk has another uuid and is not
+//! concerned.
 //!
 //! I/O: writes and reads small files of the state directory; renames, on the disk's own thread.
 
@@ -82,7 +83,17 @@ pub(super) fn recorded(state_dir: &StateDir, uuid: &str) -> Option<String> {
     let (since, why) = (text("since"), text("reason"));
     let told = reason(&format!("recorded at {since}: {why}"));
     let path = path.display();
-    Some(format!("{told}, or check it, remove {path} and restart"))
+    Some(format!(
+        "{told}, or check it and say `oca disk check` (recorded in {path})"
+    ))
+}
+
+/// Somebody looked at the disk, and it can be used: durably no suspect any more.
+pub(super) fn absolve(state_dir: &StateDir, uuid: &str) -> io::Result<()> {
+    match std::fs::remove_file(path(state_dir, uuid)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => state_dir.dir.sync_all(),
+    }
 }
 
 /// Moves a file whose flush failed where nobody takes it for good.

@@ -53,6 +53,11 @@ impl Table {
         self.used += 1;
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<u32>()
+    }
+
     fn put(&mut self, hash: u64, number: u32) {
         let Some(mut at) = self.first(hash) else {
             return;

@@ -31,6 +31,16 @@ pub(super) fn publish(shared: &Shared) {
     shared.view.send_replace(Arc::new(view));
 }
 
+/// The view once more, with its disks as they are at this moment: what they hold for viewers is as
+/// it was, and counting millions of keys takes its time.
+pub(super) fn refresh_disks(shared: &Shared) {
+    let lock = &shared.view_builder;
+    let _one_builder = lock.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut view = View::clone(&shared.view.borrow());
+    view.disks = shared.volumes.iter().map(|volume| disk(volume)).collect();
+    shared.view.send_replace(Arc::new(view));
+}
+
 fn count(shared: &Shared, manifest: &Manifest, view: &mut View) {
     let mut seen = vec![0_u64; shared.index.len() as usize / 64 + 1];
     let mut missing = 0;
@@ -85,18 +95,31 @@ pub(super) fn name_conflicts(shared: &Shared) {
 fn disk(volume: &Volume) -> DiskView {
     let status = volume.status();
     let tally = &volume.tally;
+    let reason = match volume.damaged.told() {
+        None => status.reason,
+        Some(damaged) => Some(match status.reason {
+            None => damaged,
+            Some(reason) => format!("{reason}; {damaged}"),
+        }),
+    };
     DiskView {
         path: volume.config.path.clone(),
         uuid: volume.home().map(|home| home.uuid.clone()),
         class: volume.config.class,
+        zone: volume.config.zone,
         state: status.state.as_str(),
-        reason: status.reason,
+        reason,
         since: status.since.to_string(),
         objects: tally.objects.load(Ordering::Relaxed),
         bytes: tally.bytes.load(Ordering::Relaxed),
         free: tally.free.load(Ordering::Relaxed),
         quarantined: tally.quarantined.load(Ordering::Relaxed),
+        writes: volume.writes.name(),
+        quarantined_bytes: tally.quarantined_bytes.load(Ordering::Relaxed),
         cold: volume.fills.view(),
+        scrub: volume.scrub.view(),
+        scan: volume.census.view(),
+        retire: volume.retire_view(),
     }
 }
 

@@ -6,9 +6,13 @@
 //!
 //! I/O: waits for the disk's threads; touches no disk itself.
 
+mod fitness;
+
 use super::DiskConfig;
-use super::OpenError;
-use super::core::Shared;
+use super::Upkeep;
+use super::alive::Alive;
+use super::census::Census;
+use super::damaged::Damaged;
 use super::lane::Busy;
 use super::lane::Lane;
 use super::lane::Pulse;
@@ -16,21 +20,25 @@ use super::lane::Ticks;
 use super::layout;
 use super::layout::FanOut;
 use super::residency::Fills;
+use super::retire::Retire;
 use super::root;
 use super::root::Root;
 use super::root::Space;
-use super::state::Event;
+use super::scrub::Scrub;
 use super::state::Health;
 use super::state::State;
+use super::writes::Writes;
 use crate::clock;
 use crate::clock::Instant;
 use crate::clock::Wall;
 use crate::telemetry::LogLimit;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -47,23 +55,32 @@ const FLUSH_PATIENCE: u32 = 6;
 /// How often a blocked caller looks whether its disk went out of service.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Failed opens and reads come at the rate of requests; a line in ten seconds tells as much.
+/// Failed opens and reads come as often as requests; a line in ten seconds tells as much.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Staging files remembered for removal; the scan of the next start removes any more. A publisher
-/// leaves one at a time, so this is thousands of failures at a disk that takes no call.
+/// Staging files remembered for removal; the next start removes any more. A publisher leaves one at
+/// a time, so this is thousands of failures at a disk that takes no call.
 const LITTER_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Volume {
     pub(super) number: u16,
     pub(super) config: DiskConfig,
+    pub(super) upkeep: Upkeep,
     pub(super) tally: Tally,
     deadline: Duration,
     readers: Lane,
     writers: Lane,
+    /// Asks whether the disk is there: on a busy disk that takes its time, and nobody's opens wait.
+    asker: Lane,
     pub(super) fills: Fills,
-    home: OnceLock<Home>,
+    pub(super) writes: Arc<Writes>,
+    pub(super) scrub: Scrub,
+    pub(super) alive: Alive,
+    pub(super) damaged: Damaged,
+    pub(super) retire: Retire,
+    pub(super) census: Census,
+    home: RwLock<Option<Arc<Home>>>,
     health: Mutex<Health>,
     status: watch::Sender<Status>,
     pub(super) fan_out: FanOut,
@@ -78,6 +95,20 @@ pub(super) struct Volume {
 pub(super) struct Home {
     pub(super) root: Root,
     pub(super) uuid: String,
+    /// Copies of this box's state count here: see `ours`.
+    pub(super) is_ours: AtomicBool,
+}
+
+/// A volume's directory for as long as somebody works with it, also when another takes its place.
+#[derive(Clone, Debug)]
+pub(super) struct OpenRoot(Arc<Home>);
+
+impl Deref for OpenRoot {
+    type Target = Root;
+
+    fn deref(&self) -> &Root {
+        &self.0.root
+    }
 }
 
 /// The state as it is shown.
@@ -86,8 +117,8 @@ pub(super) struct Status {
     pub(super) state: State,
     pub(super) reason: Option<String>,
     pub(super) since: Wall,
-    /// The same moment on the clock that nobody sets.
-    pub(super) entered: Instant,
+    /// When it went out of service, on the clock that nobody sets. `None`: it is in service.
+    pub(super) lost: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +126,9 @@ pub(super) struct Tally {
     pub(super) objects: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) quarantined: AtomicU64,
+    pub(super) quarantined_bytes: AtomicU64,
+    /// Calls that write or flush data.
+    pub(super) data_calls: AtomicU64,
     pub(super) size: AtomicU64,
     pub(super) free: AtomicU64,
 }
@@ -113,24 +147,44 @@ impl Volume {
         number: u16,
         config: DiskConfig,
         deadline: Duration,
+        upkeep: &Upkeep,
         ticks: &Ticks,
     ) -> io::Result<Self> {
         let status = Status {
             state: State::Scanning,
             reason: None,
             since: clock::wall(),
-            entered: clock::now(),
+            lost: Some(clock::now()),
         };
         let fills = Fills::start(number, config.class, deadline, ticks.clone())?;
+        let writes = Arc::new(Writes::default());
+        let written = Arc::clone(&writes);
+        let behind = move |pulse: &Pulse| {
+            let waits = written.are_under_way();
+            if waits {
+                pulse.beat(deadline * FLUSH_PATIENCE);
+                written.take_in(true);
+            }
+            waits
+        };
+        let behind = Box::new(behind);
         Ok(Self {
             number,
             config,
             fills,
+            writes,
+            scrub: Scrub::new(ticks.clone()),
+            alive: Alive::default(),
+            damaged: Damaged::default(),
+            retire: Retire::default(),
+            census: Census::new(ticks),
+            upkeep: upkeep.clone(),
             tally: Tally::default(),
             deadline,
             readers: Lane::start(format!("disk{number}-read"), ticks.clone())?,
-            writers: Lane::start(format!("disk{number}-write"), ticks.clone())?,
-            home: OnceLock::new(),
+            writers: Lane::start_with(format!("disk{number}-write"), ticks.clone(), behind)?,
+            asker: Lane::start(format!("disk{number}-alive"), ticks.clone())?,
+            home: RwLock::default(),
             health: Mutex::default(),
             status: watch::Sender::new(status),
             fan_out: FanOut::default(),
@@ -160,25 +214,57 @@ impl Volume {
         self.status.borrow().clone()
     }
 
-    pub(super) fn home(&self) -> Option<&Home> {
-        self.home.get()
+    pub(super) fn home(&self) -> Option<Arc<Home>> {
+        let home = self.home.read().unwrap_or_else(PoisonError::into_inner);
+        home.clone()
     }
 
+    /// At its identification, and when it was mounted anew.
     pub(super) fn set_home(&self, home: Home) {
-        // Identification happens once a volume; a second home cannot come.
-        let _ = self.home.set(home);
+        let mut place = self.home.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(Arc::new(home));
+    }
+
+    /// Is it still the mount that it was then?
+    pub(super) fn is_at(&self, home: Option<&Arc<Home>>) -> bool {
+        let own = self.home();
+        own.zip(home)
+            .is_some_and(|(own, then)| Arc::ptr_eq(&own, then))
     }
 
     /// The open directory, for work on this disk's threads.
-    pub(super) fn root(&self) -> io::Result<&Root> {
-        let home = self.home.get();
-        home.map(|home| &home.root)
+    pub(super) fn root(&self) -> io::Result<OpenRoot> {
+        let home = self.home();
+        home.map(OpenRoot)
             .ok_or_else(|| io::Error::other("the disk is not identified"))
+    }
+
+    /// Finds out how fills can write here, once. On the disk's own thread.
+    pub(super) fn decide_writes(&self) -> io::Result<()> {
+        if !self.state().is_writable() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.writes.decide(&*self.root()?, &self.name())
     }
 
     pub(super) fn note_space(&self, space: Space) {
         self.tally.size.store(space.size, Ordering::Relaxed);
         self.tally.free.store(space.free, Ordering::Relaxed);
+    }
+
+    /// Grows with what viewers' cold reads and fills do with the disk: a scrub waits for a pause.
+    pub(super) fn activity(&self) -> u64 {
+        let cold = self.fills.view();
+        // A read that has not ended counts for as long as it lasts, by what it was when it began.
+        let read = cold.misses + cold.prefetches + cold.fills + cold.copies + cold.queued;
+        read.wrapping_add(self.tally.data_calls.load(Ordering::Relaxed))
+    }
+
+    /// Data is written and flushed with more patience than names.
+    fn note_call(&self, patience: Duration) {
+        if patience >= self.flush_patience() {
+            self.tally.data_calls.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Runs `work` on the readers' thread.
@@ -209,17 +295,39 @@ impl Volume {
         patience: Duration,
         work: impl FnOnce(&Self, &Pulse) -> T + Send + 'static,
     ) -> Result<oneshot::Receiver<T>, CallError> {
+        self.queue_late(patience, move |volume, pulse, reply| {
+            // Nobody waits any more when the transfer was stopped.
+            let _ = reply.send(work(volume, pulse));
+        })
+    }
+
+    /// As [`Volume::queue`], answered within the patience for a flush: a disk that is refused or
+    /// suspect is not isolated, so nobody else ends this wait.
+    pub(super) async fn consult<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &Pulse) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let patience = self.flush_patience();
+        let mut answer = self.queue(patience, work)?;
+        let bounded = clock::within(patience, self.answer(&mut answer));
+        bounded.await.unwrap_or(Err(CallError::NoAnswer))
+    }
+
+    /// As [`Volume::queue`], for work that ends after its call has returned.
+    pub(super) fn queue_late<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Duration,
+        work: impl FnOnce(&Arc<Self>, &Pulse, oneshot::Sender<T>) + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, CallError> {
+        self.note_call(patience);
         let (reply, answer) = oneshot::channel();
         let volume = Arc::clone(self);
-        self.writers.submit(patience, move |pulse| {
-            // Nobody waits any more when the transfer was stopped.
-            let _ = reply.send(work(&volume, pulse));
-        })?;
+        self.writers
+            .submit(patience, move |pulse| work(&volume, pulse, reply))?;
         Ok(answer)
     }
 
-    /// Waits for an answer, no longer than until the disk is isolated. May be dropped and called
-    /// again.
+    /// Waits for an answer, or until the disk is isolated. May be dropped and called again.
     pub(super) async fn answer<T>(
         &self,
         answer: &mut oneshot::Receiver<T>,
@@ -253,6 +361,7 @@ impl Volume {
         patience: Duration,
         work: impl FnOnce(&Self, &Pulse) -> T + Send + 'static,
     ) -> Result<Receiver<T>, CallError> {
+        self.note_call(patience);
         let (reply, answer) = sync_channel(1);
         let volume = Arc::clone(self);
         self.writers.submit(patience, move |pulse| {
@@ -267,8 +376,7 @@ impl Volume {
         log.step(clock::now())
     }
 
-    /// A staging file has no owner left: it is removed by the disk's thread, at once or, when that
-    /// takes no call, with the next [`Volume::sweep`].
+    /// A staging file has no owner left: the disk's thread removes it, now or in the next sweep.
     pub(super) fn discard(self: &Arc<Self>, name: String) {
         let mut litter = self.litter.lock().unwrap_or_else(PoisonError::into_inner);
         if litter.len() < LITTER_MAX {
@@ -302,8 +410,20 @@ impl Volume {
         let _ = status.wait_for(|status| !status.state.is_writable()).await;
     }
 
-    /// Blocks for an answer, no longer than until the disk is isolated.
+    /// Has the thread that asks for the disk run `work`; nobody waits for it.
+    pub(super) fn queue_question(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> Result<(), CallError> {
+        let volume = Arc::clone(self);
+        Ok(self.asker.submit(self.deadline, move |_| work(&volume))?)
+    }
+
+    /// Blocks for an answer, no longer than until the disk is isolated. One that is suspect is not,
+    /// if its call hangs: then for a flush's patience.
     pub(super) fn wait<T>(&self, answer: &Receiver<T>) -> Result<T, CallError> {
+        let since = clock::now();
+        let is_late = || clock::now().saturating_duration_since(since) > self.flush_patience();
         loop {
             match answer.recv_timeout(LOOK_EVERY) {
                 Ok(answer) => return Ok(answer),
@@ -311,94 +431,34 @@ impl Volume {
                 Err(RecvTimeoutError::Timeout) if self.state() == State::Isolated => {
                     return Err(CallError::NoAnswer);
                 }
+                Err(RecvTimeoutError::Timeout) if self.state() == State::Suspect && is_late() => {
+                    return Err(CallError::NoAnswer);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
-    /// Something was seen that bears on the disk's fitness.
-    pub(super) fn report(&self, shared: &Shared, event: Event, reason: &str) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = health.step(clock::now(), event) else {
-            return;
-        };
-        // Under the lock, so that two events cannot leave the index in the state of the first.
-        shared.set_online(self.number, state.is_readable());
-        self.fills.set_answering(state != State::Isolated);
-        let well = state == State::Online;
-        self.status.send_replace(Status {
-            state,
-            reason: (!well && !reason.is_empty()).then(|| reason.to_owned()),
-            since: clock::wall(),
-            entered: clock::now(),
-        });
-        drop(health);
-        let (disk, state_name) = (self.name(), state.as_str());
-        match state {
-            State::Scanning | State::Online => {
-                tracing::info!(disk, state = state_name, "disk {disk} is {state_name}");
-            }
-            State::ReadOnly => {
-                tracing::warn!(
-                    disk,
-                    state = state_name,
-                    "disk {disk} is read-only: {reason}"
-                );
-            }
-            State::Suspect | State::Isolated | State::Refused => tracing::error!(
-                disk,
-                state = state_name,
-                urgent = true,
-                "disk {disk} is {state_name} and out of the catalogue: {reason}"
-            ),
-        }
-        shared.changed();
-        shared.wake();
-    }
-
-    /// Called by the watch thread: is a call over its deadline, or has the last one returned?
-    pub(super) fn watch(&self, shared: &Shared) {
-        self.fills.watch();
-        let lanes = [&self.readers, &self.writers];
-        let overdue = self.fills.is_overdue() || lanes.iter().any(|lane| lane.is_overdue());
-        let idle = self.fills.is_idle() && lanes.iter().all(|lane| lane.is_idle());
-        if overdue {
-            let reason = format!(
-                "a call did not return within {} s; check the disk, its cable and controller",
-                self.deadline.as_secs_f64()
-            );
-            self.report(shared, Event::Hung, &reason);
-        } else if idle && self.home.get().is_some() && self.state() == State::Isolated {
-            // One that never identified itself stays out: nobody would scan it.
-            self.report(shared, Event::Answers, "answers again");
-        }
-    }
-
-    /// Why an object here cannot be read.
-    pub(super) fn unavailable(&self, problem: Option<String>) -> OpenError {
-        let status = self.status();
-        OpenError::Unavailable {
-            disk: self.name(),
-            state: status.state.as_str(),
-            reason: problem
-                .or(status.reason)
-                .unwrap_or_else(|| "try again".into()),
-        }
-    }
-
-    /// Takes no more calls; those queued still run.
-    pub(super) fn close(&self) {
+    /// Takes no more calls; those queued still run, and `last` after those that write.
+    pub(super) fn close(&self, last: impl FnOnce(&Pulse) + Send + 'static) {
+        self.scrub.close();
         self.readers.close();
-        self.writers.close();
+        self.asker.close();
+        self.writers.close_after(last);
         self.fills.close();
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.readers.has_ended() && self.writers.has_ended() && self.fills.has_ended()
+        self.readers.has_ended()
+            && self.asker.has_ended()
+            && self.writers.has_ended()
+            && self.fills.has_ended()
+            && self.scrub.has_ended()
+            && self.census.has_ended()
     }
 
     pub(super) fn unlock(&self) {
-        if let Some(home) = self.home.get() {
+        if let Some(home) = self.home() {
             home.root.unlock();
         }
     }

@@ -17,6 +17,7 @@ use super::state::State;
 use super::step::Step;
 use super::suspects;
 use super::volume::CallError;
+use super::volume::Home;
 use super::volume::Volume;
 use crate::object::ChunkTree;
 use crate::object::Digest;
@@ -40,6 +41,8 @@ pub(super) const FLUSH_EVERY_BYTES: u64 = 64 << 20;
 pub struct Publication {
     shared: Arc<Shared>,
     volume: Arc<Volume>,
+    /// Of the mount on which it was begun.
+    home: Option<Arc<Home>>,
     name: String,
     file: Arc<File>,
     tree: TreeBuilder,
@@ -50,15 +53,16 @@ pub struct Publication {
 
 /// Who removes the staging file: whoever of publisher and disk's thread takes it first.
 #[derive(Clone, Debug, Default)]
-struct Owner(Arc<AtomicBool>);
+pub(super) struct Owner(Arc<AtomicBool>);
 
 impl Owner {
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
-/// The publisher had its error before the disk's thread came to the work.
+/// The publisher had its error before the disk's thread came to the work, or the disk was given
+/// back in between.
 pub(super) fn given_up() -> io::Error {
     io::Error::other("its publisher has given up")
 }
@@ -151,17 +155,18 @@ pub(super) fn stage(
                 return Err(error);
             }
             probe.reached(Step::Staged);
-            Ok(file)
+            Ok((file, volume.home()))
         })
         .and_then(|answer| volume.wait(&answer));
     if answer.is_err() && !made.take() {
         // It is being made, and nobody waits for it.
         volume.discard(name.clone());
     }
-    let file = settle(shared, volume, answer)?;
+    let (file, home) = settle(shared, volume, answer)?;
     Ok(Publication {
         shared: Arc::clone(shared),
         volume: Arc::clone(volume),
+        home,
         name,
         file: Arc::new(file),
         tree: TreeBuilder::new(),
@@ -183,9 +188,12 @@ impl Publication {
         }
         let bytes = Arc::new(bytes);
         let (file, piece) = (Arc::clone(&self.file), Arc::clone(&bytes));
-        let name = self.name.clone();
+        let (name, home) = (self.name.clone(), self.home.clone());
         let (shared, patience) = (Arc::clone(&self.shared), self.volume.flush_patience());
         let answer = self.volume.write(patience, move |volume, _| {
+            if !volume.is_at(home.as_ref()) {
+                return Err(given_up());
+            }
             // Loops over short writes; one of zero bytes is an error.
             file.write_all_at(&piece, offset)?;
             if flush {
@@ -234,12 +242,12 @@ impl Publication {
             });
         }
         let (shared, file) = (Arc::clone(&self.shared), Arc::clone(&self.file));
-        let (name, owner) = (self.name.clone(), self.owner.clone());
+        let (name, owner, home) = (self.name.clone(), self.owner.clone(), self.home.clone());
         let answer = self
             .volume
             .write(self.volume.flush_patience(), move |volume, pulse| {
                 // From here on the name in staging belongs to this thread.
-                if !owner.take() {
+                if !owner.take() || !volume.is_at(home.as_ref()) {
                     return Err(given_up());
                 }
                 let patience = volume.flush_patience();
@@ -276,7 +284,7 @@ impl Drop for Publication {
 }
 
 /// The publish order. On the disk's thread; `beat` before each call that may take its time.
-fn publish(
+pub(super) fn publish(
     shared: &Shared,
     volume: &Volume,
     file: &File,
@@ -286,7 +294,7 @@ fn publish(
 ) -> io::Result<()> {
     let root = volume.root()?;
     let staging = root.dir(layout::STAGING)?;
-    let outcome = publish_steps(shared, volume, root, &staging, file, name, tree, beat);
+    let outcome = publish_steps(shared, volume, &root, &staging, file, name, tree, beat);
     if outcome.is_err() {
         // A file whose flush failed has been moved away already; removing it again is harmless.
         let sidecar = layout::staged_sidecar(name);
@@ -318,9 +326,12 @@ pub(super) fn publish_steps(
         shared.flush_failed(volume, error);
         suspects::keep_evidence(volume, name, error);
     };
-    // A flush that failed for one file may have lost another's data, and is never tried again.
-    if volume.state() == State::Suspect {
-        return Err(io::Error::other("the disk is suspect"));
+    // A flush that failed for one file may have lost another's data, and is never tried again; and
+    // what began before the disk was given back ends with that.
+    let state = volume.state();
+    if matches!(state, State::Suspect | State::Scanning) {
+        let state = state.as_str();
+        return Err(io::Error::other(format!("the disk is {state}")));
     }
     let digest = tree.digest();
     let sync = |dir: &File| dir.sync_all().inspect_err(failed);
@@ -337,12 +348,16 @@ pub(super) fn publish_steps(
     reached(Step::SidecarSynced);
     root::rename(staging, &sidecar, &directory, &layout::sidecar_name(digest))?;
     reached(Step::SidecarRenamed);
+    // Until the index has it.
+    volume.census.note(digest);
     root::rename(staging, name, &directory, &digest.to_string())?;
     reached(Step::ObjectRenamed);
     // The sidecar lies in the same directory: one fsync makes both names durable.
     let failed = |error: &io::Error| shared.flush_failed(volume, error);
     directory.sync_all().inspect_err(failed)?;
     reached(Step::ObjectDirectorySynced);
+    // What lay there before, damaged, is replaced.
+    volume.damaged.settled(&shared.state_dir, digest);
     staging.sync_all().inspect_err(failed)?;
     reached(Step::StagingSynced);
     Ok(())
@@ -390,10 +405,12 @@ mod tests {
             disks: vec![store::DiskConfig {
                 path,
                 class: store::DiskClass::Ssd,
+                zone: crate::store::Zone::None,
                 plain_directory: true,
             }],
             state_dir: dir.join("state"),
             deadline: Duration::from_secs(10),
+            upkeep: store::Upkeep::default(),
         };
         let store = store::start(&config).unwrap();
         while !store.is_ready() {

@@ -19,11 +19,11 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     let disks = text(&host.oca(&["show", "disks"]).stdout);
     let rows: Vec<_> = disks.lines().collect();
     assert!(
-        rows[0].starts_with("path\tclass\tstate\tobjects\tbytes\tfree"),
+        rows[0].starts_with("path\tclass\tzone\tstate\tobjects\tbytes\tfree"),
         "{disks}"
     );
     assert!(
-        rows[1].starts_with("/srv/oca/disk1\tnvme\tonline\t7\t1500000\t9"),
+        rows[1].starts_with("/srv/oca/disk1\tnvme\tnone\tonline\t7\t1500000\t9"),
         "{disks}"
     );
     assert!(disks.contains("wrong\\u{1b}[2J uuid"), "{disks}");
@@ -63,7 +63,7 @@ fn show_prints_rows_for_pipes_and_the_daemons_json_unchanged() {
     assert_eq!(json_text, host.client().get_text("/v1/fill").unwrap());
     let nights = text(&host.oca(&["show", "fill", "--nights"]).stdout);
     assert!(
-        nights.ends_with("2026-02-28\t1\t2\t3\t6480000000000\t0\t9\t10\t1\t77\n"),
+        nights.contains("2026-02-28\t1\t2\t3\t6480000000000\t0\t9\t10\t1\t77\t"),
         "{nights}"
     );
 
@@ -93,15 +93,29 @@ fn the_command_line_ends_with_the_documented_exit_codes() {
         Command::Undrain => Err(Refusal::State("it is stopping".to_owned())),
         Command::Reload => Err(Refusal::BadRequest("a.toml:1:1\nb.toml:2:2".to_owned())),
         Command::LogLevel { .. } => Ok(json!({"level": "debug", "old": "info"})),
-        Command::FillStart => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::FillStart { .. } => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::CertificateCheck { .. } => Err(Refusal::State("another box".to_owned())),
         Command::FillPause => Ok(json!({"paused": true})),
         Command::FillResume => Ok(json!({"paused": false})),
-        Command::Prefill { .. } | Command::PrefillStop => Err(Refusal::Failed(String::new())),
+        Command::DiskAdopt { path } | Command::DiskCheck { path } => {
+            Ok(json!({"disk": path, "admitted": true}))
+        }
+        Command::DiskRetire { path, undo } => Ok(json!({"disk": path, "retires": !undo})),
+        Command::DiskFormat { path } => {
+            Err(Refusal::NotFound(format!("{} is no disk", path.display())))
+        }
+        Command::Bgp { .. } | Command::Prefill { .. } | Command::PrefillStop => {
+            Err(Refusal::Failed(String::new()))
+        }
     });
     for (args, code, part) in [
         (&["drain", "--for", "3h"] as &[&str], 0, "drained for 3h"),
         (&["drain", "--for", "soon"], 2, "no number"),
         (&["undrain"], 5, "it is stopping"),
+        (&["disk", "adopt", "/d"], 0, "disk /d joins"),
+        (&["disk", "format", "/d"], 4, "/d is no disk"),
+        (&["disk", "retire", "/d"], 0, "disk /d retires"),
+        (&["disk", "retire", "--undo", "/d"], 0, "disk /d stays"),
         (
             &["reload"],
             78,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
 
-fn daemon(command: &Command) -> Result<Value, Refusal> {
+pub(crate) fn daemon(command: &Command) -> Result<Value, Refusal> {
     match command {
         Command::Drain { time } => Ok(json!({"seconds": time.map(|time| time.as_secs())})),
         Command::Undrain => Err(Refusal::State("it is not drained".to_owned())),
@@ -20,9 +20,23 @@ fn daemon(command: &Command) -> Result<Value, Refusal> {
         Command::Prefill { dir } => {
             Err(Refusal::NotFound(format!("{} is not there", dir.display())))
         }
-        Command::FillStart => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::FillStart { .. } => Err(Refusal::State("it opens at 02:00".to_owned())),
+        Command::CertificateCheck { .. } => Err(Refusal::State("another box".to_owned())),
         Command::FillPause => Ok(json!({"paused": true})),
         Command::FillResume => Ok(json!({"paused": false})),
+        Command::Bgp { neighbour, order } => {
+            if neighbour == "nobody" {
+                return Err(Refusal::NotFound(
+                    "no BGP neighbour is called `nobody`".to_owned(),
+                ));
+            }
+            Ok(json!({"neighbour": neighbour, "order": format!("{order:?}")}))
+        }
+        Command::DiskAdopt { path } | Command::DiskCheck { path } => {
+            Ok(json!({"disk": path, "admitted": true}))
+        }
+        Command::DiskRetire { path, undo } => Ok(json!({"disk": path, "retires": !undo})),
+        Command::DiskFormat { .. } => Err(Refusal::State("it is online".to_owned())),
         Command::PrefillStop => Err(Refusal::Failed("the disk is full".to_owned())),
     }
 }
@@ -71,6 +85,12 @@ fn refusals_and_bad_requests_return_with_their_reason() {
             "absolute",
         ),
         ("/v1/prefill/stop", json!({}), Exit::Failed, "disk is full"),
+        (
+            "/v1/disks/format",
+            json!({"path": "/d"}),
+            Exit::Refused,
+            "it is online",
+        ),
         (
             "/v1/drain",
             json!({"for": "soon"}),

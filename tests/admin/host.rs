@@ -131,6 +131,21 @@ fn views(gate: &watch::Sender<Gate>) -> Views {
         store: Arc::new(|| Arc::new(store_view())),
         catalogue: Arc::new(catalogue),
         bgp: Arc::new(|| Arc::new(bgp_snapshot())),
+        bgp_detail: Arc::new(|| {
+            json!([{"history": [], "dropped": 0}, {"history": [{"at": "2026-01-01T00:00:00.000Z",
+                "to": "down", "why": "sent 4/0 hold timer expired"}], "dropped": 7, "kernel_routes": [
+                {"prefix": "0.0.0.0/0", "problem": null}, {"prefix": "::/0", "problem": "no way"}]}])
+        }),
+        bgp_table: Arc::new(|| None),
+        bgp_tap: Arc::new(|after: Option<u64>| {
+            // Three records in all.
+            let bytes = after.filter(|after| *after < 3).map_or("", |_| "mrt");
+            Some(bgp::TapPage {
+                next: after.map_or(0, |after| after + 1),
+                lost: 2,
+                bytes: bytes.into(),
+            })
+        }),
         serve: Arc::new(|| json!({"connections": {"open": 3}, "listeners": []})),
         viewers: Arc::new(|| json!([{"peer": "192.0.2.7:4711", "tls": true}])),
         quality: Arc::new(|| json!({"networks": 1, "rows": [{"prefix": "192.0.2.0/24"}]})),
@@ -225,9 +240,11 @@ fn fill_view() -> Value {
 
 fn store_view() -> store::View {
     let disk = |path: &str, state, reason: Option<&str>| store::DiskView {
+        writes: None,
         path: path.into(),
         uuid: None,
         class: store::DiskClass::Nvme,
+        zone: oca::store::Zone::None,
         state,
         reason: reason.map(str::to_owned),
         since: "2026-01-01T00:00:00Z".to_owned(),
@@ -235,7 +252,11 @@ fn store_view() -> store::View {
         bytes: 1_500_000,
         free: 9,
         quarantined: 1,
+        quarantined_bytes: 0,
         cold: store::ColdView::default(),
+        scrub: store::ScrubView::default(),
+        scan: store::ScanView::default(),
+        retire: None,
     };
     store::View {
         generation: 5,

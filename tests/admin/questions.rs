@@ -26,7 +26,7 @@ fn status_tells_what_checks_rely_on() {
     let catalogue = json!({"generation": 5, "objects": 7, "bytes": 1_500_000});
     assert_eq!(status["catalogue"], catalogue);
     let bgp = json!({"neighbours": 2, "established": 1, "routes": 2505, "steerable": 2504,
-        "generation": 3});
+        "generation": 3, "kernel_routes_refused": 1});
     assert_eq!(status["bgp"], bgp);
     let fill = json!({"window_open": true, "window_bytes": 5_000_010,
         "rate_bps": 1_100_000_000, "cap_bps": 1_200_000_000, "reason": null});

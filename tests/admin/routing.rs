@@ -20,8 +20,9 @@ fn neighbours_are_shown_as_checks_rely_on() {
     let answer = host.client().get("/v1/bgp").unwrap();
     let expected = json!({"name": "edge-2", "address": "192.0.2.1", "asn": 64500,
         "class": "peering", "state": "active", "routes": 5, "filtered": 1, "uptime_s": null,
-        "last_error": "connect: refused", "session": {"capabilities": [], "end_of_rib": [],
-        "hold_time_s": null, "hostname": null, "role": null, "stale": []}});
+        "last_error": "connect: refused", "session": {"capabilities": [], "disabled": [],
+         "end_of_rib": [], "families": [], "hold_time_s": null, "hostname": null, "role": null,
+         "router_id": null, "stale": []}});
     assert_eq!(answer["bgp"][1], expected);
     let shown = host.oca(&["show", "bgp"]);
     let shown = text(&shown.stdout);
@@ -137,4 +138,114 @@ fn the_command_line_shows_routes_for_people_pipes_and_programs() {
     let absent = host.oca(&["show", "routes", "192.0.2.0/24"]);
     assert_eq!(absent.status.code(), Some(4));
     assert!(text(&absent.stderr).contains("no route for 192.0.2.0/24"));
+}
+
+#[test]
+fn orders_for_a_session_arrive_parsed_and_only_on_the_full_socket() {
+    let mut host = Host::start(4);
+    host.answer_commands(super::commands::daemon);
+    let client = host.client();
+    let post = |verb: &str, body| client.post(&format!("/v1/bgp/{verb}"), &body);
+    let told = |answer: Value| answer["order"].as_str().unwrap().to_owned();
+    assert_eq!(
+        told(post("up", json!({"neighbour": "edge-1"})).unwrap()),
+        "Up"
+    );
+    let down = post("down", json!({"neighbour": "e", "text": "disk work"})).unwrap();
+    assert_eq!(told(down), "Down { text: \"disk work\" }");
+    let refresh = post("refresh", json!({"neighbour": "e", "family": "ipv6"})).unwrap();
+    assert_eq!(told(refresh), "Refresh { family: Some(Ipv6) }");
+    let absent = post("up", json!({"neighbour": "nobody"})).unwrap_err();
+    assert_eq!(absent.exit(), Exit::NotFound);
+    let wrong = post("refresh", json!({"neighbour": "e", "family": "x25"})).unwrap_err();
+    assert_eq!(wrong.exit(), Exit::Usage);
+    let request = b"POST /v1/bgp/down HTTP/1.1\r\nhost: x\r\n\r\n{}";
+    assert!(raw(&host.read_only(), request).starts_with("HTTP/1.1 403"));
+
+    let done = host.oca(&["bgp", "down", "edge-1", "--text", "noon"]);
+    let expected = "edge-1 is down until `oca bgp up edge-1` or a restart\n";
+    assert_eq!(text(&done.stdout), expected);
+    let done = host.oca(&["bgp", "refresh", "edge-2", "--family", "ipv4"]);
+    assert!(text(&done.stdout).contains("asked to send its routes again"));
+    assert_eq!(host.oca(&["bgp", "up", "nobody"]).status.code(), Some(4));
+}
+
+#[test]
+fn one_neighbour_or_all_are_shown_in_full() {
+    let host = Host::start(1);
+    let answer = host.client().get("/v1/bgp/all").unwrap();
+    assert_eq!(answer["bgp"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["bgp"][1]["name"], "edge-2");
+    assert_eq!(answer["bgp"][1]["history"][0]["to"], "down");
+    let shown = host.oca(&["show", "bgp", "edge-2"]);
+    let shown = text(&shown.stdout);
+    assert!(shown.starts_with("edge-2\n"), "{shown}");
+    assert!(
+        shown.contains("  history[0].why\tsent 4/0 hold timer expired\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains("edge-1"), "{shown}");
+    let shown = host.oca(&["show", "bgp", "all", "-j"]);
+    let value: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(value["bgp"][1]["dropped"], 7);
+    let shown = host.oca(&["show", "bgp", "edge"]);
+    assert_eq!(shown.status.code(), Some(2));
+    assert!(text(&shown.stderr).contains("edge-1 or edge-2"));
+    assert_eq!(host.oca(&["show", "bgp", "peer"]).status.code(), Some(4));
+}
+
+#[test]
+fn routes_are_counted_and_chosen_by_neighbour_and_by_filter() {
+    let host = Host::start(1);
+    let client = host.client();
+    let counts = client.get("/v1/routes/count").unwrap();
+    let row = json!({"neighbour": "edge-1", "family": "ipv4", "state": "default-route",
+        "routes": 1});
+    assert_eq!(counts["counts"][0], row);
+    let shown = host.oca(&["show", "routes", "count"]);
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("edge-2\tipv6\tsteerable\t2499\n"), "{shown}");
+    let filtered = client.get("/v1/routes?filtered=true").unwrap();
+    assert_eq!(prefixes(&filtered), ["0.0.0.0/0"]);
+    let shown = host.oca(&["show", "routes", "filtered"]);
+    assert_eq!(text(&shown.stdout).lines().count(), 2);
+    let shown = host.oca(&["show", "routes", "from", "edge-1"]);
+    assert_eq!(text(&shown.stdout).lines().count(), 6);
+    let shown = host.oca(&["show", "routes", "from", "edge-2", "-j"]);
+    let value: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(value["routes"].as_array().unwrap().len(), 2_500);
+    assert_eq!(host.oca(&["show", "routes", "from"]).status.code(), Some(2));
+    assert_eq!(
+        host.oca(&["show", "routes", "from", "x"]).status.code(),
+        Some(4)
+    );
+    assert_eq!(
+        host.oca(&["show", "bgp", "all", "x"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn mrt_comes_as_bytes_into_a_file_that_is_new_and_whole() {
+    let host = Host::start(1);
+    let file = host.dir.path().join("live.mrt");
+    let path = file.to_str().unwrap();
+    let done = host.oca(&["bgp", "mrt", path, "--live", "1s"]);
+    // The host's tap has "mrt" for every question but the first.
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"mrtmrt") || bytes == b"mrt", "{bytes:?}");
+    assert!(text(&done.stdout).contains("records were lost"));
+    let again = host.oca(&["bgp", "mrt", path]);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    // A box without neighbours has no table, and no file is left behind.
+    let none = host.dir.path().join("none.mrt");
+    let refused = host.oca(&["bgp", "mrt", none.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(!none.exists());
+    for bad in ["0s", "2h", "soon"] {
+        let refused = host.oca(&["bgp", "mrt", none.to_str().unwrap(), "--live", bad]);
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+    }
 }

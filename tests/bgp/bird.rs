@@ -5,7 +5,7 @@
 use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::NeighbourConfig;
-use oca::bgp::SessionConfig;
+use oca::bgp::OwnPolicy;
 use oca::bgp::TransportConfig;
 use oca::clock;
 use oca::prefix::Family;
@@ -111,11 +111,7 @@ pub(crate) fn config(ports: Ports, active: Active) -> Config {
         router_id: Ipv4Addr::new(192, 0, 2, 3),
         listen: vec![SocketAddr::from((OUR_IP, ports.ours))],
         neighbours: vec![NeighbourConfig {
-            name: "bird".to_owned(),
-            address: BIRD_IP.into(),
             port: ports.bird,
-            asn: BIRD_ASN,
-            class: Class::Embedded,
             local_address: Some(OUR_IP.into()),
             passive: active == Active::Bird,
             hold_time: Duration::from_secs(9),
@@ -126,8 +122,9 @@ pub(crate) fn config(ports: Ports, active: Active) -> Config {
                 ttl_security: false,
                 ..TransportConfig::default()
             },
-            session: SessionConfig::default(),
+            ..NeighbourConfig::new("bird", BIRD_IP.into(), BIRD_ASN, Class::Embedded)
         }],
+        policy: OwnPolicy::default(),
     }
 }
 

@@ -32,6 +32,11 @@ async fn a_family_that_cannot_be_read_is_given_up_and_its_error_is_counted_by_ki
     let left = until(&handle, |snapshot| snapshot.routes.len() == 1).await;
     let first = |snapshot: &Snapshot| snapshot.routes.iter().next().unwrap().prefix.family();
     assert_eq!(first(&left), Family::Ipv4);
+    let disabled = |snapshot: &Snapshot| snapshot.neighbours[0].session.disabled == ["ipv6"];
+    let told = until(&handle, disabled).await;
+    assert_eq!(told.neighbours[0].session.families, ["ipv4"]);
+    let error = told.neighbours[0].last_error.as_deref().unwrap();
+    assert!(error.starts_with("ipv6 is ignored: "), "{error}");
     router.send(&ipv6[0]).await;
     router.announce("64500", &["198.51.100.0/24"]).await;
     let after = until(&handle, |snapshot| snapshot.routes.len() == 2).await;

@@ -8,8 +8,9 @@ use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::Handle;
 use oca::bgp::NeighbourConfig;
+use oca::bgp::Order;
+use oca::bgp::OwnPolicy;
 use oca::bgp::Seams;
-use oca::bgp::SessionConfig;
 use oca::bgp::Snapshot;
 use oca::bgp::TransportConfig;
 use oca::clock;
@@ -39,20 +40,16 @@ fn side(own: SocketAddr, other: SocketAddr, transport: TransportConfig) -> Confi
         router_id: if own.ip() == LEFT { LEFT } else { RIGHT },
         listen: vec![own],
         neighbours: vec![NeighbourConfig {
-            name: "other".to_owned(),
-            address: other.ip(),
             port: other.port(),
-            asn: asn(other),
-            class: Class::Peering,
             local_address: Some(own.ip()),
-            passive: false,
             hold_time: Duration::from_secs(9),
             connect_retry: Duration::from_millis(500),
             max_prefixes: 10,
             bogons: Bogons::None,
             transport,
-            session: SessionConfig::default(),
+            ..NeighbourConfig::new("other", other.ip(), asn(other), Class::Peering)
         }],
+        policy: OwnPolicy::default(),
     }
 }
 
@@ -91,6 +88,36 @@ async fn two_sides_with_one_password_and_ttl_security_meet() {
     let ended = |s: &Snapshot| s.neighbours[0].session.end_of_rib == ["ipv4", "ipv6"];
     for handle in &pair {
         until(handle, ended).await;
+        handle.stop("done").await;
+    }
+}
+
+#[tokio::test]
+async fn another_password_is_for_the_next_connection_and_ends_no_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |name: &str, text: &str| password(dir.path(), name, text);
+    let handles = pair(key("left", "first"), key("right", "first"));
+    let is_up = |s: &Snapshot| s.neighbours[0].state == "established";
+    let again = |handle: &Handle| handle.read_keys().map(|keys| handle.use_keys(keys));
+    for handle in &handles {
+        until(handle, is_up).await;
+    }
+    // With one side alone, what stands goes on and nothing new comes.
+    key("left", "second");
+    again(&handles[0]).unwrap();
+    clock::sleep(Duration::from_millis(1_200)).await;
+    assert!(is_up(&handles[0].snapshot()) && is_up(&handles[1].snapshot()));
+    let reset = Order::Reset("new password".to_owned());
+    handles[0].order("other", reset).await.unwrap();
+    clock::sleep(Duration::from_millis(1_500)).await;
+    assert!(!is_up(&handles[0].snapshot()) && !is_up(&handles[1].snapshot()));
+    // What cannot be a password changes nothing.
+    key("right", "");
+    assert!(again(&handles[1]).is_err());
+    key("right", "second");
+    again(&handles[1]).unwrap();
+    for handle in &handles {
+        until(handle, is_up).await;
         handle.stop("done").await;
     }
 }

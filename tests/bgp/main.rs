@@ -11,17 +11,23 @@ mod corpus;
 mod cve;
 mod differences;
 mod family;
+mod flood;
 mod hostile;
+mod kernel;
 mod keys;
 mod learning;
 mod memory;
 mod mutants;
+mod operator;
 mod oracle;
+mod policy;
 mod punctual;
 mod replay;
+mod reported;
 mod restart;
 mod storm;
 mod stream;
+mod sweeps;
 
 use oca::sys::allocations::CountingAllocator;
 

@@ -12,16 +12,15 @@ use oca::bgp::Handle;
 use oca::bgp::MemoryNet;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Net;
+use oca::bgp::OwnPolicy;
 use oca::bgp::Seams;
 use oca::bgp::SessionConfig;
 use oca::bgp::Snapshot;
-use oca::bgp::TransportConfig;
 use oca::bgp::wire;
 use oca::bgp::wire::Capabilities;
 use oca::bgp::wire::Capability;
 use oca::bgp::wire::Fault;
 use oca::bgp::wire::Message;
-use oca::bgp::wire::Notification;
 use oca::bgp::wire::Open;
 use oca::prefix::Family;
 use oca::prefix::Prefix;
@@ -49,7 +48,7 @@ const BAD: &str = "192.0.2.2";
 pub(crate) struct Router {
     link: bgp::Link,
     unread: Vec<u8>,
-    ip: IpAddr,
+    router_id: IpAddr,
     asn: Asn,
     four_octets: bool,
     /// Said in the OPEN beside families and the AS.
@@ -58,23 +57,15 @@ pub(crate) struct Router {
 
 pub(crate) fn neighbour(name: &str, address: &str, asn: u32) -> NeighbourConfig {
     NeighbourConfig {
-        name: name.to_owned(),
-        address: address.parse().unwrap(),
-        port: 179,
-        asn: Asn(asn),
-        class: Class::Peering,
-        local_address: None,
         passive: true,
-        hold_time: Duration::from_secs(90),
-        connect_retry: Duration::from_secs(30),
         max_prefixes: 10_000,
         bogons: Bogons::None,
-        transport: TransportConfig::default(),
         // A test's neighbour is let in again however it ended.
         session: SessionConfig {
             idle_hold: Duration::ZERO,
             ..SessionConfig::default()
         },
+        ..NeighbourConfig::new(name, address.parse().unwrap(), Asn(asn), Class::Peering)
     }
 }
 
@@ -82,14 +73,31 @@ pub(crate) fn start(net: &MemoryNet, neighbours: Vec<NeighbourConfig>) -> Handle
     start_on(Arc::new(net.clone()), neighbours)
 }
 
-fn start_on(net: Arc<dyn Net>, neighbours: Vec<NeighbourConfig>) -> Handle {
+pub(crate) fn start_with(
+    net: &MemoryNet,
+    neighbours: Vec<NeighbourConfig>,
+    policy: OwnPolicy,
+) -> Handle {
     let config = Config {
+        policy,
+        ..config(neighbours)
+    };
+    let net = Arc::new(net.clone());
+    bgp::start(&config, Seams { net, seed: 1 }).unwrap()
+}
+
+fn start_on(net: Arc<dyn Net>, neighbours: Vec<NeighbourConfig>) -> Handle {
+    bgp::start(&config(neighbours), Seams { net, seed: 1 }).unwrap()
+}
+
+fn config(neighbours: Vec<NeighbourConfig>) -> Config {
+    Config {
         asn: Asn(64510),
         router_id: Ipv4Addr::new(192, 0, 2, 9),
         listen: vec![OURS.parse().unwrap()],
         neighbours,
-    };
-    bgp::start(&config, Seams { net, seed: 1 }).unwrap()
+        policy: OwnPolicy::default(),
+    }
 }
 
 pub(crate) async fn until(handle: &Handle, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
@@ -107,7 +115,7 @@ impl Router {
         Self {
             link,
             unread: Vec::new(),
-            ip,
+            router_id: ip,
             asn: Asn(asn),
             four_octets,
             more: Vec::new(),
@@ -117,6 +125,14 @@ impl Router {
     /// With OPENs and KEEPALIVEs exchanged.
     pub(crate) async fn up(net: &MemoryNet, ip: &str, asn: u32, four_octets: bool) -> Self {
         let mut router = Self::connect(net, ip, asn, four_octets).await;
+        router.come_up().await;
+        router
+    }
+
+    /// The same for one that calls itself by another address than its own.
+    pub(crate) async fn up_as(net: &MemoryNet, ip: &str, asn: u32, router_id: Ipv4Addr) -> Self {
+        let mut router = Self::connect(net, ip, asn, true).await;
+        router.router_id = router_id.into();
         router.come_up().await;
         router
     }
@@ -138,7 +154,7 @@ impl Router {
     }
 
     fn open(&self, hold_time: u16) -> Vec<u8> {
-        let IpAddr::V4(router_id) = self.ip else {
+        let IpAddr::V4(router_id) = self.router_id else {
             panic!("IPv4 only");
         };
         let mut capabilities = vec![
@@ -164,9 +180,13 @@ impl Router {
 
     pub(crate) async fn announce(&mut self, path: &str, prefixes: &[&str]) {
         let prefixes: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
+        let next_hop = match prefixes[0].family() {
+            Family::Ipv4 => "198.51.100.7",
+            Family::Ipv6 => "2001:db8::7",
+        };
         let attributes = Attributes {
             med: Some(5),
-            ..Attributes::new(path.parse().unwrap(), "198.51.100.7".parse().unwrap())
+            ..Attributes::new(path.parse().unwrap(), next_hop.parse().unwrap())
         };
         for message in wire::announce(&attributes, &prefixes, self.four_octets).unwrap() {
             self.send(&message).await;
@@ -194,7 +214,7 @@ impl Router {
     }
 
     /// Skips keepalives.
-    pub(crate) async fn last_words(&mut self) -> Option<Notification> {
+    pub(crate) async fn last_words(&mut self) -> Option<wire::Notification> {
         loop {
             match wire::decode(&self.next().await?, None).unwrap() {
                 Message::Keepalive => {}
@@ -450,6 +470,7 @@ async fn two_speakers_that_connect_to_each_other_at_once_end_with_one_session() 
                         local_address: Some(ip.parse().unwrap()),
                         ..neighbour("other", other, *other_asn)
                     }],
+                    policy: OwnPolicy::default(),
                 };
                 let seams = Seams {
                     net: Arc::new(net.clone()),

@@ -6,10 +6,10 @@ use super::memory::Router;
 use super::memory::neighbour;
 use super::memory::start;
 use super::memory::until;
-use oca::bgp::Command;
-use oca::bgp::CommandError;
 use oca::bgp::Handle;
 use oca::bgp::MemoryNet;
+use oca::bgp::Order;
+use oca::bgp::OrderError;
 use oca::bgp::Snapshot;
 use oca::bgp::wire;
 use oca::bgp::wire::Capability;
@@ -126,22 +126,16 @@ async fn a_router_that_comes_before_its_end_was_noticed_keeps_its_routes() {
 async fn an_operator_refreshes_takes_down_and_brings_up_a_session() {
     let net = MemoryNet::default();
     let handle = start(&net, vec![neighbour("good", GOOD, 64500)]);
-    let name = || "good".to_owned();
+    let done = || Ok("good".to_owned());
     assert_eq!(
-        handle.command("nobody", Command::Up).await,
-        Err(CommandError::Unknown {
-            name: "nobody".to_owned()
-        })
-    );
-    assert_eq!(
-        handle.command("good", Command::Refresh).await,
-        Err(CommandError::NotEstablished { name: name() })
+        handle.order("good", Order::Refresh(None)).await,
+        Err(OrderError::NotEstablished)
     );
     let plain = Router::up_with(&net, &[]).await;
     until(&handle, |s| s.neighbours[0].state == "established").await;
     assert_eq!(
-        handle.command("good", Command::Refresh).await,
-        Err(CommandError::NoRefresh { name: name() })
+        handle.order("good", Order::Refresh(None)).await,
+        Err(OrderError::NoRefresh)
     );
     drop(plain);
     until(&handle, |s| s.neighbours[0].state != "established").await;
@@ -151,7 +145,7 @@ async fn an_operator_refreshes_takes_down_and_brings_up_a_session() {
         .announce("64500", &["203.0.113.0/25", "203.0.113.128/25"])
         .await;
     until(&handle, |snapshot| snapshot.routes.len() == 2).await;
-    assert_eq!(handle.command("good", Command::Refresh).await, Ok(()));
+    assert_eq!(handle.order("good", Order::Refresh(None)).await, done());
     for family in [Family::Ipv4, Family::Ipv6] {
         assert_eq!(router.next().await, Some(wire::route_refresh(family)));
     }
@@ -165,8 +159,8 @@ async fn an_operator_refreshes_takes_down_and_brings_up_a_session() {
     let snapshot = until(&handle, |snapshot| snapshot.routes.len() == 1).await;
     assert_eq!(shown(&snapshot), ["203.0.113.128/25"]);
 
-    let down = Command::Down("rack move".to_owned());
-    assert_eq!(handle.command("good", down).await, Ok(()));
+    let down = Order::Down("rack move".to_owned());
+    assert_eq!(handle.order("good", down).await, done());
     let words = router.last_words().await.unwrap();
     assert_eq!(words.words(), "6/2 administrative shutdown: \"rack move\"");
     let snapshot = until(&handle, |snapshot| snapshot.routes.is_empty()).await;
@@ -174,11 +168,44 @@ async fn an_operator_refreshes_takes_down_and_brings_up_a_session() {
     let mut refused = Router::connect(&net, GOOD, 64500, true).await;
     let fault = refused.last_words().await.unwrap().fault;
     assert_eq!(fault, wire::Fault::REJECTED);
-    assert_eq!(handle.command("good", Command::Up).await, Ok(()));
+    assert_eq!(handle.order("good", Order::Up).await, done());
     let mut router = Router::up_with(&net, &[]).await;
     until(&handle, |s| s.neighbours[0].state == "established").await;
-    let reset = Command::Reset("new policy".to_owned());
-    assert_eq!(handle.command("good", reset).await, Ok(()));
+    let reset = Order::Reset("new policy".to_owned());
+    assert_eq!(handle.order("good", reset).await, done());
     let words = router.last_words().await.unwrap();
     assert_eq!(words.words(), "6/4 administrative reset: \"new policy\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_asks_again_and_again_is_answered_and_keeps_its_session() {
+    let net = MemoryNet::default();
+    let handle = start(&net, vec![neighbour("good", GOOD, 64500)]);
+    let enhanced = [Capability::RouteRefresh, Capability::EnhancedRouteRefresh];
+    let mut router = Router::up_with(&net, &enhanced).await;
+    router.announce("64500", &["203.0.113.0/25"]).await;
+    let both = [Family::Ipv4, Family::Ipv6]
+        .map(wire::route_refresh)
+        .concat();
+    router.send(&both.repeat(200)).await;
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for mark in [Refresh::Begin, Refresh::End] {
+            assert_eq!(router.next().await, Some(wire::refresh(family, mark)));
+        }
+    }
+    router.announce("64500", &["203.0.113.128/25"]).await;
+    until(&handle, |snapshot| snapshot.routes.len() == 2).await;
+    // The answers have left: whoever asks now is answered again.
+    while let Ok(message) = oca::clock::within(Duration::from_secs(1), router.next()).await {
+        assert!(message.is_some(), "closed");
+    }
+    router.send(&wire::route_refresh(Family::Ipv6)).await;
+    for mark in [Refresh::Begin, Refresh::End] {
+        assert_eq!(router.next().await, Some(wire::refresh(Family::Ipv6, mark)));
+    }
+    let neighbour = &handle.snapshot().neighbours[0];
+    assert_eq!(
+        (neighbour.state, &neighbour.last_error),
+        ("established", &None)
+    );
 }

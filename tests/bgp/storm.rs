@@ -7,8 +7,8 @@ use oca::bgp::Bogons;
 use oca::bgp::Config;
 use oca::bgp::Handle;
 use oca::bgp::NeighbourConfig;
+use oca::bgp::OwnPolicy;
 use oca::bgp::Seams;
-use oca::bgp::SessionConfig;
 use oca::bgp::TransportConfig;
 use oca::bgp::wire;
 use oca::bgp::wire::Capabilities;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 const ROUTER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
-const ROUTES: u32 = 30_000;
+const ROUTES: u32 = 100_000;
 
 /// Of this unoptimised program, on a machine that builds other things. A full table's answer takes
 /// microseconds (`benches/run bgp`); one that waited for a merge would take far longer.
@@ -54,7 +54,7 @@ fn announced(round: u32) -> Vec<u8> {
             )
         };
         let prefixes: Vec<Prefix> = (0..100)
-            .map(|n| Ipv4Addr::from_bits(0x0b00_0000 | (100 * block + n) << 8))
+            .map(|n| Ipv4Addr::from_bits(0x0b00_0000 + ((100 * block + n) << 8)))
             .map(|address| Prefix::new(address.into(), 24).unwrap())
             .collect();
         let messages = wire::announce(&attributes, &prefixes, true).unwrap();
@@ -69,23 +69,16 @@ fn config() -> Config {
         router_id: Ipv4Addr::new(192, 0, 2, 3),
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         neighbours: vec![NeighbourConfig {
-            name: "stormy".to_owned(),
-            address: ROUTER_IP.into(),
-            port: 179,
-            asn: Asn(64500),
-            class: Class::Embedded,
-            local_address: None,
             passive: true,
-            hold_time: Duration::from_secs(90),
-            connect_retry: Duration::from_secs(30),
             max_prefixes: 100_000,
             bogons: Bogons::None,
             transport: TransportConfig {
                 ttl_security: false,
                 ..TransportConfig::default()
             },
-            session: SessionConfig::default(),
+            ..NeighbourConfig::new("stormy", ROUTER_IP.into(), Asn(64500), Class::Embedded)
         }],
+        policy: OwnPolicy::default(),
     }
 }
 
@@ -140,7 +133,7 @@ fn ask(handle: &Handle) -> (Duration, Vec<u64>) {
     for number in 0..400_u32 {
         let begun = clock::now();
         let snapshot = handle.snapshot();
-        let address = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0009 | (number * 71) << 8));
+        let address = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0009 + ((number * 241) << 8)));
         let found = snapshot.routes.covering(address);
         let routes: Vec<_> = found.iter().map(|seen| seen.route()).collect();
         slow.push(begun.elapsed());

@@ -8,9 +8,8 @@ use oca::bgp::Dial;
 use oca::bgp::MemoryNet;
 use oca::bgp::NeighbourConfig;
 use oca::bgp::Net as _;
+use oca::bgp::OwnPolicy;
 use oca::bgp::Seams;
-use oca::bgp::SessionConfig;
-use oca::bgp::TransportConfig;
 use oca::route::Asn;
 use oca::route::Class;
 use std::net::Ipv4Addr;
@@ -20,23 +19,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 
 fn hostile() -> NeighbourConfig {
+    let address = Ipv4Addr::new(192, 0, 2, 2).into();
     NeighbourConfig {
-        name: "hostile".to_owned(),
-        address: Ipv4Addr::new(192, 0, 2, 2).into(),
-        port: 179,
-        asn: Asn(64500),
-        class: Class::Peering,
-        local_address: None,
         passive: true,
-        hold_time: Duration::from_secs(90),
-        connect_retry: Duration::from_secs(30),
         max_prefixes: 10_000,
         bogons: Bogons::None,
-        transport: TransportConfig {
-            ttl_security: false,
-            ..TransportConfig::default()
-        },
-        session: SessionConfig::default(),
+        ..NeighbourConfig::new("hostile", address, Asn(64500), Class::Peering)
     }
 }
 
@@ -56,6 +44,7 @@ pub(crate) fn session(stream: &[u8]) {
             router_id: Ipv4Addr::new(192, 0, 2, 9),
             listen: vec![ours],
             neighbours: vec![hostile()],
+            policy: OwnPolicy::default(),
         };
         let seams = Seams {
             net: Arc::new(net.clone()),

@@ -11,6 +11,7 @@ mod cli;
 mod full_disk;
 mod night;
 mod operator;
+mod prefill;
 mod registry;
 mod sqlite;
 mod values;

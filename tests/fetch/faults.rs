@@ -41,7 +41,7 @@ fn word(end: &Result<(), Fault>) -> Word {
         Err(Fault::Changed(_)) => Word::Changed,
         Err(Fault::Slow(_)) => Word::Slow,
         Err(Fault::Broken(_)) => Word::Broken,
-        Ok(()) | Err(Fault::Store(_) | Fault::Stopped) => Word::Other,
+        Ok(()) | Err(Fault::NotYet { .. } | Fault::Store(_) | Fault::Stopped) => Word::Other,
     }
 }
 

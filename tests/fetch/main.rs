@@ -10,6 +10,7 @@ mod faults;
 mod lab;
 mod money;
 mod proxy;
+mod several;
 mod speed;
 mod trust;
 #[path = "../origin/weed.rs"]

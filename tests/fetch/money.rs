@@ -5,6 +5,7 @@ use crate::proxy::Behind;
 use crate::proxy::Proxy;
 use crate::proxy::Spoil;
 use crate::world::LIMITS;
+use crate::world::SHARE;
 use crate::world::Shelf;
 use crate::world::Till;
 use crate::world::bytes;
@@ -190,4 +191,156 @@ async fn small_objects_cost_little_and_what_did_not_come_is_given_back() {
     assert_eq!(outcome.end, Ok(()));
     assert!(till.spent() < 4_000, "{:?}", till.money());
     assert!(till.money().taken < 100_000, "{:?}", till.money());
+}
+
+/// What is lent to a transfer that is cut off may still be on its way: it is not saved up a second
+/// time before it must have come.
+#[tokio::test]
+async fn what_may_still_come_to_a_transfer_that_was_cut_off_is_told_later() {
+    let content = bytes(1, LENGTH);
+    let proxy = Proxy::start(Behind::Object(content.clone())).await;
+    proxy.spoil([Spoil::Stall(1_000_000)]);
+    let till = Till::open();
+    let job = job(&content, format!("http://127.0.0.1:{}/x", proxy.port));
+    let fetching = fetcher(&Shelf::default()).fetch(job, till.clone());
+    let cut = clock::within(LIMITS.stall / 2, fetching).await;
+    assert!(cut.is_err(), "it waits for the rest");
+    let (came, spent) = (till.money().came, till.spent());
+    let buffer = 2 * u64::from(SHARE.receive_buffer);
+    assert!(came >= 1_000_000, "{came}");
+    assert!(came <= 1_100_000, "{came}: what has come, and no more");
+    assert!(
+        spent >= came + buffer - 100_000,
+        "{spent} counted, {came} came"
+    );
+    clock::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!((till.money().came, till.spent()), (spent, spent));
+}
+
+/// As on one that was made for it: nothing of the answer was read yet.
+#[tokio::test]
+async fn what_may_still_come_on_a_kept_connection_is_told_later() {
+    let content = bytes(1, LENGTH);
+    let proxy = Proxy::start(Behind::Object(content.clone())).await;
+    let (shelf, till) = (Shelf::default(), Till::open());
+    let fetcher = fetcher(&shelf);
+    let job = job(&content, format!("http://127.0.0.1:{}/x", proxy.port));
+    assert_eq!(fetcher.fetch(job.clone(), till.clone()).await.end, Ok(()));
+    let before = till.spent();
+    shelf.lose(job.want.digest, 0);
+    proxy.spoil([Spoil::Silent]);
+    let fetching = fetcher.fetch(job, till.clone());
+    assert!(clock::within(LIMITS.stall / 2, fetching).await.is_err());
+    assert_eq!(proxy.connections(), 1);
+    let buffer = 2 * u64::from(SHARE.receive_buffer);
+    let held = till.spent() - before;
+    assert!(held >= buffer.min(LENGTH as u64) - 1_000, "{held} counted");
+    let told = till.money().came - before;
+    assert!(told < 1_000, "{told} have come");
+}
+
+/// A source that answers each request of one connection, with so much more than the answer.
+async fn generous_source(content: bytes::Bytes, more: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let length = content.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let mut answer = head.into_bytes();
+        answer.extend_from_slice(&content);
+        answer.resize(answer.len() + more, b'x');
+        while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+            // In one piece: all of it is there before a byte of it is read.
+            if stream.write_all(&answer).await.is_err() {
+                return;
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn junk_behind_a_good_answer_is_paid_for_and_its_source_is_broken() {
+    const MORE: usize = 48 << 10;
+    let content = bytes(1, 8 << 10);
+    let port = generous_source(content.clone(), MORE).await;
+    let (shelf, till) = (Shelf::default(), Till::open());
+    let fetcher = fetcher(&shelf);
+    let job = job(&content, format!("http://127.0.0.1:{port}/x"));
+    let digest = job.want.digest;
+    let outcome = fetcher.fetch(job.clone(), till.clone()).await;
+    assert!(matches!(outcome.end, Err(Fault::Broken(_))), "{outcome:?}");
+    let carried = (content.len() + MORE) as u64;
+    assert!(outcome.received >= carried, "{outcome:?}, {carried} came");
+    assert_eq!(till.spent(), outcome.received, "{:?}", till.money());
+    assert_eq!(till.money().came, till.spent(), "all of it has come");
+    // The right bytes are there: another try has nothing to ask for.
+    assert_eq!(shelf.staged(digest), content.len() as u64);
+    let outcome = fetcher.fetch(job, till).await;
+    assert_eq!((outcome.end, outcome.received), (Ok(()), 0));
+}
+
+/// A source that has always another part, and refuses with as much as the connection takes.
+async fn wordy_source() -> (u16, Arc<AtomicU64>, u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_send_buffer_size(SEND_BUFFER).unwrap();
+    let held = socket.send_buffer_size().unwrap() as u64;
+    let written = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&written);
+    tokio::spawn(async move {
+        let parts = ["0-1048575", "2097152-3145727"];
+        for part in parts.into_iter().cycle() {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let head = format!(
+                "HTTP/1.1 404 Not Found\r\nOCA-Held: {part}\r\nContent-Length: 60000000\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while let Ok(sent) = stream.write(&[b'x'; 4096]).await {
+                counting.fetch_add(sent as u64, Ordering::Relaxed);
+            }
+        }
+    });
+    (port, written, held)
+}
+
+#[tokio::test]
+async fn long_refusals_are_paid_for_one_after_the_other() {
+    let content = bytes(1, LENGTH);
+    let (port, written, held) = wordy_source().await;
+    let till = Till::open();
+    let job = job(&content, format!("http://127.0.0.1:{port}/x"));
+    let outcome = fetcher(&Shelf::default()).fetch(job, till.clone()).await;
+    assert!(
+        matches!(outcome.end, Err(Fault::NotYet { .. })),
+        "{outcome:?}"
+    );
+    let carried = settled(&written).await - 2 * held;
+    assert!(carried > 200_000, "{carried}: it had something to say");
+    assert!(outcome.received >= carried, "{outcome:?}, {carried} came");
+    assert_eq!(till.spent(), outcome.received, "{:?}", till.money());
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_for_transfers_of_its_own_receive_buffer() {
+    let content = bytes(1, 100_000);
+    let proxy = Proxy::start(Behind::Object(content.clone())).await;
+    let shelf = Shelf::default();
+    let fetcher = fetcher(&shelf);
+    let small = 64 << 10;
+    for (buffer, connections) in [(128 << 10, 1), (128 << 10, 1), (small, 2), (small, 2)] {
+        let mut job = job(&content, format!("http://127.0.0.1:{}/x", proxy.port));
+        job.share.receive_buffer = buffer;
+        let digest = job.want.digest;
+        let outcome = fetcher.fetch(job, Till::open()).await;
+        assert_eq!(outcome.end, Ok(()));
+        assert_eq!(proxy.connections(), connections, "{buffer} bytes");
+        // It has to come again.
+        shelf.lose(digest, 0);
+    }
 }

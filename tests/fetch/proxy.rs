@@ -70,6 +70,9 @@ struct State {
     asked: Vec<Asked>,
     connections: usize,
     closed: usize,
+    /// Bytes of a body a second; 0: as fast as it goes.
+    rate: u64,
+    sent: u64,
 }
 
 /// One request.
@@ -132,6 +135,16 @@ impl Proxy {
         self.state.lock().unwrap().planned.extend(spoils);
     }
 
+    /// Bodies come at so many bytes a second from here on.
+    pub(crate) fn slow(&self, rate: u64) {
+        self.state.lock().unwrap().rate = rate;
+    }
+
+    /// Bytes of fine bodies that were given to the kernel.
+    pub(crate) fn sent(&self) -> u64 {
+        self.state.lock().unwrap().sent
+    }
+
     /// Requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
@@ -188,7 +201,33 @@ impl Proxy {
                 _ => {}
             }
             let answer = self.answer(asked, &spoil).await?;
-            send(&mut stream, answer, spoil, socket).await?;
+            let rate = self.state.lock().unwrap().rate;
+            if spoil == Spoil::Fine && rate > 0 {
+                self.send_slowly(&mut stream, answer, rate).await?;
+            } else {
+                send(&mut stream, answer, spoil, socket).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_slowly<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        answer: Answer,
+        rate: u64,
+    ) -> io::Result<()> {
+        let mut body = answer.body.clone();
+        stream.write_all(head_of(&answer).as_bytes()).await?;
+        let (begun, mut sent) = (clock::now(), 0);
+        while !body.is_empty() {
+            let piece = body.split_to(body.len().min(16 << 10));
+            stream.write_all(&piece).await?;
+            stream.flush().await?;
+            sent += piece.len() as u64;
+            self.state.lock().unwrap().sent += piece.len() as u64;
+            let due = Duration::from_micros(sent * 1_000_000 / rate);
+            clock::sleep_until(begun + due).await;
         }
         Ok(())
     }
@@ -313,12 +352,7 @@ async fn send<S: AsyncWrite + Unpin>(
         }
         _ => {}
     }
-    let mut head = format!("HTTP/1.1 {}\r\n", answer.status);
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    head += "\r\n";
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(head_of(&answer).as_bytes()).await?;
     let body = answer.body;
     match spoil {
         Spoil::Reset(at) => {
@@ -366,6 +400,14 @@ async fn send<S: AsyncWrite + Unpin>(
             stream.flush().await
         }
     }
+}
+
+fn head_of(answer: &Answer) -> String {
+    let mut head = format!("HTTP/1.1 {}\r\n", answer.status);
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head + "\r\n"
 }
 
 fn replace(headers: &mut Vec<(String, String)>, name: &str, value: Option<&str>) {

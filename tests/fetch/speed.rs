@@ -52,6 +52,7 @@ impl Receive for Nowhere {
         &self,
         _: Digest,
         length: u64,
+        _: u32,
         _: ChunkTree,
     ) -> BoxFuture<'static, Result<Box<dyn Staging>, PublishError>> {
         Box::pin(async move { Ok(Box::new(Gone { length }) as Box<dyn Staging>) })
@@ -106,7 +107,6 @@ fn measure(receive_buffer: u32, tls: bool) -> (f64, f64) {
         origin_ca: Some(authority.file(&dir)),
         gateway: None,
         limits: FetchLimits {
-            receive_buffer,
             head: Duration::from_secs(20),
             stall: Duration::from_secs(20),
             ..LIMITS
@@ -119,7 +119,8 @@ fn measure(receive_buffer: u32, tls: bool) -> (f64, f64) {
         Arc::new(Nowhere),
     );
     let scheme = if tls { "https" } else { "http" };
-    let job = job(&content, format!("{scheme}://localhost:{port}/x"));
+    let mut job = job(&content, format!("{scheme}://localhost:{port}/x"));
+    job.share.receive_buffer = receive_buffer;
     let (passed, worked) = runtime().block_on(async {
         let (start, worked) = (clock::now(), processor_time());
         let fetches = (0..STREAMS).map(|_| fetcher.fetch(job.clone(), Till::open()));

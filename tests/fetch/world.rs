@@ -10,6 +10,7 @@ use oca::fill::FetchLimits;
 use oca::fill::Job;
 use oca::fill::Receive;
 use oca::fill::Resolve;
+use oca::fill::Share;
 use oca::fill::Staging;
 use oca::fill::Turns;
 use oca::fill::Want;
@@ -20,6 +21,7 @@ use oca::object::ChunkTree;
 use oca::object::Digest;
 use oca::object::TreeBuilder;
 use oca::store::PublishError;
+use oca::units::BytesPerSecond;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -35,9 +37,13 @@ pub(crate) const LIMITS: FetchLimits = FetchLimits {
     head: Duration::from_millis(1_000),
     stall: Duration::from_millis(600),
     rate_floor: 16 << 10,
-    part: 0,
     rate_time: Duration::from_millis(1_200),
+};
+
+/// Of the cap, for each job.
+pub(crate) const SHARE: Share = Share {
     receive_buffer: 128 << 10,
+    part: BytesPerSecond(0),
 };
 
 /// Bytes that differ everywhere and by `seed`.
@@ -76,6 +82,9 @@ pub(crate) fn job(bytes: &[u8], url: impl Into<String>) -> Job {
             expires_s: 600,
         },
         ticket: None,
+        others: Vec::new(),
+        streams: 1,
+        share: SHARE,
     }
 }
 
@@ -102,6 +111,11 @@ impl Shelf {
         Some(kept.chunks.values().flatten().copied().collect())
     }
 
+    pub(crate) fn is_published(&self, digest: Digest) -> bool {
+        let shelf = self.0.lock().unwrap();
+        shelf.get(&digest).is_some_and(|kept| kept.is_published)
+    }
+
     /// Bytes of verified chunks.
     pub(crate) fn staged(&self, digest: Digest) -> u64 {
         let shelf = self.0.lock().unwrap();
@@ -123,6 +137,7 @@ impl Receive for Shelf {
         &self,
         digest: Digest,
         _: u64,
+        _: u32,
         tree: ChunkTree,
     ) -> BoxFuture<'static, Result<Box<dyn Staging>, PublishError>> {
         let shelf = self.clone();
@@ -190,6 +205,7 @@ pub(crate) struct Till {
 pub(crate) struct Money {
     pub(crate) taken: u64,
     pub(crate) given_back: u64,
+    pub(crate) came: u64,
     pub(crate) takes: u64,
 }
 
@@ -247,6 +263,10 @@ impl Turns for Till {
             money.takes += 1;
             Ok(())
         })
+    }
+
+    fn came(&self, bytes: u64) {
+        self.state.lock().unwrap().came += bytes;
     }
 
     fn give_back(&self, class: Class, bytes: u64) {

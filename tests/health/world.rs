@@ -169,9 +169,11 @@ impl Box {
         let generation = self.shelf.bump();
         self.store.send_modify(|view| {
             let disk = store::DiskView {
+                writes: None,
                 path: "/srv/oca/disk1".into(),
                 uuid: None,
                 class: store::DiskClass::Ssd,
+                zone: oca::store::Zone::None,
                 state,
                 reason: None,
                 since: String::new(),
@@ -179,7 +181,11 @@ impl Box {
                 bytes: 5,
                 free: 0,
                 quarantined: 0,
+                quarantined_bytes: 0,
                 cold: store::ColdView::default(),
+                scrub: store::ScrubView::default(),
+                scan: store::ScanView::default(),
+                retire: None,
             };
             let next = store::View {
                 generation,

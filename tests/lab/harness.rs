@@ -138,6 +138,12 @@ impl Process {
         }
     }
 
+    /// It was started and has not ended; one that nobody waited for has.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }

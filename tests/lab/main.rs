@@ -6,6 +6,9 @@
     reason = "a test that cannot go on should say where"
 )]
 
+#[path = "../support/ailing_disk.rs"]
+mod ailing_disk;
+mod coupling;
 mod harness;
 mod kills;
 #[path = "../support/loop_disk.rs"]
@@ -14,4 +17,6 @@ mod mixed;
 mod namespaces;
 mod net;
 mod region;
+mod sick;
+mod sick_viewers;
 mod viewers;

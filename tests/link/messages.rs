@@ -139,7 +139,7 @@ const NULLABLE: &[&str] = &[
     "p10_kbps",
     "p50_kbps",
     "p90_kbps",
-    "path_id",
+    "path_ids",
     "problem",
     "quality",
     "rate_limit_bps",

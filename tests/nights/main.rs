@@ -7,7 +7,9 @@
 )]
 
 mod full;
+mod history;
 mod leaving;
+mod prefill;
 mod ration;
 mod trouble;
 mod world;

@@ -270,7 +270,9 @@ impl Fetch for SimFetch {
             Outcome {
                 received: verified * WIRE_PER_BYTE,
                 verified,
+                wasted: 0,
                 seconds: (clock::now() - begun).as_secs_f64(),
+                parts: Vec::new(),
                 end,
             }
         })
@@ -442,6 +444,7 @@ fn deps(
         store: content.view.subscribe(),
         verifier: Arc::new(move || verifier.clone()),
         gives: true,
+        traffic: Arc::new(fill::Counters::default),
     }
 }
 
@@ -463,6 +466,7 @@ fn config(window: Window) -> fill::Config {
         rate_limit: RATE,
         urgent_bytes: Bytes(200_000_000_000),
         streams: 8,
+        sources_at_once: 3,
         count_peers: true,
         deletion_grace: Duration::from_secs(3 * 3_600),
         deletion_share: 5,

@@ -58,6 +58,8 @@ async fn what_is_absent_on_a_slow_disk_is_waited_for_by_its_asker_alone() {
     let (hot, hot_bytes) = lab.publish(2, 100_000);
     let ticket = lab.good(&[cold, hot]);
     let (mut patient, mut other) = (lab.connect().await, lab.connect().await);
+    // What was written past the page cache is in memory from its first reading on.
+    assert!(other.get(hot, &ticket, "").await.body == hot_bytes);
     disk.forget(&cold_bytes, 0);
     disk.throttle(SLOW);
     let request = get(cold, &ticket, "");

@@ -157,10 +157,12 @@ impl Lab {
             disks: vec![store::DiskConfig {
                 path: disk.clone(),
                 class: store::DiskClass::Ssd,
+                zone: oca::store::Zone::None,
                 plain_directory: true,
             }],
             state_dir: directory.path().join("state"),
             deadline: setting.deadline,
+            upkeep: store::Upkeep::default(),
         })
         .unwrap();
         store.ready().await;

@@ -20,3 +20,4 @@ mod lab;
 mod pace;
 mod readers;
 mod tickets;
+mod unfinished;

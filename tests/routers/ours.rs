@@ -37,7 +37,7 @@ impl Ours {
              [admin]\nsocket = \"{dir}/oca.sock\"\nread_only_socket = \"{dir}/oca-ro.sock\"\n\
              [bgp]\nasn = 64510\nrouter_id = \"192.0.2.2\"\n\
              [[bgp.neighbour]]\nname = \"router\"\nasn = 64500\nclass = \"embedded\"\n\
-             bogons = \"none\"\nconnect_retry = \"1s\"\nidle_hold = \"1s\"\n{neighbour}\n",
+             import = \"all\"\nbogons = \"none\"\nconnect_retry = \"1s\"\nidle_hold = \"1s\"\n{neighbour}\n",
             dir = dir.path().display(),
         );
         std::fs::create_dir(dir.path().join("disk")).unwrap();

@@ -105,6 +105,51 @@ fn words_of_a_shutdown_are_read_on_the_other_side() {
 }
 
 #[test]
+fn an_operator_has_routes_sent_again_takes_a_session_down_and_brings_it_up() {
+    Make::both(|make| {
+        let pair = Pair::make();
+        let router = make.start(&pair, Settings::default());
+        let ours = Ours::start(&pair, &neighbour(""));
+        until_learned(&ours, &*router);
+        let updates = || {
+            let all = ours.show(&["bgp", "router"]);
+            all["bgp"][0]["received"]["update"].as_u64().unwrap_or(0)
+        };
+        for family in [&[][..], &["--family", "ipv4"]] {
+            let before = updates();
+            let refresh = [&["bgp", "refresh", "rou"][..], family].concat();
+            let answer = ours.command(&refresh);
+            assert_eq!(answer["neighbour"], "router", "{answer}");
+            until("routes again", PATIENCE, updates, |count| *count > before);
+            until_learned(&ours, &*router);
+        }
+        let down = ["bgp", "down", "router", "--text", "disk work until noon"];
+        assert_eq!(ours.command(&down)["order"], "down");
+        ours.until_routes(0);
+        until(
+            "our words in its log",
+            PATIENCE,
+            || router.log(),
+            |log| log.to_lowercase().contains("administrative shutdown"),
+        );
+        // The router tries again and is not let in.
+        let end = clock::now() + Duration::from_secs(3);
+        until(
+            "three seconds of silence",
+            PATIENCE,
+            || ours.session(),
+            |session| {
+                assert_eq!(session["state"], "idle", "{session}");
+                clock::now() >= end
+            },
+        );
+        assert_eq!(ours.command(&["bgp", "up", "router"])["order"], "up");
+        until_learned(&ours, &*router);
+        until_router_is_up(&*router);
+    });
+}
+
+#[test]
 fn a_frozen_router_is_given_up_when_the_hold_time_ends_and_so_are_we() {
     Make::both(|make| {
         let pair = Pair::make();

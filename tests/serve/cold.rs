@@ -5,6 +5,7 @@
 // Support code of tests is a test, which clippy cannot see.
 #![allow(clippy::unwrap_used)]
 
+use super::limits::from;
 use super::serving::Server;
 use super::serving::Viewer;
 use super::serving::limits;
@@ -244,6 +245,44 @@ fn read_cold<'a>(
         read += got.body.len();
     }
     read
+}
+
+#[test]
+fn a_crowd_at_one_address_leaves_another_its_share_of_a_slow_disk() {
+    const CROWD: usize = 300;
+    let mut disk = SlowDisk::new(96);
+    let objects: Vec<_> = (0..CROWD + 4)
+        .map(|n| (format!("cold/{n}"), noise(128 * 1024 + n)))
+        .collect();
+    let store = disk.store(DEADLINE, &objects);
+    let server = serve(&store, 1, false);
+    objects.iter().for_each(|(_, bytes)| disk.forget(bytes, 0));
+    // All of the crowd's would take eight seconds.
+    disk.throttle(5_000_000);
+    let (crowd, own) = objects.split_at(CROWD);
+    let held: Vec<_> = crowd
+        .iter()
+        .map(|(key, _)| {
+            let mut stream = from("127.0.0.2", server.plain_address, None);
+            let ask = format!("GET /{key} HTTP/1.1\r\nHost: h\r\n\r\n");
+            stream.write_all(ask.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    server.until(|_| cold(&store).refused > 0);
+    let begun = clock::now();
+    let mut viewer = server.plain();
+    for (key, bytes) in own {
+        let got = viewer.get(&format!("/{key}"), "");
+        assert!(got.status == 200 && got.body == *bytes, "{}", got.head);
+    }
+    let took = begun.elapsed();
+    let view = cold(&store);
+    println!("four objects took {took:?} beside the crowd: {view:?}");
+    assert!(view.queued > 50, "the crowd still waits: {view:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    drop(held);
+    disk.release();
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn big() -> Vec<(String, Vec<u8>)> {
 
 /// A connection from `from`, which on loopback may be any address of 127.0.0.0/8, that keeps
 /// `receive` bytes in the kernel at most.
-fn from(from: &str, to: SocketAddr, receive: Option<usize>) -> TcpStream {
+pub(crate) fn from(from: &str, to: SocketAddr, receive: Option<usize>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     if let Some(bytes) = receive {
         socket.set_recv_buffer_size(bytes).unwrap();

@@ -68,6 +68,7 @@ impl SlowDisk {
         let disk = DiskConfig {
             path: self.disk.place().to_owned(),
             class: DiskClass::Ssd,
+            zone: oca::store::Zone::None,
             plain_directory: false,
         };
         store_on(disk, self.dir.path(), deadline, objects)
@@ -84,6 +85,7 @@ pub(crate) fn store_in(path: &Path, dir: &Path, objects: &[(String, Vec<u8>)]) -
     let disk = DiskConfig {
         path: path.to_owned(),
         class: DiskClass::Ssd,
+        zone: oca::store::Zone::None,
         plain_directory: true,
     };
     store_on(disk, dir, DEADLINE, objects)
@@ -99,6 +101,7 @@ fn store_on(
         disks: vec![disk],
         state_dir: dir.join("state"),
         deadline,
+        upkeep: store::Upkeep::default(),
     })
     .unwrap();
     let begun = clock::now();

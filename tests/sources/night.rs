@@ -56,6 +56,26 @@ async fn origin_bytes_are_objects_times_masters_and_all_are_complete() {
     }
 }
 
+/// Four objects of half a minute each, which the masters fetch side by side.
+#[tokio::test(start_paused = true)]
+async fn large_objects_are_had_from_masters_that_are_still_at_them_and_the_origin_gives_no_more() {
+    const LARGE: u64 = 64 << 20;
+    for masters in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = yard::registry(12, &["one"], vec![region("one", masters)]);
+        let yard = Yard::new(registry, yard::library(1, 4, LARGE), dir.path());
+        let mut night = Night::new(&yard);
+        let seconds = night.run(HOURS).await;
+        println!("large, {masters} masters: {seconds} s, {:?}", night.bytes);
+        assert_eq!(night.origin_bytes, 4 * LARGE * u64::from(masters));
+        let all: u64 = night.bytes.values().sum();
+        assert_eq!(all, 12 * 4 * LARGE, "nothing was fetched twice");
+        // The masters need 134 s, and whoever waited for them would need as long again. Those who
+        // asked before the masters did come again after a minute.
+        assert!(seconds < 230, "{seconds}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_master_that_dies_is_replaced_and_costs_no_more_than_its_own_share() {
     let (yard, _dir) = twelve(1);

@@ -245,3 +245,45 @@ fn terminated_it_keeps_what_is_done_and_killed_it_loses_nothing_published() {
     assert_eq!(told["already_held"].as_u64(), Some(held as u64));
     assert_eq!(lab.open().view().objects, count as u64);
 }
+
+#[test]
+fn a_disk_is_retired_by_command_and_shown_until_it_may_be_pulled() {
+    let lab = Lab::new(2);
+    let (media, config) = (lab.media(&FILES), configured(&lab));
+    let prefilled = command(&media, &config).output().unwrap();
+    assert_eq!(prefilled.status.code(), Some(0));
+    let disks = lab.disks.iter().map(|disk| disk.path.display().to_string());
+    let [old, fresh]: [String; 2] = disks.collect::<Vec<_>>().try_into().unwrap();
+    let more = format!("[[disk]]\npath = \"{fresh}\"\nclass = \"hdd\"\nplain_directory = true\n");
+    let text = std::fs::read_to_string(&config).unwrap() + &more;
+    std::fs::write(&config, text).unwrap();
+    let daemon = Running::start(&lab, &config);
+    let oca = |arguments: &[&str]| {
+        let mut oca = Command::new(env!("CARGO_BIN_EXE_oca"));
+        let output = oca
+            .args(arguments)
+            .arg("--socket")
+            .arg(lab.path("oca.sock"));
+        output.output().unwrap()
+    };
+    let none = oca(&["disk", "retire", "/nowhere"]);
+    assert_eq!(none.status.code(), Some(4));
+    let none = oca(&["disk", "retire", "--undo", &old]);
+    assert_eq!(none.status.code(), Some(5));
+    let retired = oca(&["disk", "retire", &old]);
+    let told = String::from_utf8_lossy(&retired.stdout).into_owned();
+    assert_eq!(retired.status.code(), Some(0), "{told}");
+    assert!(told.contains("tells what is left"), "{told}");
+    until("it may be pulled", || {
+        let shown = json(&oca(&["show", "disks", "--json"]));
+        shown["disks"][0]["retire"]["state"] == "retired"
+    });
+    let shown = oca(&["show", "disks"]);
+    let told = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(told.contains("retired: it may be pulled"), "{told}");
+    let undone = oca(&["disk", "retire", "--undo", &old]);
+    assert_eq!(undone.status.code(), Some(0));
+    drop(daemon);
+    assert_eq!(crate::tools::objects_on(&lab.disks[0].path).len(), 0);
+    assert_eq!(crate::tools::objects_on(&lab.disks[1].path).len(), 2);
+}

@@ -5,6 +5,7 @@ use crate::tools::assert_serves;
 use crate::tools::block;
 use crate::tools::bytes;
 use crate::tools::disk;
+use crate::tools::forget_snapshots;
 use crate::tools::object_path;
 use crate::tools::run;
 use crate::tools::until;
@@ -41,6 +42,7 @@ fn a_corrupt_object_found_at_start_is_quarantined_named_and_not_served() {
     std::fs::remove_file(at(2).1.with_extension("meta")).unwrap();
     std::fs::remove_file(at(3).1).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", at(3).1).unwrap();
+    forget_snapshots(&lab.disks);
 
     let store = lab.open();
     let view = disk(&store, 0);

@@ -1,4 +1,5 @@
-//! The store against real file systems: killed at each durable step, full, failing, unmounted.
+//! The store against real file systems: killed at each durable step and each system call, full,
+//! failing, unmounted.
 //!
 //! Mounting needs root; without it these tests fail and say so. Everything they mount or start they
 //! end themselves, also when they fail.
@@ -10,14 +11,33 @@
 )]
 
 mod adopt;
+#[path = "../support/ailing_disk.rs"]
+mod ailing_disk;
+#[cfg(target_arch = "x86_64")]
+mod boundaries;
+mod comeback;
 mod command;
 mod deletion;
 mod disks;
+mod downgrade;
 mod faults;
 mod identity;
 mod killed;
 mod killed_fill;
+#[path = "../support/loop_disk.rs"]
+mod loop_disk;
 mod manifest;
+mod outage;
+mod placement;
 mod prefill;
 mod receive;
+mod retire;
+mod scrub;
+mod snapshot;
 mod tools;
+#[cfg(target_arch = "x86_64")]
+mod tracer;
+mod verdict;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod work;
+mod writes;

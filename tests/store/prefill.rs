@@ -3,6 +3,7 @@
 use crate::tools::Lab;
 use crate::tools::assert_serves;
 use crate::tools::bytes;
+use crate::tools::forget_snapshots;
 use crate::tools::object_path;
 use crate::tools::run;
 use oca::object::Digest;
@@ -170,6 +171,7 @@ fn a_key_is_bound_for_ever_and_keys_outside_the_directory_stay() {
             let digest = store.find("s/a.m4s").entry().unwrap().digest;
             std::fs::remove_file(object_path(&lab.disks[0].path, digest)).unwrap();
             store.stop();
+            forget_snapshots(&lab.disks);
         }
         let store = if fresh { lab.open() } else { store.clone() };
         assert_eq!(store.find("s/a.m4s").entry().is_none(), fresh);

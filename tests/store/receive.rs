@@ -106,11 +106,11 @@ fn what_does_not_fit_the_object_is_refused() {
         // Nobody's bytes hash to this, and no byte would ever show it.
         (Digest([7; 32]), 0, tree(b"")),
     ] {
-        let refused = block(store.receive(digest, length, tree)).unwrap_err();
+        let refused = block(store.receive(digest, length, 0, tree)).unwrap_err();
         assert!(matches!(refused, PublishError::Digest { .. }), "{refused}");
     }
     let empty = oca::object::ChunkTree::verified(Digest([7; 32]), 0, vec![]).unwrap();
-    assert!(block(store.receive(Digest([7; 32]), 0, empty)).is_err());
+    assert!(block(store.receive(Digest([7; 32]), 0, 0, empty)).is_err());
     let mut staged = receive(&store, &content).unwrap();
     for (chunk, length) in [(0, CHUNK - 1), (5, CHUNK), (6, 0), (u64::MAX, 1)] {
         let wrong = bytes::Bytes::from(vec![0; length]);
@@ -330,7 +330,7 @@ fn a_fill_sees_the_store_through_its_own_traits() {
     assert_eq!((want.digest, want.rank, want.urgent), (digest, 4, true));
     let receiver: &dyn Receive = &content_of_store;
     let tree = tree(&content);
-    let mut staging = block(receiver.receive(digest, want.length, tree)).unwrap();
+    let mut staging = block(receiver.receive(digest, want.length, want.rank, tree)).unwrap();
     for (chunk, bytes) in (0..).zip(content.chunks(CHUNK)) {
         let bytes = bytes::Bytes::copy_from_slice(bytes);
         block(staging.write(chunk, bytes)).unwrap();

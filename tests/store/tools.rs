@@ -38,7 +38,15 @@ pub(crate) struct Lab {
 impl Lab {
     /// A laboratory with `count` plain directories as disks.
     pub(crate) fn new(count: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::below(tempfile::tempdir().unwrap(), count)
+    }
+
+    /// As [`Lab::new`], where a flush costs nothing.
+    pub(crate) fn in_memory(count: usize) -> Self {
+        Self::below(tempfile::tempdir_in("/dev/shm").unwrap(), count)
+    }
+
+    fn below(dir: TempDir, count: usize) -> Self {
         let mut lab = Self {
             dir,
             disks: Vec::new(),
@@ -55,6 +63,7 @@ impl Lab {
         self.disks.push(DiskConfig {
             path: path.to_owned(),
             class,
+            zone: oca::store::Zone::None,
             plain_directory,
         });
     }
@@ -68,6 +77,7 @@ impl Lab {
             disks: self.disks.clone(),
             state_dir: self.path("state"),
             deadline: Duration::from_secs(10),
+            upkeep: store::Upkeep::default(),
         }
     }
 
@@ -121,7 +131,7 @@ pub(crate) fn tree(bytes: &[u8]) -> ChunkTree {
 /// Begins or goes on to receive what consists of these bytes.
 pub(crate) fn receive(store: &Handle, bytes: &[u8]) -> Result<Staged, PublishError> {
     let tree = tree(bytes);
-    block(store.receive(tree.digest(), bytes.len() as u64, tree))
+    block(store.receive(tree.digest(), bytes.len() as u64, 0, tree))
 }
 
 /// Writes those chunks of `bytes` that are missing and that `take` wants. Returns their numbers.
@@ -213,6 +223,13 @@ pub(crate) fn reason(store: &Handle, number: usize) -> String {
     disk(store, number).reason.unwrap_or_default()
 }
 
+/// The next start scans, instead of believing what the stop before wrote down.
+pub(crate) fn forget_snapshots(disks: &[DiskConfig]) {
+    for disk in disks {
+        std::fs::remove_file(disk.path.join("index.snapshot")).unwrap();
+    }
+}
+
 /// Where an object lies on a disk.
 pub(crate) fn object_path(disk: &Path, digest: Digest) -> PathBuf {
     let hex = digest.to_string();
@@ -224,7 +241,20 @@ pub(crate) fn object_path(disk: &Path, digest: Digest) -> PathBuf {
 
 /// Every file below `disk/objects` by path below it.
 pub(crate) fn objects(disk: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
+    let files = files(disk).into_iter();
+    let read = |path: PathBuf| (path.clone(), std::fs::read(path).unwrap());
+    files.map(read).collect()
+}
+
+/// The files of objects on a disk, without what lies beside them.
+pub(crate) fn objects_on(disk: &Path) -> Vec<PathBuf> {
+    let mut files = files(disk);
+    files.retain(|path| path.extension().is_none());
+    files
+}
+
+fn files(disk: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     let mut open = vec![disk.join("objects")];
     while let Some(dir) = open.pop() {
         let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -235,7 +265,7 @@ pub(crate) fn objects(disk: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 open.push(path);
             } else {
-                found.insert(path.clone(), std::fs::read(&path).unwrap());
+                found.push(path);
             }
         }
     }
@@ -290,6 +320,12 @@ impl Mount {
         Self(at.to_owned())
     }
 
+    pub(crate) fn ramfs(at: &Path) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        sh("mount", &["-t", "ramfs", "ramfs", text(at)]);
+        Self(at.to_owned())
+    }
+
     /// A fresh ext4 in `image`, mounted through a loop device.
     pub(crate) fn ext4(image: &Path, megabytes: u64, at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
@@ -299,6 +335,12 @@ impl Mount {
         // Nothing is written later by itself: a write beyond the end of a cut image grows it again.
         let options = "loop,noatime,commit=300";
         sh("mount", &["-o", options, text(image), text(at)]);
+        Self(at.to_owned())
+    }
+
+    /// A file system that was made before.
+    pub(crate) fn again(image: &Path, at: &Path) -> Self {
+        sh("mount", &["-o", "loop,noatime", text(image), text(at)]);
         Self(at.to_owned())
     }
 

@@ -69,20 +69,7 @@ impl LoopDisk {
     /// Nothing that its files hold is in memory. (To mount it anew would not do: whoever made a
     /// namespace of mounts meanwhile has it still, with its pages.)
     pub(crate) fn forget(&self) {
-        nix::unistd::syncfs(File::open(&self.place).unwrap()).unwrap();
-        let mut places = vec![self.place.clone()];
-        while let Some(place) = places.pop() {
-            for entry in std::fs::read_dir(place).unwrap() {
-                let entry = entry.unwrap();
-                let kind = entry.file_type().unwrap();
-                if kind.is_dir() {
-                    places.push(entry.path());
-                } else if kind.is_file() {
-                    let file = File::open(entry.path()).unwrap();
-                    page_cache::drop_cached(&file, 0, 0).unwrap();
-                }
-            }
-        }
+        forget(&self.place);
     }
 
     pub(crate) fn place(&self) -> &Path {
@@ -136,6 +123,24 @@ impl LoopDisk {
     fn about(&self, what: &str) -> PathBuf {
         let name = self.device.file_name().unwrap();
         Path::new("/sys/block").join(name).join(what)
+    }
+}
+
+/// Nothing that the files of this mount hold is in memory.
+pub(crate) fn forget(place: &Path) {
+    nix::unistd::syncfs(File::open(place).unwrap()).unwrap();
+    let mut places = vec![place.to_owned()];
+    while let Some(place) = places.pop() {
+        for entry in std::fs::read_dir(place).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                places.push(entry.path());
+            } else if kind.is_file() {
+                let file = File::open(entry.path()).unwrap();
+                page_cache::drop_cached(&file, 0, 0).unwrap();
+            }
+        }
     }
 }
 

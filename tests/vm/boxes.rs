@@ -20,9 +20,10 @@ const BYTES: usize = 5_000_003;
 /// Both ends' handshakes, requests and closing alerts.
 const OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
 
-/// Looking whether a piece is in memory may read single bytes of it: each piece looks anew, so it
-/// is twice as many as for viewers.
-const BYTES_A_PROBE: u64 = 8 * 1024;
+/// Looking whether a piece is in memory reads single bytes of it. What was just received is not,
+/// and each page that is brought is touched, by whoever brings it and by whoever looks again:
+/// eight times at the most.
+const BYTES_A_PROBE: u64 = 512;
 
 /// Where they differ says more than that they do.
 fn same(got: &[u8], expected: &[u8]) {
@@ -64,7 +65,8 @@ fn watched(stage: &Stage, offload: Offload) -> (Account, TlsStat, u64) {
         // The giver's one thread is past the call that sent the last byte.
         let head = get(digest, &ticket, "").replace("GET", "HEAD");
         assert_eq!(client.ask(&head).await.status, 200);
-        let account = trace.stop(&lab.disk);
+        // Whether the disk is there is asked of another file of it.
+        let account = trace.stop(&lab.disk.join("objects"));
         let sealed = u64::from(offload == Offload::Require);
         assert_eq!(lab.handle.view().sealed_by_kernel, sealed);
         let moved = u64::try_from(whole.len() + part.len()).unwrap();

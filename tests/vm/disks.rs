@@ -65,7 +65,7 @@ fn becomes(table: &str) {
 }
 
 /// Nothing of this file is in memory any more.
-fn forget(file: &Path) {
+pub(crate) fn forget(file: &Path) {
     let mut command = peer("dd", "coreutils");
     command.arg(format!("if={}", file.display()));
     finished(command.args(["iflag=nocache", "count=0"]));
@@ -86,7 +86,7 @@ fn file_of(stage: &Stage, key: &str) -> PathBuf {
 }
 
 /// The sector of the disk that has this byte of a file.
-fn sector_of(file: &Path, byte: u64) -> u64 {
+pub(crate) fn sector_of(file: &Path, byte: u64) -> u64 {
     let mut command = peer("filefrag", "e2fsprogs");
     let output = finished(command.args(["-v", "-b512"]).arg(file));
     let text = String::from_utf8(output.stdout).unwrap();

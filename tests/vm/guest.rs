@@ -71,7 +71,11 @@ pub(crate) fn outcome() -> &'static Outcome {
 
 /// The host's test of one check: what the guest said of it.
 pub(crate) fn judge(name: &str) {
-    let outcome = outcome();
+    judge_in(outcome(), name);
+}
+
+/// As [`judge`], of any boot.
+pub(crate) fn judge_in(outcome: &Outcome, name: &str) {
     let Some(place) = outcome.marks.iter().position(|mark| mark.name == name) else {
         let from = outcome.console.len().saturating_sub(TAIL_BYTES);
         let tail = String::from_utf8_lossy(&outcome.console.as_bytes()[from..]);
@@ -91,13 +95,17 @@ pub(crate) fn judge(name: &str) {
 
 /// Outside: every check reported once, in order, and the guest ended by itself.
 pub(crate) fn judge_all() {
-    let outcome = outcome();
+    let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+    judge_whole(outcome(), &names);
+}
+
+/// As [`judge_all`], of any boot.
+pub(crate) fn judge_whole(outcome: &Outcome, asked: &[&str]) {
     let said: Vec<&str> = outcome
         .marks
         .iter()
         .map(|mark| mark.name.as_str())
         .collect();
-    let asked: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
     assert_eq!(said, asked, "the guest's marks");
     assert!(outcome.is_complete, "the guest had to be killed");
     assert!(
@@ -142,7 +150,7 @@ pub(crate) fn run_all(boot: &str) {
     }
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("it panicked without words").to_owned()

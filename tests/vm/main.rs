@@ -28,6 +28,7 @@ mod guest;
 mod health;
 mod machine;
 mod mark;
+mod power;
 mod rekey;
 mod requests;
 mod stage;

@@ -143,6 +143,7 @@ const METADATA: &[&str] = &[
     "fcntl",
     "flock",
     "fstat",
+    "getdents64",
     "lseek",
     "newfstatat",
     "openat",

@@ -29,7 +29,8 @@ const BYTES_A_PROBE: u64 = 16 * 1024;
 /// Two clients, whole files and a part, by each suite; the length of all bodies.
 fn watched(stage: &Stage, choices: &[&Choice]) -> (Account, u64) {
     let mapped = format!("/proc/{}/maps", stage.process());
-    let objects = stage.disk();
+    // Whether the disk is there is asked of another file of it.
+    let objects = stage.disk().join("objects");
     let trace = Trace::start(stage.process(), &stage.dir);
     let mut bytes = 0;
     for choice in choices {

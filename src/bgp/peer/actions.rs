@@ -1,16 +1,17 @@
-//! What a neighbour's task does when its session says so, and when an operator does.
+//! What a neighbour's task does when its session says so.
 
 use super::Life;
-use crate::bgp::command::Asked;
-use crate::bgp::command::Command;
-use crate::bgp::command::CommandError;
+use crate::bgp::mrt::Direction;
 use crate::bgp::net::Dial;
+use crate::bgp::pipe::Pipe;
 use crate::bgp::publish::SessionView;
 use crate::bgp::session::Action;
 use crate::bgp::session::ConnectionId;
 use crate::bgp::session::Families;
 use crate::bgp::session::Input;
 use crate::bgp::wire;
+use crate::bgp::wire::Message;
+use crate::bgp::wire::Refresh;
 use crate::clock;
 use crate::clock::Instant;
 use crate::prefix::Family;
@@ -54,7 +55,7 @@ impl Life<'_> {
                 let dial = Dial {
                     local: neighbour.local_address,
                     remote: SocketAddr::new(neighbour.address, neighbour.port),
-                    guard: self.peer.guard.clone(),
+                    guard: self.peer.guard(),
                 };
                 self.dial = Some(self.peer.net.connect(dial));
             }
@@ -66,34 +67,80 @@ impl Life<'_> {
                     self.closing.spawn(self.pipes.swap_remove(at).close());
                 }
             }
-            Action::Up(_) => {
+            Action::Up(id) => {
                 counters.established.fetch_add(1, Relaxed);
                 tracing::info!(neighbour = %name, "BGP session established");
+                self.stands(id);
             }
             // Done where the UPDATE is.
             Action::Apply(_) => {}
+            Action::Again(id, family) => self.again(id, family),
             Action::MarkStale(family) => self.ingest.mark_stale(family),
             Action::Sweep(family) => {
                 let routes = self.ingest.sweep_stale(family);
-                let name = &self.peer.neighbour.name;
-                tracing::info!(neighbour = %name, ?family, routes, "stale routes are gone");
+                self.tell_swept(family, routes);
             }
-            Action::Forget(family) => self.ingest.forget(family),
+            Action::SweepNotLongLived(family) => {
+                let routes = self.ingest.sweep_not_long_lived(family);
+                self.tell_swept(family, routes);
+            }
+            Action::Forget(family) => {
+                tracing::warn!(neighbour = %name, ?family,
+                    "what comes of this family cannot be read: its routes go, and it is ignored \
+                     until the session begins again");
+                self.ingest.forget(family);
+            }
             Action::Down { kept } => self.down(kept),
             Action::Sent(notification) => {
                 counters.notifications_sent.fetch_add(1, Relaxed);
                 let words = notification.words();
+                self.peer.desk.notified(&words, Direction::Sent);
                 tracing::info!(neighbour = %name, words, "NOTIFICATION sent");
             }
             Action::Received(notification) => {
                 counters.notifications_received.fetch_add(1, Relaxed);
                 let words = notification.words();
+                self.peer.desk.notified(&words, Direction::Received);
                 tracing::info!(neighbour = %name, words, "NOTIFICATION received");
             }
         }
     }
 
-    fn send(&mut self, id: ConnectionId, bytes: Vec<u8>, due: Option<Instant>) {
+    /// A neighbour may have its table swept as often as it likes, but not a line each time.
+    fn tell_swept(&mut self, family: Family, routes: usize) {
+        if routes > 0
+            && let Some(left_out) = self.limit.step(clock::now())
+        {
+            let name = &self.peer.neighbour.name;
+            tracing::info!(neighbour = %name, ?family, routes, left_out, "stale routes go");
+        }
+    }
+
+    /// An answer that waits to be written answers whoever asks again: a neighbour that asks often
+    /// cannot fill the queue.
+    pub(super) fn is_answered(&mut self, id: ConnectionId, message: &Message<'_>) -> bool {
+        let Message::RouteRefresh {
+            afi,
+            subtype: Refresh::Request,
+            ..
+        } = message
+        else {
+            return false;
+        };
+        let pipe = self.pipes.iter().find(|pipe| pipe.id() == id);
+        if pipe.is_some_and(Pipe::has_sent_all) {
+            self.answered.clear();
+        }
+        let is_answered = self.answered.contains(afi);
+        // Others get no answer.
+        if !is_answered && matches!(afi, 1 | 2) {
+            self.answered.push(*afi);
+        }
+        is_answered
+    }
+
+    pub(super) fn send(&mut self, id: ConnectionId, bytes: Vec<u8>, due: Option<Instant>) {
+        self.peer.desk.sent(&bytes);
         let pipe = self.pipes.iter().find(|pipe| pipe.id() == id);
         if pipe.is_some_and(|pipe| !pipe.send(bytes, due)) {
             self.pipes.retain(|pipe| pipe.id() != id);
@@ -108,6 +155,8 @@ impl Life<'_> {
         if kept == Families::NONE {
             tracing::warn!(neighbour = %name, error, "BGP session ended");
             self.ingest.clear();
+            self.fallen();
+            self.settle_share();
             self.shown = self.view();
             return self.outbox.gone(self.shown.clone());
         }
@@ -120,29 +169,6 @@ impl Life<'_> {
                 self.ingest.forget(family);
             }
         }
-    }
-
-    /// What an operator wants.
-    pub(super) fn command(&mut self, asked: Asked) {
-        let name = self.peer.neighbour.name.clone();
-        let is_up = self.session.established_since().is_some();
-        let outcome = match asked.command {
-            Command::Up => Ok(Input::Start),
-            Command::Down(text) => Ok(Input::Stop(text)),
-            Command::Reset(text) => Ok(Input::Reset(text)),
-            Command::Refresh if !is_up => Err(CommandError::NotEstablished { name }),
-            Command::Refresh if !self.session.can_refresh() => {
-                Err(CommandError::NoRefresh { name })
-            }
-            Command::Refresh => Ok(Input::Refresh),
-        };
-        // Whoever asked may have gone.
-        let _ = asked.answer.send(match outcome {
-            Ok(input) => {
-                self.inputs.push_back(input);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        });
+        self.fallen();
     }
 }

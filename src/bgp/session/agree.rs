@@ -15,6 +15,7 @@ use crate::bgp::wire::Open;
 use crate::bgp::wire::Role;
 use crate::help;
 use crate::prefix::Family;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// How long a neighbour should wait for us while we restart: a box is back within seconds, and
@@ -33,6 +34,7 @@ pub(super) struct Agreed {
     pub(super) negotiated: Negotiated,
     /// The smaller of both.
     pub(super) hold: Duration,
+    pub(super) router_id: Ipv4Addr,
     pub(super) refresh: Refreshing,
     /// `None`: routes go with the session.
     pub(super) restart: Option<Restart>,
@@ -157,6 +159,7 @@ impl Settings {
                 ..Negotiated::default()
             },
             hold: Duration::from_secs(open.hold_time.into()).min(self.hold_time),
+            router_id: open.router_id,
             refresh: Refreshing::Never,
             restart: None,
             role: None,

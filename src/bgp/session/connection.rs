@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) agreed: Option<Agreed>,
     /// Of which families everything has been sent once.
     pub(super) end_of_rib: Families,
+    /// Which could not be read and are ignored.
+    pub(super) disabled: Families,
     /// Of the phase.
     pub(super) since: Instant,
 }
@@ -52,6 +54,7 @@ impl Connection {
             keepalive_at: None,
             agreed: None,
             end_of_rib: Families::NONE,
+            disabled: Families::NONE,
             since: now,
         }
     }

@@ -7,6 +7,7 @@ use super::Phase;
 use super::Session;
 use super::Slot;
 use super::agree::Refreshing;
+use super::family_word;
 use super::stale::Verdict;
 use super::steps::Cause;
 use crate::bgp::wire;
@@ -23,6 +24,24 @@ use crate::prefix::Family;
 const UNEXPECTED: Fault = Fault(5, 0);
 
 impl Session {
+    /// True for an UPDATE as nearly all are, of an established session and about routes alone: it
+    /// holds, and that is all. Any other message is for [`Session::step`].
+    pub(in crate::bgp) fn holds(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        update: &Update<'_>,
+    ) -> bool {
+        let is_plain = update.disabled.is_none() && update.end_of_rib.is_none();
+        match &mut self.established {
+            Some(connection) if is_plain && connection.id == id => {
+                connection.heard(now);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     pub(super) fn message(
         &mut self,
         now: Instant,
@@ -61,7 +80,7 @@ impl Session {
                 Message::Notification(notification),
             ) => {
                 out.push(Action::Close(connection.id));
-                self.session_error = Some(format!("received {}", notification.words()));
+                self.note(slot, format!("received {}", notification.words()));
                 let is_hard = notification.is_hard_reset();
                 out.push(Action::Received(notification.into_owned()));
                 self.lost(now, slot, Cause::Told { is_hard }, out);
@@ -161,7 +180,7 @@ impl Session {
             let verdict = self.stale.rise(now, family, said.unwrap_or_default());
             sweep(verdict, family, out);
         }
-        // RFC 4724 section 2: we announce nothing, and that is sent at once.
+        // RFC 4724 section 2: what there is to announce, if anything, went with `Action::Up`.
         if agreed.restart.is_some() {
             for family in agreed.families().iter() {
                 out.push(Action::Send(id, wire::end_of_rib(family)));
@@ -181,6 +200,12 @@ impl Session {
                     Family::Ipv6 => agreed.negotiated.ipv6 = false,
                 }
             }
+            connection.disabled.set(family, true);
+            let word = family_word(family);
+            self.session_error = Some(format!(
+                "{word} is ignored: what came of it could not be read; reset the session when the \
+                 neighbour is mended"
+            ));
             self.stale.forget(family);
             out.push(Action::Forget(family));
         } else if let Some(family) = update.end_of_rib {
@@ -211,12 +236,12 @@ impl Session {
         };
         let is_enhanced = agreed.refresh == Refreshing::Enhanced;
         match subtype {
-            // To send everything again is to send nothing, with its beginning and its end.
             Refresh::Request if is_enhanced => {
-                for mark in [Refresh::Begin, Refresh::End] {
-                    out.push(Action::Send(id, wire::refresh(family, mark)));
-                }
+                out.push(Action::Send(id, wire::refresh(family, Refresh::Begin)));
+                out.push(Action::Again(id, family));
+                out.push(Action::Send(id, wire::refresh(family, Refresh::End)));
             }
+            Refresh::Request => out.push(Action::Again(id, family)),
             Refresh::Begin if is_enhanced => {
                 self.stale.begin_refresh(now, family);
                 out.push(Action::MarkStale(family));
@@ -226,19 +251,20 @@ impl Session {
                 sweep(verdict, family, out);
             }
             // RFC 7313 section 5: others are ignored.
-            Refresh::Request | Refresh::Begin | Refresh::End | Refresh::Unknown(_) => {}
+            Refresh::Begin | Refresh::End | Refresh::Unknown(_) => {}
         }
     }
 
-    /// Asks for everything again.
-    pub(super) fn ask_again(&mut self, out: &mut Vec<Action>) {
+    /// Asks for everything again, or for everything of one family.
+    pub(super) fn ask_again(&mut self, only: Option<Family>, out: &mut Vec<Action>) {
         if !self.can_refresh() {
             return;
         }
         if let Some(connection) = &self.established
             && let Some(agreed) = &connection.agreed
         {
-            for family in agreed.families().iter() {
+            let asked = agreed.families().iter();
+            for family in asked.filter(|one| only.is_none_or(|only| only == *one)) {
                 let ask = wire::refresh(family, Refresh::Request);
                 out.push(Action::Send(connection.id, ask));
             }
@@ -259,6 +285,7 @@ impl Families {
 pub(super) fn sweep(verdict: Verdict, family: Family, out: &mut Vec<Action>) {
     match verdict {
         Verdict::Sweep => out.push(Action::Sweep(family)),
+        Verdict::LongLived => out.push(Action::SweepNotLongLived(family)),
         Verdict::Stay => {}
     }
 }

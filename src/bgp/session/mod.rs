@@ -68,6 +68,8 @@ pub(super) struct Settings {
     /// What may be the reason when nobody answers.
     pub(super) hint: &'static str,
     pub(super) options: SessionConfig,
+    /// After a limit was exceeded; `None`: until somebody starts it again.
+    pub(super) limit_idle: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -139,8 +141,8 @@ pub(super) enum Input<'a> {
     TooManyPrefixes(Family, u32),
     /// The neighbour's attributes need more memory than it may have.
     OutOfResources,
-    /// Everything again, please.
-    Refresh,
+    /// Everything again, please; of both families if none is named.
+    Refresh(Option<Family>),
     /// Until [`Input::Start`]; the text goes to the neighbour's operator (RFC 9003).
     Stop(String),
     /// The session ends and begins again, with a text as well.
@@ -163,10 +165,14 @@ pub(super) enum Action {
     Up(ConnectionId),
     /// The UPDATE that came with [`Input::Message`] holds.
     Apply(ConnectionId),
+    /// The neighbour wants to hear again what it is told of the family (RFC 2918 section 4).
+    Again(ConnectionId, Family),
     /// All routes of the family are stale from here on, until they are announced again.
     MarkStale(Family),
     /// What is stale of the family goes.
     Sweep(Family),
+    /// What is stale of the family stays for long (RFC 9494); what must not, goes.
+    SweepNotLongLived(Family),
     /// Everything of the family goes; the session stays.
     Forget(Family),
     /// The session is over. Routes of these families become stale; those of others go.
@@ -190,12 +196,19 @@ pub(super) struct Families {
 pub struct SessionFacts {
     /// As the neighbour calls itself; printable.
     pub hostname: Option<String>,
+    /// Its BGP identifier.
+    pub router_id: Option<Ipv4Addr>,
     /// As the neighbour calls itself towards us (RFC 9234).
     pub role: Option<&'static str>,
     /// Seconds, negotiated.
     pub hold_time_s: Option<u64>,
     /// What both sides can do.
     pub capabilities: Vec<&'static str>,
+    /// Families whose routes are taken.
+    pub families: Vec<&'static str>,
+    /// Families that were given up in this session: what came of them could not be read (RFC 7606
+    /// section 2, AFI disable).
+    pub disabled: Vec<&'static str>,
     /// Families that the neighbour has sent whole (End-of-RIB, RFC 4724).
     pub end_of_rib: Vec<&'static str>,
     /// Families with routes that outlive their session, or wait to be sent again.
@@ -227,11 +240,15 @@ impl Families {
     }
 
     fn words(self) -> Vec<&'static str> {
-        let word = |family| match family {
-            Family::Ipv4 => "ipv4",
-            Family::Ipv6 => "ipv6",
-        };
-        self.iter().map(word).collect()
+        self.iter().map(family_word).collect()
+    }
+}
+
+/// As it is shown.
+pub(super) fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
     }
 }
 
@@ -319,8 +336,11 @@ impl Session {
         if let Some((connection, agreed)) = connection.and_then(|c| Some((c, c.agreed.as_ref()?))) {
             facts.hostname.clone_from(&agreed.hostname);
             facts.role = agreed.role.map(super::options::role_words);
+            facts.router_id = Some(agreed.router_id);
             facts.hold_time_s = Some(agreed.hold.as_secs());
             facts.capabilities = agreed.words();
+            facts.families = agreed.families().words();
+            facts.disabled = connection.disabled.words();
             facts.end_of_rib = connection.end_of_rib.words();
         }
         facts

@@ -2,8 +2,14 @@
 //! which there are, in which state, and until when they may be silent.
 
 use super::super::wire;
+use super::super::wire::Capabilities;
+use super::super::wire::Capability;
 use super::super::wire::Fault;
+use super::super::wire::GracefulRestart;
+use super::super::wire::Kept;
+use super::super::wire::Open;
 use super::super::wire::Update;
+use super::tests::CAPABILITIES;
 use super::tests::id;
 use super::tests::open;
 use super::tests::settings;
@@ -139,18 +145,26 @@ struct Run {
     model: Model,
     now: Instant,
     last: u64,
+    /// Said in OPENs beside the usual.
+    more: &'static [Capability<'static>],
 }
 
 impl Run {
+    /// Without a time that a neighbour is kept out, which the model does not know.
     fn new() -> Self {
+        Self::with(Duration::ZERO, &[])
+    }
+
+    fn with(idle_hold: Duration, more: &'static [Capability<'static>]) -> Self {
         let settings = Settings {
             options: SessionConfig {
-                idle_hold: Duration::ZERO,
+                idle_hold,
                 ..SessionConfig::default()
             },
             ..settings()
         };
         Self {
+            more,
             session: Session::new(settings, fastrand::Rng::with_seed(3)),
             model: Model::default(),
             now: clock::now(),
@@ -187,7 +201,12 @@ impl Run {
             Event::Open(back) => {
                 let at = self.id(back);
                 self.model.open(now, at);
-                self.say(at, &Message::Open(open([192, 0, 2, 9])))
+                let capabilities = [CAPABILITIES, self.more].concat();
+                let open = Open {
+                    capabilities: Capabilities::of(&capabilities),
+                    ..open([192, 0, 2, 9])
+                };
+                self.say(at, &Message::Open(open))
             }
             Event::Keepalive(back) => {
                 let at = self.id(back);
@@ -233,6 +252,7 @@ struct Seen {
     opened: BTreeSet<ConnectionId>,
     closed: BTreeSet<ConnectionId>,
     up: Option<ConnectionId>,
+    may_be_kept: bool,
 }
 
 impl Seen {
@@ -251,17 +271,18 @@ impl Seen {
                 prop_assert!(self.up.is_none(), "up twice");
                 self.up = Some(*to);
             }
-            Action::Apply(to) => prop_assert_eq!(self.up, Some(*to)),
+            Action::Apply(to) | Action::Again(to, _) => prop_assert_eq!(self.up, Some(*to)),
             Action::Down { kept } => {
                 prop_assert!(self.up.take().is_some(), "down without up");
-                prop_assert_eq!(*kept, Families::NONE);
+                prop_assert!(self.may_be_kept || *kept == Families::NONE);
             }
-            Action::Connect
-            | Action::CancelConnect
+            Action::Connect => prop_assert!(self.up.is_none(), "dials beside a session"),
+            Action::CancelConnect
             | Action::Sent(_)
             | Action::Received(_)
             | Action::MarkStale(_)
             | Action::Sweep(_)
+            | Action::SweepNotLongLived(_)
             | Action::Forget(_) => {}
         }
         Ok(())
@@ -295,4 +316,77 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_session_stands_whatever_comes_of_connections_beside_it(
+        events in proptest::collection::vec(event(), 1..40),
+    ) {
+        let mut run = Run::with(Duration::from_secs(5), RESTARTS);
+        let mut seen = Seen { may_be_kept: true, ..Seen::default() };
+        let up = [Event::Connected(Side::Theirs), Event::Open(0), Event::Keepalive(0)];
+        // As often as makes a neighbour wait, and once more to stay.
+        let mut prelude = vec![Event::Start];
+        for _ in 0..6 {
+            prelude.extend(up);
+            prelude.extend([Event::Malformed(0), Event::Seconds(7_200), Event::Seconds(0)]);
+        }
+        prelude.extend(up);
+        prelude.push(Event::Connected(Side::Theirs));
+        let begun = prelude.len();
+        for (place, event) in prelude.into_iter().chain(events).enumerate() {
+            for action in run.step(event) {
+                seen.action(&action)?;
+            }
+            prop_assert_eq!(seen.up.is_some(), run.session.established_since().is_some());
+            if place + 1 == begun {
+                prop_assert!(seen.up.is_some(), "the prelude leads to a session");
+            }
+            if seen.up.is_some() {
+                let state = run.session.state();
+                prop_assert_eq!(state, "established", "{:?}", event);
+            }
+        }
+    }
+}
+
+/// A neighbour that may come again before its end was noticed.
+const RESTARTS: &[Capability<'static>] = &[Capability::GracefulRestart(GracefulRestart {
+    restarted: false,
+    notification: true,
+    seconds: 90,
+    ipv4: Some(Kept { forwarding: true }),
+    ipv6: Some(Kept { forwarding: true }),
+})];
+
+#[test]
+fn a_stray_connection_neither_bars_a_neighbour_that_stands_nor_hides_why_it_fell() {
+    let mut run = Run::with(Duration::from_secs(5), RESTARTS);
+    run.step(Event::Start);
+    let up = [
+        Event::Connected(Side::Theirs),
+        Event::Open(0),
+        Event::Keepalive(0),
+    ];
+    for _ in 0..5 {
+        for event in up {
+            run.step(event);
+        }
+        run.step(Event::Malformed(0));
+        run.step(Event::Seconds(7_200));
+        run.step(Event::Seconds(0));
+    }
+    for event in up {
+        run.step(event);
+    }
+    let before = run.session.last_error();
+    assert_eq!(run.session.state(), "established");
+    run.step(Event::Connected(Side::Theirs));
+    run.step(Event::Malformed(0));
+    assert_eq!(run.session.state(), "established");
+    assert_eq!(run.session.session_error, before);
+    for event in up {
+        // Another one takes the session over.
+        run.step(event);
+    }
+    assert_eq!(run.session.state(), "established");
 }

@@ -341,3 +341,36 @@ fn silence_after_the_handshake_is_told_with_what_may_be_the_reason() {
         Some("connected, but no OPEN came; a hint")
     );
 }
+
+#[test]
+fn an_update_about_routes_alone_holds_at_once_on_the_established_connection() {
+    let silent = |mut world: World| {
+        let begun = world.now;
+        while !world.tick().1.contains(&Action::Close(id(1))) {}
+        world.now - begun
+    };
+    let later = || {
+        let mut world = World::established();
+        world.now += Duration::from_secs(5);
+        world
+    };
+    let plain = Update::default();
+    let (mut short, mut long, unheard) = (later(), later(), silent(later()));
+    assert!(short.session.holds(short.now, id(1), &plain));
+    let told = long.say(id(1), Message::Update(plain));
+    assert_eq!(told, [Action::Apply(id(1))]);
+    let heard = silent(short);
+    assert_eq!(heard, silent(long));
+    assert_eq!(heard, unheard + Duration::from_secs(5));
+    // Whatever else it may be is for a step.
+    let mut world = later();
+    let (mut last, mut broken) = (plain, plain);
+    last.end_of_rib = Some(Family::Ipv4);
+    broken.disabled = Some(Family::Ipv6);
+    assert!(!world.session.holds(world.now, id(1), &last));
+    assert!(!world.session.holds(world.now, id(1), &broken));
+    assert!(!world.session.holds(world.now, id(2), &plain));
+    let mut young = World::new(settings());
+    young.step(Input::Connected(Side::Ours, id(1)));
+    assert!(!young.session.holds(young.now, id(1), &plain));
+}

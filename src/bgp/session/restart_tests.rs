@@ -374,7 +374,8 @@ fn routes_are_kept_longer_only_where_both_sides_want_it() {
             );
             continue;
         }
-        assert_eq!(out, [Action::Sweep(Family::Ipv6)]);
+        let not_long = Action::SweepNotLongLived(Family::Ipv4);
+        assert_eq!(out, [not_long, Action::Sweep(Family::Ipv6)]);
         let (waited, out) = world.tick();
         assert_eq!(waited, Duration::from_secs(expected_s));
         assert_eq!(out, [Action::Sweep(Family::Ipv4)]);
@@ -394,7 +395,7 @@ fn a_refresh_replaces_a_table_between_its_two_marks() {
         safi: 1,
         subtype,
     };
-    let out = world.step(Input::Refresh);
+    let out = world.step(Input::Refresh(None));
     let asks = [Family::Ipv4, Family::Ipv6].map(wire::route_refresh);
     assert_eq!(out, asks.map(|ask| Action::Send(id(1), ask)));
     // An end without a beginning is nothing.
@@ -416,10 +417,11 @@ fn a_refresh_replaces_a_table_between_its_two_marks() {
         swept.retain(|action| matches!(action, Action::Sweep(_)));
     }
     assert_eq!(swept, [Action::Sweep(Family::Ipv4)]);
-    // Asked for our own routes, we have none, from beginning to end.
+    // Asked for our own routes, they stand between their beginning and their end.
     let out = world.say(id(1), refresh(1, Refresh::Request));
     let marks = [Refresh::Begin, Refresh::End].map(|mark| wire::refresh(Family::Ipv4, mark));
-    assert_eq!(out, marks.map(|mark| Action::Send(id(1), mark)));
+    let [begin, end] = marks.map(|mark| Action::Send(id(1), mark));
+    assert_eq!(out, [begin, Action::Again(id(1), Family::Ipv4), end]);
     for ignored in [refresh(25, Refresh::Begin), refresh(1, Refresh::Unknown(9))] {
         assert_eq!(world.say(id(1), ignored), []);
     }
@@ -430,7 +432,7 @@ fn who_does_not_know_refreshes_is_not_asked_and_marks_nothing() {
     let mut world = World::new(settings());
     come_up(&mut world, 1, &[]);
     assert!(!world.session.can_refresh());
-    assert_eq!(world.step(Input::Refresh), []);
+    assert_eq!(world.step(Input::Refresh(None)), []);
     let begin = Message::RouteRefresh {
         afi: 1,
         safi: 1,
@@ -440,7 +442,7 @@ fn who_does_not_know_refreshes_is_not_asked_and_marks_nothing() {
     lose(&mut world, 1);
     come_up(&mut world, 2, &[Capability::RouteRefresh]);
     assert!(world.session.can_refresh());
-    assert_eq!(world.step(Input::Refresh).len(), 2);
+    assert_eq!(world.step(Input::Refresh(None)).len(), 2);
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub(super) enum Verdict {
     Stay,
     /// They go.
     Sweep,
+    /// They stay for long from here on, but for those that must not.
+    LongLived,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,10 @@ impl Stale {
             },
         };
         (verdict, *state != State::Fresh)
+    }
+
+    pub(super) fn is_long_lived(&mut self, family: Family) -> bool {
+        matches!(self.state(family), State::LongLived { .. })
     }
 
     /// There is a session, and this is what it says of the family. RFC 4724 section 4.2: what the
@@ -171,7 +177,7 @@ impl Stale {
         let (next, verdict) = match *state {
             State::Away { until, then } if now >= until && !then.is_zero() => {
                 let until = until + then;
-                (State::LongLived { until }, Verdict::Stay)
+                (State::LongLived { until }, Verdict::LongLived)
             }
             State::Away { until, .. }
             | State::LongLived { until }

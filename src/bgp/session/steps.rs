@@ -85,13 +85,13 @@ impl Session {
                 let mut data = vec![high, low, 1];
                 data.extend_from_slice(&most.to_be_bytes());
                 let cease = Notification::new(Fault::TOO_MANY_PREFIXES, data);
-                self.bar(now, &cease, timers::BARRED, &mut out);
+                self.bar(now, &cease, &mut out);
             }
             Input::OutOfResources => {
                 let cease = Fault::OUT_OF_RESOURCES.into();
-                self.bar(now, &cease, timers::BARRED, &mut out);
+                self.bar(now, &cease, &mut out);
             }
-            Input::Refresh => self.ask_again(&mut out),
+            Input::Refresh(only) => self.ask_again(only, &mut out),
             Input::Stop(text) => {
                 let cease = Notification::shutdown(&text);
                 self.session_error = Some(format!("sent {}", cease.words()));
@@ -116,7 +116,9 @@ impl Session {
         match self.run {
             Run::Stopped | Run::Barred { .. } => {
                 self.run = Run::Running;
-                self.dial(now, out);
+                if self.established.is_none() {
+                    self.dial(now, out);
+                }
             }
             Run::Running => {}
         }
@@ -217,9 +219,19 @@ impl Session {
         notification: Notification,
         out: &mut Vec<Action>,
     ) {
-        self.session_error = Some(format!("sent {}", notification.words()));
+        self.note(slot, format!("sent {}", notification.words()));
         self.say(slot, notification, out);
         self.lost(now, slot, Cause::Refused, out);
+    }
+
+    /// Why a connection ended. What came of a stray one beside an established session says nothing
+    /// of that session.
+    pub(super) fn note(&mut self, slot: Slot, words: String) {
+        if slot != Slot::Established && self.established.is_some() {
+            self.connect_error = Some(words);
+        } else {
+            self.session_error = Some(words);
+        }
     }
 
     /// A connection is no more. The session goes on if there is another one.
@@ -242,7 +254,9 @@ impl Session {
                 self.dial = Dial::Waiting { retry_at };
             }
         }
-        if self.ended >= OSCILLATIONS && cause == Cause::Refused && self.run == Run::Running {
+        // A session that stands is not to end because of a connection beside it.
+        let is_alone = self.established.is_none() && self.run == Run::Running;
+        if self.ended >= OSCILLATIONS && cause == Cause::Refused && is_alone {
             let first = self.settings.options.idle_hold;
             if !first.is_zero() {
                 let time = timers::wait(first, self.ended, &mut self.random);
@@ -284,6 +298,11 @@ impl Session {
             kept.set(family, is_kept);
         }
         out.push(Action::Down { kept });
+        for family in kept.iter() {
+            if self.stale.is_long_lived(family) {
+                out.push(Action::SweepNotLongLived(family));
+            }
+        }
     }
 
     fn held_up(&mut self, now: Instant, slot: Slot) {
@@ -325,15 +344,18 @@ impl Session {
         self.dial = Dial::Waiting { retry_at: None };
     }
 
-    fn bar(&mut self, now: Instant, cease: &Notification, time: Duration, out: &mut Vec<Action>) {
+    /// The neighbour went beyond a limit.
+    fn bar(&mut self, now: Instant, cease: &Notification, out: &mut Vec<Action>) {
         // Who was stopped by an operator is not to come back by itself.
         if self.run == Run::Stopped {
             return;
         }
         self.session_error = Some(format!("sent {}", cease.words()));
         self.close_all(now, cease, out);
-        let until = now + time;
-        self.run = Run::Barred { until };
+        self.run = match self.settings.limit_idle {
+            Some(idle) => Run::Barred { until: now + idle },
+            None => Run::Stopped,
+        };
     }
 
     /// Barred, but what is stale stays for its own time.
@@ -394,7 +416,7 @@ impl Session {
                 Phase::OpenSent => {
                     self.refuse(now, slot, Fault::HOLD_TIME_ENDED.into(), out);
                     let hint = self.settings.hint;
-                    self.session_error = Some(format!("connected, but no OPEN came{hint}"));
+                    self.note(slot, format!("connected, but no OPEN came{hint}"));
                 }
                 Phase::OpenConfirm | Phase::Established => {
                     self.refuse(now, slot, Fault::HOLD_TIME_ENDED.into(), out);

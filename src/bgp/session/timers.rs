@@ -5,9 +5,6 @@ use std::time::Duration;
 /// For an OPEN (RFC 4271 section 8.2.2 suggests four minutes).
 pub(super) const OPEN_HOLD: Duration = Duration::from_secs(240);
 
-/// After too many prefixes: a router that leaks a table needs a person, not a retry.
-pub(super) const BARRED: Duration = Duration::from_secs(30 * 60);
-
 /// However little is configured: a neighbour that refuses at once is not asked in a loop.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 

@@ -20,6 +20,10 @@ pub(super) enum ApplianceCommand {
     Enable(BoxArgs),
     /// Let it serve nobody.
     Disable(BoxArgs),
+    /// It stands where it is filled: `oca fill start --prefill` on it knows neither window nor cap.
+    Prefilling(BoxArgs),
+    /// It leaves for its site: window and cap hold again.
+    Shipped(BoxArgs),
     /// Print the provisioning file of a box that has never enrolled: JSON, good for 72 hours.
     Token(BoxArgs),
     /// The same for another machine under this name; the one that has it is out.
@@ -102,6 +106,7 @@ pub(super) fn appliance(command: ApplianceCommand) -> anyhow::Result<Exit> {
                 "peer_port",
                 "capacity",
                 "enabled",
+                "prefilling",
                 "enrolled",
                 "revoked",
                 "quarantined",
@@ -113,6 +118,8 @@ pub(super) fn appliance(command: ApplianceCommand) -> anyhow::Result<Exit> {
         }),
         ApplianceCommand::Enable(args) => order("enable", &args),
         ApplianceCommand::Disable(args) => order("disable", &args),
+        ApplianceCommand::Prefilling(args) => order("prefilling", &args),
+        ApplianceCommand::Shipped(args) => order("shipped", &args),
         ApplianceCommand::Revoke(args) => order("revoke", &args),
         ApplianceCommand::Unquarantine(args) => order("unquarantine", &args),
         ApplianceCommand::Token(args) => provision("token", &args),

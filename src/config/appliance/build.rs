@@ -7,6 +7,7 @@ use super::super::Config;
 use super::super::common;
 use super::super::settings::Fields;
 use super::super::settings::Settings;
+use super::policy;
 use super::tokens;
 use crate::admin;
 use crate::bgp;
@@ -24,6 +25,7 @@ use crate::route::Class;
 use crate::serve;
 use crate::store;
 use crate::store::DiskClass;
+use crate::store::Zone;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;
@@ -120,14 +122,24 @@ fn store(settings: &Settings) -> Option<store::Config> {
         Some(store::DiskConfig {
             path: fields.path("path")?,
             class: class(fields.word("class")?)?,
+            zone: zone(fields.word("zone")?)?,
             plain_directory: fields.boolean("plain_directory")?,
         })
     };
     let disks = settings.repeated("disk")?;
+    let store = settings.section("store")?;
     Some(store::Config {
         disks: disks.into_iter().map(disk).collect::<Option<_>>()?,
         state_dir: settings.section("appliance")?.path("state_dir")?,
-        deadline: settings.section("store")?.time("deadline")?,
+        deadline: store.time("deadline")?,
+        upkeep: store::Upkeep {
+            scrub_every: store.time("scrub_every")?,
+            scrub_rate: store.number("scrub_rate").map(BytesPerSecond)?,
+            quarantine_time: store.time("quarantine_time")?,
+            quarantine_bytes: store.number("quarantine_bytes").map(Bytes)?,
+            refill_after: store.time("refill_after")?,
+            refill_hot_after: store.time("refill_hot_after")?,
+        },
     })
 }
 
@@ -170,6 +182,7 @@ fn bgp(settings: &Settings, bgp: Fields<'_>) -> Option<bgp::Config> {
         asn: bgp.number("asn").map(Asn)?,
         router_id: bgp.router_id("router_id")?,
         listen: common::build_addresses(bgp, "listen")?,
+        policy: policy::own(bgp)?,
         neighbours: neighbours.map(neighbour).collect::<Option<_>>()?,
     })
 }
@@ -187,6 +200,7 @@ fn neighbour(fields: Fields<'_>) -> Option<bgp::NeighbourConfig> {
         connect_retry: fields.time("connect_retry")?,
         max_prefixes: fields.number("max_prefixes")?,
         bogons: bogons(fields.word("bogons")?)?,
+        policy: policy::of_neighbour(fields)?,
         transport: transport(fields)?,
         session: session(fields)?,
     })
@@ -239,6 +253,7 @@ fn fill(settings: &Settings) -> Option<fill::Config> {
         rate_limit: rate.unwrap_or(cap).min(cap),
         urgent_bytes: fill.number("urgent").map(Bytes)?,
         streams: fill.number("streams")?,
+        sources_at_once: fill.number("sources_at_once")?,
         count_peers: fill.boolean("count_peers")?,
         deletion_grace: fill.time("deletion_grace")?,
         deletion_share: fill.number("deletion_share")?,
@@ -271,6 +286,15 @@ fn class(word: &str) -> Option<DiskClass> {
         "nvme" => Some(DiskClass::Nvme),
         "ssd" => Some(DiskClass::Ssd),
         "hdd" => Some(DiskClass::Hdd),
+        _ => None,
+    }
+}
+
+fn zone(word: &str) -> Option<Zone> {
+    match word {
+        "none" => Some(Zone::None),
+        "outer" => Some(Zone::Outer),
+        "inner" => Some(Zone::Inner),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 mod build;
 mod night;
 mod peers;
+mod policy;
 mod rules;
 mod sessions;
 mod table;

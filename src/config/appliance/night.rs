@@ -66,6 +66,15 @@ pub(super) const FILL: &[Key] = &[
         "/fill/streams",
         "the transfers at a time",
     ),
+    // A control plane names four boxes for an object.
+    key(
+        "sources_at_once",
+        Kind::Integer { min: 1, max: 4 },
+        Default("3"),
+        false,
+        "/fill/sources_at_once",
+        "the sources of one large object at a time",
+    ),
     key(
         "count_peers",
         Kind::Boolean,

@@ -37,6 +37,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     cross::addresses(settings, LISTENERS, report);
     sockets(settings, report);
     disks(settings, report);
+    zones(settings, report);
     sessions::check(settings, report);
 }
 
@@ -173,5 +174,19 @@ fn disks(settings: &Settings, report: &mut Report) {
             report.add(disk.at_or_above("path"), "disk.path", problem, remedy);
         }
         seen.push(path);
+    }
+}
+
+/// Only a platter has a rim and a hub.
+fn zones(settings: &Settings, report: &mut Report) {
+    for disk in settings.repeated("disk").unwrap_or_default() {
+        let (Some(class), Some(zone)) = (disk.word("class"), disk.word("zone")) else {
+            continue;
+        };
+        if class != "hdd" && zone != "none" {
+            let problem = format!("`{zone}` is a part of a hard disk, and this one is `{class}`");
+            let remedy = "leave the key out, or write `class = \"hdd\"`";
+            report.add(disk.at_or_above("zone"), "disk.zone", problem, remedy);
+        }
     }
 }

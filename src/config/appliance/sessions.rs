@@ -24,7 +24,7 @@ pub(super) fn absent(settings: &Settings, report: &mut Report) {
         .all(|name| settings.is_well_formed(name));
     if settings.is_written("bgp") && neighbours.is_empty() && is_whole {
         let problem = "is missing: no router to learn routes from";
-        let remedy = "add `[[bgp.neighbour]]` with `name`, `address`, `asn` and `class`, or \
+        let remedy = "add `[[bgp.neighbour]]` with `name`, `address`, `asn`, `class` and `import`, or \
                       remove `[bgp]`";
         report.add(bgp.at_or_above(""), "bgp.neighbour", problem, remedy);
     }

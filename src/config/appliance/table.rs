@@ -336,6 +336,14 @@ pub(super) const DISK: &[Key] = &[
         "the kind of disk; the more popular an object the faster its disk",
     ),
     key(
+        "zone",
+        Kind::Word(&["none", "outer", "inner"]),
+        Default(r#""none""#),
+        false,
+        "/zone",
+        "which part of a hard disk it is, where partitions of one are disks of their own",
+    ),
+    key(
         "plain_directory",
         Kind::Boolean,
         Default("false"),
@@ -344,6 +352,9 @@ pub(super) const DISK: &[Key] = &[
         "whether a directory that is not a mount point is accepted",
     ),
 ];
+
+/// In seconds.
+const DAY: u64 = 24 * 3_600;
 
 pub(super) const STORE: &[Key] = &[
     // Shorter than a spinning disk's own retries, and a healthy disk would be taken for a sick one.
@@ -354,6 +365,61 @@ pub(super) const STORE: &[Key] = &[
         false,
         "/store/deadline",
         "the time after which a disk that does not answer is isolated",
+    ),
+    key(
+        "scrub_every",
+        time(3_600_000, 30 * DAY),
+        Default(r#""30d""#),
+        false,
+        "/store/upkeep/scrub_every",
+        "the time within which each object is read and verified",
+    ),
+    // Slower, a large disk would not be through in its time.
+    key(
+        "scrub_rate",
+        Kind::Rate {
+            min: 1_000_000,
+            max: 1_250_000_000,
+        },
+        Default(r#""256 Mbit/s""#),
+        false,
+        "/store/upkeep/scrub_rate",
+        "the rate at which a disk is verified",
+    ),
+    key(
+        "quarantine_time",
+        time(3_600_000, 90 * DAY),
+        Default(r#""7d""#),
+        false,
+        "/store/upkeep/quarantine_time",
+        "how long damaged objects are kept",
+    ),
+    key(
+        "quarantine_bytes",
+        Kind::Bytes {
+            min: 1,
+            max: 1_000_000_000_000,
+        },
+        Default(r#""10 GB""#),
+        false,
+        "/store/upkeep/quarantine_bytes",
+        "how much of a disk damaged objects may take",
+    ),
+    key(
+        "refill_after",
+        time(0, 7 * DAY),
+        Default(r#""1d""#),
+        false,
+        "/store/upkeep/refill_after",
+        "the time after which the objects of a lost disk are fetched again",
+    ),
+    key(
+        "refill_hot_after",
+        time(0, 7 * DAY),
+        Default(r#""1h""#),
+        false,
+        "/store/upkeep/refill_hot_after",
+        "the same for the most popular objects",
     ),
 ];
 

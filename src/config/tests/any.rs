@@ -1,14 +1,21 @@
 //! Any valid `[bgp]`, `[control]` and control plane, for the properties.
 
 use super::*;
+use crate::bgp::Accept;
 use crate::bgp::Bogons;
+use crate::bgp::Lengths;
+use crate::bgp::LimitAction;
 use crate::bgp::NeighbourConfig;
+use crate::bgp::OwnPolicy;
+use crate::bgp::Policy;
 use crate::bgp::Role;
 use crate::bgp::SessionConfig;
 use crate::bgp::TransportConfig;
 use crate::prefix::Family;
+use crate::prefix::Prefix;
 use crate::route::Asn;
 use crate::route::Class;
+use crate::route::Community;
 use crate::telemetry::LogFormat;
 use crate::tls;
 use crate::units::Bytes;
@@ -76,6 +83,7 @@ fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
         time(100, 3_600),
         1_u32..=10_000_000,
         select(vec![Bogons::Default, Bogons::None]),
+        policy(),
     );
     let more = (transport(), session());
     let all = (who, select(classes), how, more);
@@ -93,6 +101,7 @@ fn neighbour() -> impl Strategy<Value = NeighbourConfig> {
             connect_retry: how.2,
             max_prefixes: how.3,
             bogons: how.4,
+            policy: how.5,
             transport: more.0,
             session: more.1,
         }
@@ -129,6 +138,67 @@ fn session() -> impl Strategy<Value = SessionConfig> {
     })
 }
 
+fn communities() -> impl Strategy<Value = Vec<Community>> {
+    distinct(any::<u32>().prop_map(Community))
+}
+
+fn distinct<T: Ord + std::fmt::Debug>(
+    one: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Vec<T>> {
+    proptest::collection::btree_set(one, 0..4).prop_map(|all| all.into_iter().collect())
+}
+
+fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
+    let one = (any::<IpAddr>(), 0_u8..=32).prop_map(|(ip, length)| Prefix::new(ip, length));
+    distinct(one.prop_map(Result::unwrap))
+}
+
+fn lengths(bits: u8) -> impl Strategy<Value = Lengths> {
+    (0..=bits, 0..=bits).prop_map(|(one, other)| Lengths::new(one.min(other), one.max(other)))
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let actions = vec![LimitAction::Restart, LimitAction::Stop, LimitAction::Drop];
+    let what = (prefixes(), lengths(32), lengths(128), communities());
+    let limits = (
+        1_u32..=10_000_000,
+        1_u8..=100,
+        select(actions),
+        time(1_000, 86_400),
+        (1_u64 << 20)..=(16 << 30),
+    );
+    let truths = vec(any::<bool>(), 3);
+    let import = select(vec![Accept::All, Accept::None]);
+    (import, what, limits, truths, communities()).prop_map(
+        |(import, what, limits, truths, announce_communities)| Policy {
+            import,
+            prefixes: what.0,
+            ipv4_lengths: what.1,
+            ipv6_lengths: what.2,
+            private_space: truths[0],
+            first_as_check: truths[1],
+            no_steer: what.3,
+            max_prefixes_ipv6: limits.0,
+            limit_warn: limits.1,
+            limit_action: limits.2,
+            limit_idle: limits.3,
+            attribute_memory: Bytes(limits.4),
+            announce: truths[2],
+            announce_communities,
+        },
+    )
+}
+
+fn own_policy() -> impl Strategy<Value = OwnPolicy> {
+    (distinct(machine()), prefixes(), 1_u32..=4_000_000_000).prop_map(
+        |(service_addresses, kernel_routes, kernel_metric)| OwnPolicy {
+            service_addresses,
+            kernel_routes,
+            kernel_metric,
+        },
+    )
+}
+
 /// Any `[fill]` and `[serve.peer]`, but for the zone and cap of the box.
 #[derive(Clone, Debug)]
 pub(super) struct Night {
@@ -157,7 +227,8 @@ pub(super) fn night() -> impl Strategy<Value = Night> {
     let window = (0_u32..=4 * 3_600, time(1_000, 12 * 3_600), 4_u64..=1_000);
     let truths = vec(any::<bool>(), 3);
     let deletion = (time(0, 7 * 86_400), 0_u32..=5);
-    let fill = (1_u64..=6_000_000_000_000, 1_usize..=64, deletion, truths);
+    let streams = (1_usize..=64, 1_usize..=4);
+    let fill = (1_u64..=6_000_000_000_000, streams, deletion, truths);
     let peer = (
         numbered(3_001),
         1_usize..=10_000,
@@ -171,7 +242,8 @@ pub(super) fn night() -> impl Strategy<Value = Night> {
             window: Window::new("UTC", 0, window.1).unwrap(),
             rate_limit: BytesPerSecond(0),
             urgent_bytes: Bytes(fill.0),
-            streams: fill.1,
+            streams: fill.1.0,
+            sources_at_once: fill.1.1,
             count_peers: fill.3[0],
             deletion_grace: fill.2.0,
             deletion_share: fill.2.1,
@@ -190,20 +262,20 @@ pub(super) fn night() -> impl Strategy<Value = Night> {
 /// Neighbours whose names and ports differ, listening on ports from 2,001.
 pub(super) fn bgp() -> impl Strategy<Value = bgp::Config> {
     let router_id = (1_u32..).prop_map(Ipv4Addr::from);
-    (asn(), router_id, numbered(2_001), vec(neighbour(), 1..4)).prop_map(
-        |(asn, router_id, listen, mut neighbours)| {
-            for (one, port) in neighbours.iter_mut().zip(1..) {
-                one.name = format!("{}-{port}", one.name);
-                one.port = port;
-            }
-            bgp::Config {
-                asn,
-                router_id,
-                listen,
-                neighbours,
-            }
-        },
-    )
+    let who = (asn(), router_id, numbered(2_001), own_policy());
+    (who, vec(neighbour(), 1..4)).prop_map(|((asn, router_id, listen, policy), mut neighbours)| {
+        for (one, port) in neighbours.iter_mut().zip(1..) {
+            one.name = format!("{}-{port}", one.name);
+            one.port = port;
+        }
+        bgp::Config {
+            asn,
+            router_id,
+            listen,
+            neighbours,
+            policy,
+        }
+    })
 }
 
 pub(super) fn control() -> impl Strategy<Value = link::Config> {

@@ -221,6 +221,7 @@ fn the_defaults_of_the_night_are_those_that_its_rooms_document() {
         (fill.urgent_bytes, fill.streams),
         (Bytes(200_000_000_000), 8)
     );
+    assert_eq!(fill.sources_at_once, 3);
     assert_eq!(fill.deletion_grace, Duration::from_secs(3 * 3_600));
     assert_eq!(fill.deletion_share, 5);
     assert!(fill.count_peers && !fill.private_sources && !fill.plain_origin);

@@ -3,7 +3,7 @@
 use super::*;
 
 const SECOND: &str = "[[bgp.neighbour]]\nname = \"edge-2\"\naddress = \"2001:db8::2\"\n\
-                      asn = 64502\nclass = \"transit\"\n";
+                      asn = 64502\nclass = \"transit\"\nimport = \"all\"\n";
 
 /// `key: problem` of each, without the places.
 fn short(text: &str) -> Vec<String> {

@@ -22,8 +22,8 @@ fn problems_of_every_sort_come_together_with_their_places() {
             "8:1: serve.lisen: is not a known key of `[serve]`",
             "9:11: serve.workers: must be a whole number, not the text `four`",
             "15:8: serve.limits.head: `2 GiB` is outside the range from 1 KiB to 1 MiB",
-            "37:21: gate.require: `bpg` is not known here",
-            "40:2: teletmetry: is not a known section",
+            "38:21: gate.require: `bpg` is not known here",
+            "41:2: teletmetry: is not a known section",
         ]
     );
     let remedies = remedies(&text);
@@ -211,18 +211,40 @@ fn values_that_contradict_each_other_are_told_at_the_later_one() {
     );
     assert_eq!(
         told_with(&[("admin.socket", "\"/run/oca/oca-ro.sock\"")]),
-        ["34:10: admin.socket: `socket` and `read_only_socket` are one path"]
+        ["35:10: admin.socket: `socket` and `read_only_socket` are one path"]
     );
     let second = "[[disk]]\npath = \"/srv/oca/disk1/\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + second)),
-        ["36:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
+        ["37:8: disk.path: `/srv/oca/disk1/` is the path of two disks"]
     );
     let inside = "[[disk]]\npath = \"/srv/oca/disk1/b\"\nclass = \"hdd\"\n";
     assert_eq!(
         told(&(file_with(&[]) + inside)),
-        ["36:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
+        ["37:8: disk.path: `/srv/oca/disk1/b` overlaps with disk `/srv/oca/disk1`"]
     );
+}
+
+#[test]
+fn a_zone_of_what_is_no_hard_disk_is_refused() {
+    for class in ["nvme", "ssd"] {
+        let with = |zone: &str| {
+            let class = format!("\"{class}\"");
+            file_with(&[("disk.class", &class), ("disk.zone", zone)])
+        };
+        let told = told(&with("\"outer\""));
+        let [told] = &told[..] else {
+            panic!("{told:?}")
+        };
+        let problem = format!("`outer` is a part of a hard disk, and this one is `{class}`");
+        assert!(told.ends_with(&format!("disk.zone: {problem}")), "{told}");
+        let remedies = remedies(&with("\"inner\""));
+        assert_eq!(remedies, ["leave the key out, or write `class = \"hdd\"`"]);
+        assert!(load_text(&with("\"none\"")).is_ok());
+    }
+    let hdd = |zone| file_with(&[("disk.class", "\"hdd\""), ("disk.zone", zone)]);
+    assert!(load_text(&hdd("\"outer\"")).is_ok() && load_text(&hdd("\"inner\"")).is_ok());
+    assert_eq!(told(&hdd("\"rim\"")).len(), 1);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::ids::Profile;
 use crate::ids::SiteName;
 use crate::serve::Offload;
 use crate::store::DiskClass;
+use crate::store::Zone;
 use crate::tls;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
@@ -151,14 +152,22 @@ fn speedtest() -> impl Strategy<Value = serve::SpeedtestConfig> {
 
 /// Disks under names that cannot overlap.
 fn store() -> impl Strategy<Value = store::Config> {
-    let classes = vec![DiskClass::Nvme, DiskClass::Ssd, DiskClass::Hdd];
+    let classes = vec![
+        (DiskClass::Nvme, Zone::None),
+        (DiskClass::Ssd, Zone::None),
+        (DiskClass::Hdd, Zone::None),
+        (DiskClass::Hdd, Zone::Outer),
+        (DiskClass::Hdd, Zone::Inner),
+    ];
     let disks = vec((path(), select(classes), proptest::bool::ANY), 1..5);
-    (disks, path(), time(100, 300)).prop_map(|(disks, state_dir, deadline)| {
-        let disk = |(index, (path, class, plain_directory)): (usize, (PathBuf, _, _))| {
+    let all = (disks, path(), time(100, 300), upkeep());
+    all.prop_map(|(disks, state_dir, deadline, upkeep)| {
+        let disk = |(index, (path, (class, zone), plain_directory)): (usize, (PathBuf, _, _))| {
             let path = format!("/disk{index}{}", path.display());
             store::DiskConfig {
                 path: PathBuf::from(path),
                 class,
+                zone,
                 plain_directory,
             }
         };
@@ -166,7 +175,23 @@ fn store() -> impl Strategy<Value = store::Config> {
             disks: disks.into_iter().enumerate().map(disk).collect(),
             state_dir,
             deadline,
+            upkeep,
         }
+    })
+}
+
+fn upkeep() -> impl Strategy<Value = store::Upkeep> {
+    const DAY: u64 = 24 * 3_600;
+    let scrub = (time(3_600_000, 30 * DAY), 1_000_000_u64..=1_250_000_000);
+    let quarantine = (time(3_600_000, 90 * DAY), 1_u64..=1_000_000_000_000);
+    let refill = (time(0, 7 * DAY), time(0, 7 * DAY));
+    (scrub, quarantine, refill).prop_map(|(scrub, quarantine, refill)| store::Upkeep {
+        scrub_every: scrub.0,
+        scrub_rate: BytesPerSecond(scrub.1),
+        quarantine_time: quarantine.0,
+        quarantine_bytes: Bytes(quarantine.1),
+        refill_after: refill.0,
+        refill_hot_after: refill.1,
     })
 }
 

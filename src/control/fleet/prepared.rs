@@ -31,14 +31,12 @@ use crate::link::steps::Place;
 use crate::link::steps::Step;
 use crate::link::steps::StepError;
 use crate::prefix::Prefix;
+use crate::route_table::ROUTES_MAX;
 use crate::set_hash::SetHash;
 use std::sync::Arc;
 
 /// Objects of one box: the largest tested catalogue is 10 million.
 const OBJECTS_MAX: usize = 16_000_000;
-
-/// Routes of one box: a full table of both families is 1.2 million.
-const ROUTES_MAX: usize = 2_000_000;
 
 /// Items of a step that is not from 0. It is hashed by the machine's one task, 1 µs an item; more
 /// than this goes as a whole.
@@ -285,6 +283,9 @@ fn kept(mut quality: Quality) -> Arc<Quality> {
 
 fn check_group(group: &RouteGroup) -> Result<(), Refused> {
     short("routes.neighbour", &group.neighbour)?;
+    if !group.path_ids.is_empty() && group.path_ids.len() != group.prefixes.len() {
+        return Err(bad("routes.path_ids must be as many as prefixes, or none"));
+    }
     let attributes = &group.attributes;
     let longest = [
         attributes.as_path.numbers().count(),
@@ -332,4 +333,38 @@ fn bad(message: impl Into<String>) -> Refused {
 fn too_large(what: &str, most: usize) -> Refused {
     let message = format!("{what}: more than {most} are not taken");
     Refused::new(Code::TooLarge, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Attributes;
+    use crate::route::Class;
+
+    fn group(path_ids: Vec<u32>) -> RouteGroup {
+        let hop = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
+        RouteGroup {
+            neighbour: "edge".to_owned(),
+            class: Class::Peering,
+            attributes: Arc::new(Attributes::new("64500".parse().unwrap(), hop)),
+            filtered: None,
+            prefixes: vec!["203.0.113.0/24".parse().unwrap(); 2],
+            path_ids,
+        }
+    }
+
+    #[test]
+    fn six_full_tables_of_one_box_are_taken_and_no_end_of_them_is_not() {
+        let full_table = 1_220_000;
+        assert!(check_step("routes", 0, 6 * full_table, ROUTES_MAX).is_ok());
+        let refused = check_step("routes", 0, ROUTES_MAX + 1, ROUTES_MAX);
+        assert_eq!(refused.unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn path_identifiers_are_as_many_as_prefixes_or_none() {
+        for (path_ids, is_good) in [(vec![], true), (vec![1, 2], true), (vec![1], false)] {
+            assert_eq!(check_group(&group(path_ids)).is_ok(), is_good);
+        }
+    }
 }

@@ -110,6 +110,9 @@ impl ControlStore for Memory {
     fn set_enabled(&self, _: BoxId, _: bool) -> Answer<'_, ()> {
         unused()
     }
+    fn set_prefilling(&self, _: BoxId, _: bool) -> Answer<'_, ()> {
+        unused()
+    }
     fn quarantine(&self, _: BoxId, _: Option<String>) -> Answer<'_, ()> {
         unused()
     }

@@ -180,6 +180,14 @@ impl Answers {
                 continue;
             };
             let problem = Problem::of(&complaint.problem);
+            // Who is sent for it may be named before it has come to it: that is nobody's fault.
+            let seat = stage
+                .of_who(source)
+                .filter(|_| complaint.problem == "not-found");
+            let region = seat.and_then(|seat| stage.regions.get(seat.region as usize));
+            if region.is_some_and(|region| desk.is_fetching(now, region.key, *object, source)) {
+                continue;
+            }
             let counter = match problem {
                 Problem::WrongBytes => &self.counters.wrong_bytes,
                 Problem::Changed | Problem::Other => &self.counters.complaints,

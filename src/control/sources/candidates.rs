@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Boxes that fetch from one box at a time. More would each get little, and hold connections.
-const ASKERS_MAX: usize = 32;
+pub(super) const ASKERS_MAX: usize = 32;
 
 /// So many bytes more on the way from one source than from another are a reason to take the other,
 /// even if it is farther.

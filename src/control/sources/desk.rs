@@ -12,6 +12,7 @@ use super::candidates::Candidates;
 use super::complaints::Complaints;
 use super::load::Loads;
 use super::masters::Electorate;
+use super::rank;
 use super::stage::Region;
 use super::stage::Seat;
 use super::stage::Stage;
@@ -27,6 +28,10 @@ use std::time::Duration;
 /// Boxes named for one object. The fill machine tries them one after the other; with four refusals
 /// something else is wrong.
 pub(super) const BOXES_MAX: usize = 4;
+
+/// From this length on an object is worth fetching from a box that is itself fetching it: some
+/// seconds at the cap. A smaller one is there, and told of, before it is asked for twice.
+const UNFINISHED_BYTES: u64 = 32 << 20;
 
 /// An elected master that has not asked for anything for so long is passed over for objects that
 /// have waited as long.
@@ -78,6 +83,8 @@ pub(super) struct Offer {
     pub(super) kind: SourceKind,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) not_before: Duration,
+    /// It is fetching the object itself, and gives the chunks that it has.
+    pub(super) is_unfinished: bool,
 }
 
 /// One question under way.
@@ -99,14 +106,16 @@ struct Standing {
     waited: Duration,
     /// Fetches it first for its region: from anywhere, without waiting.
     goes_first: bool,
+    /// Others of the region that were sent to the origin for it.
+    fetching: Vec<Who>,
     is_somebody_at_work: bool,
 }
 
 impl Offers {
-    /// Can it be fetched from somewhere at once?
+    /// Can all of it be fetched from somewhere at once?
     pub(super) fn is_usable(&self) -> bool {
-        self.origin == Some(Duration::ZERO)
-            || self.boxes.iter().any(|offer| offer.not_before.is_zero())
+        let is_usable = |offer: &Offer| offer.not_before.is_zero() && !offer.is_unfinished;
+        self.origin == Some(Duration::ZERO) || self.boxes.iter().any(is_usable)
     }
 }
 
@@ -148,12 +157,20 @@ impl Desk {
         for (place, wanted) in wanted.iter().enumerate() {
             let standing = question.standing(self, place, *wanted);
             let offers = question.offers(self, place, *wanted, &standing);
-            plan.is_master_at_work |= standing.is_somebody_at_work && !offers.is_usable();
+            let is_coming = offers.boxes.iter().any(|offer| offer.is_unfinished);
+            let is_at_work = standing.is_somebody_at_work || is_coming;
+            plan.is_master_at_work |= is_at_work && !offers.is_usable();
             plan.objects.push(offers);
         }
         let granted = std::mem::take(&mut question.granted);
         self.loads.grant(now, seat.who, granted);
         plan
+    }
+
+    /// Was the box sent to the origin for it, so that it may not have come to it yet?
+    pub(super) fn is_fetching(&self, now: Instant, region: u64, object: u32, who: Who) -> bool {
+        let leased = self.asked.leased(now, region, object, |other| other == who);
+        !leased.is_empty()
     }
 
     fn is_present(&self, now: Instant, who: Who) -> bool {
@@ -187,6 +204,7 @@ impl Question<'_> {
             waited,
             goes_first: leased.contains(&own) || (is_master && served < self.electorate.masters()),
             is_somebody_at_work: { at_work }.any(|who| desk.is_present(now, *who)),
+            fetching: leased.into_iter().filter(|who| *who != own).collect(),
         }
     }
 
@@ -266,7 +284,50 @@ impl Question<'_> {
             let who = self.asker.who;
             offers.is_new_at_origin = desk.asked.lease(self.now, region, wanted.object, who);
         }
+        if wanted.length >= UNFINISHED_BYTES && !offers.is_usable() {
+            self.unfinished(desk, wanted, standing, &mut offers);
+        }
         offers
+    }
+
+    /// Boxes of the region that are at the origin for it at this moment: what they have of it need
+    /// not be waited for. The origin gives no byte more by it.
+    fn unfinished(
+        &mut self,
+        desk: &Desk,
+        wanted: Wanted,
+        standing: &Standing,
+        offers: &mut Offers,
+    ) {
+        let policy = self.region.policy.escalation;
+        for who in standing.fetching.iter().take(BOXES_MAX) {
+            let Some(place) = self.stage.place(*who) else {
+                continue;
+            };
+            let seat = self.stage.seat(place).filter(|seat| seat.gives);
+            let relation =
+                seat.and_then(|seat| rank::relation(self.asker, seat, policy.hops_allowed));
+            let Some(relation) = relation else {
+                continue;
+            };
+            let key = (self.asker.who, *who, wanted.object);
+            let is_crowded = desk.loads.of(*who).askers >= candidates::ASKERS_MAX;
+            let wait = not_before(&policy, relation.kind, standing);
+            let is_named = offers.boxes.iter().any(|offer| offer.place == place);
+            let is_shunned = is_crowded || is_named || desk.complaints.is_avoided(self.now, key);
+            if wait == Some(Duration::ZERO) && !is_shunned {
+                let offer = Offer {
+                    place,
+                    kind: relation.kind,
+                    addresses: relation.addresses,
+                    not_before: Duration::ZERO,
+                    is_unfinished: true,
+                };
+                offers.boxes.insert(0, offer);
+                let granted = self.granted.entry(*who).or_default();
+                *granted = granted.saturating_add(wanted.length);
+            }
+        }
     }
 
     fn offer(&self, candidate: &Candidate, not_before: Duration) -> Offer {
@@ -275,6 +336,7 @@ impl Question<'_> {
             kind: candidate.kind,
             addresses: self.candidates.addresses(self.stage, self.asker, candidate),
             not_before,
+            is_unfinished: false,
         }
     }
 

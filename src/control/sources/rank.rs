@@ -149,7 +149,10 @@ fn leads(route: &Route) -> bool {
             | Filtered::AsLoop
             | Filtered::FirstAsn
             | Filtered::AsPathTooLong
-            | Filtered::NextHop,
+            | Filtered::NextHop
+            | Filtered::NoImport
+            | Filtered::NotListed
+            | Filtered::NoSteer,
         ) => false,
     }
 }

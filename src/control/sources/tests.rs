@@ -400,3 +400,68 @@ proptest! {
         }
     }
 }
+
+/// Objects that take a while.
+fn large(desk: &mut Desk, stage: &Stage, asker: u32, now: Instant) -> Plan {
+    let length = 1 << 30;
+    let wanted = [Wanted { object: 0, length }];
+    desk.plan(stage, asker, &wanted, now)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_object_may_be_had_from_the_master_that_is_fetching_it_and_a_small_one_not() {
+    let mut yard = Yard::new(4, 1);
+    let now = clock::now();
+    let stage = yard.stage();
+    let mut desk = Desk::default();
+    let master = masters(&mut desk, &stage, now)[0];
+    let others: Vec<u32> = (0..4).filter(|place| *place != master).collect();
+    for other in &others {
+        let plan = large(&mut desk, &stage, *other, now);
+        let offers = &plan.objects[0];
+        assert_eq!(usable(offers), [master]);
+        let load = desk.loads.of(stage.seat(master).unwrap().who);
+        assert_eq!((load.bytes, load.askers), (1 << 30, 1), "it counts");
+        assert!(offers.boxes[0].is_unfinished && !offers.is_usable());
+        assert_eq!(offers.boxes[0].kind, SourceKind::Peer);
+        assert!(plan.is_master_at_work, "it may be told again soon");
+        assert_eq!(offers.origin, Some(60 * MINUTE), "the origin gives no more");
+        let small = &ask(&mut desk, &stage, *other, 0..1, now).objects[0];
+        assert_eq!(small.boxes.len(), 0);
+    }
+    let own = &large(&mut desk, &stage, master, now).objects[0];
+    assert!(own.boxes.is_empty() && goes_to_origin(own));
+    // Whoever has it whole is better, and a dead master gives nothing.
+    let holder = usize::try_from(others[0]).unwrap();
+    yard.hold(holder, 0..1);
+    let offers = &large(&mut desk, &yard.stage(), others[1], now).objects[0];
+    assert_eq!(usable(offers), [others[0]]);
+    assert!(!offers.boxes[0].is_unfinished);
+    yard.hold(holder, 0..0);
+    yard.kill(usize::try_from(master).unwrap());
+    let offers = &large(&mut desk, &yard.stage(), others[1], now).objects[0];
+    assert!(offers.boxes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_in_another_cluster_is_asked_for_what_it_has_when_its_kind_may_be() {
+    let yard = Yard::new(4, 4);
+    let now = clock::now();
+    let stage = yard.stage();
+    let mut desk = Desk::default();
+    let master = masters(&mut desk, &stage, now)[0];
+    let other = u32::from(master == 0);
+    let offers = |desk: &mut Desk, at| {
+        let plan = large(desk, &stage, other, at);
+        usable(&plan.objects[0])
+    };
+    assert!(
+        offers(&mut desk, now).is_empty(),
+        "the network has its wait"
+    );
+    let wait = FillCluster::named("x").escalation.network_wait.unwrap();
+    // It is at work still.
+    ask(&mut desk, &stage, master, 0..1, now + wait / 2);
+    ask(&mut desk, &stage, master, 0..1, now + wait);
+    assert_eq!(offers(&mut desk, now + wait), [master]);
+}

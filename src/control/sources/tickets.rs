@@ -37,6 +37,9 @@ const BACKDATED_S: u64 = 30;
 /// What one object may cost beyond twice its length: heads of many small resumptions.
 const OBJECT_EXTRA_BYTES: u64 = 1 << 20;
 
+/// A box that is itself receiving an object is named for so long: then others may have it.
+const UNFINISHED_S: u64 = 60;
+
 /// How much longer a box may wait that is served, or that nobody is about to serve.
 const CALM: u32 = 6;
 
@@ -169,7 +172,11 @@ fn sources(paper: &Paper, found: &Found, offers: &Offers, drafts: &mut Drafts) -
             not_before_s: seconds(offer.not_before),
             ticket: is_time.then(|| drafts.add(seat.id.as_str(), found)),
             etag: None,
-            expires_s: GRANTED.as_secs(),
+            expires_s: if offer.is_unfinished {
+                UNFINISHED_S
+            } else {
+                GRANTED.as_secs()
+            },
         });
     }
     let way = found

@@ -128,7 +128,8 @@ fn able(world: &World, query: &Query) -> Vec<Able> {
                 let med = route.attributes.med.unwrap_or(0);
                 let med = med.saturating_add(route.class.med_penalty());
                 let path = u32::try_from(route.attributes.as_path.length()).unwrap();
-                (route.prefix, path, med)
+                let leaving = u32::from(route.attributes.is_leaving());
+                (route.prefix, path + 1_000 * leaving, med)
             })
             .min_by_key(|(prefix, path, med)| (std::cmp::Reverse(prefix.length()), *path, *med));
         let weight = match appliance.profile {

@@ -40,8 +40,18 @@ pub(super) fn effective_med(route: &Route) -> u32 {
     med.saturating_add(route.class.med_penalty())
 }
 
+/// Added to the path of a route that its router is about to take down (RFC 8326): longer than any
+/// path that is believed, so that every other way to the same clients comes first.
+const LEAVING: u32 = 1_000;
+
 pub(super) fn as_path_length(route: &Route) -> u32 {
-    u32::try_from(route.attributes.as_path.length()).unwrap_or(u32::MAX)
+    let length = u32::try_from(route.attributes.as_path.length()).unwrap_or(u32::MAX);
+    let leaving = if route.attributes.is_leaving() {
+        LEAVING
+    } else {
+        0
+    };
+    length.saturating_add(leaving)
 }
 
 /// `partner` is the number of the partner of the box's site.
@@ -107,6 +117,7 @@ mod tests {
     use super::super::testing::of_class;
     use super::super::testing::route;
     use super::*;
+    use crate::route::Community;
 
     fn compiled(routes: &[Route]) -> Compiled {
         let trust = Trust::new(&World::new().registry);
@@ -149,5 +160,18 @@ mod tests {
         let compiled = compiled(&all);
         assert_eq!(compiled.best.len(), 1);
         assert_eq!(compiled.refused, [(all[2].prefix, Refusal::NotApproved)]);
+    }
+
+    #[test]
+    fn a_route_that_is_about_to_go_comes_after_every_other() {
+        let mut leaving = route("192.0.2.0/24", "r1", "64500", 0);
+        let mut attributes = (*leaving.attributes).clone();
+        attributes.communities = vec![Community::GRACEFUL_SHUTDOWN];
+        leaving.attributes = Arc::new(attributes);
+        let long = route("192.0.2.0/24", "r2", "64505 64506 64507 64500", 500);
+        let both = compiled(&[leaving.clone(), long]);
+        assert_eq!(both.neighbour_name(&both.best[0]), "r2");
+        let alone = compiled(&[leaving]);
+        assert_eq!(alone.best[0].as_path, 1_001);
     }
 }

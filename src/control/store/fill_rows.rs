@@ -16,6 +16,7 @@ use crate::help::printable;
 use crate::ids::BoxId;
 use sqlx::AnyConnection;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 pub(super) async fn fill_clusters(
     connection: &mut AnyConnection,
@@ -94,6 +95,52 @@ pub(super) async fn remove_fill_cluster(
         .execute(&mut *connection)
         .await?;
     raise(connection, REGISTRY).await
+}
+
+/// Boxes that are filled before they are shipped.
+pub(super) async fn prefilling(connection: &mut AnyConnection) -> Result<BTreeSet<BoxId>, Fault> {
+    let question = "SELECT appliance FROM prefilling";
+    let mut found = BTreeSet::new();
+    for row in sqlx::query(question).fetch_all(connection).await? {
+        found.insert(rows::parsed(&row, 0)?);
+    }
+    Ok(found)
+}
+
+/// A box that may serve viewers is not filled at full speed: its network is its viewers'.
+pub(super) async fn set_prefilling(
+    connection: &mut AnyConnection,
+    id: &BoxId,
+    prefilling: bool,
+) -> Result<(), Fault> {
+    let enabled = sqlx::query("SELECT enabled FROM appliance WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or_else(|| Fault::not_found(format!("box `{id}`")))?;
+    if prefilling && rows::flag(&enabled, 0)? {
+        return Err(Fault::refused(format!(
+            "box `{id}` may serve viewers; `oca control appliance disable {id}` comes before it \
+             is filled without window and cap"
+        )));
+    }
+    ship(connection, id).await?;
+    if prefilling {
+        sqlx::query("INSERT INTO prefilling (appliance) VALUES ($1)")
+            .bind(id.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    raise(connection, REGISTRY).await
+}
+
+/// It is not prefilling any more, if it was. Whoever calls raises the revision.
+pub(super) async fn ship(connection: &mut AnyConnection, id: &BoxId) -> Result<(), Fault> {
+    sqlx::query("DELETE FROM prefilling WHERE appliance = $1")
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Ended ones too: whoever acts on a grant looks at its time.

@@ -146,7 +146,11 @@ pub trait ControlStore: Send + Sync {
     /// and quarantine, which have verbs of their own.
     fn put_appliance(&self, appliance: Appliance) -> Answer<'_, ()>;
 
+    /// Enabling ends *prefilling*.
     fn set_enabled(&self, id: BoxId, enabled: bool) -> Answer<'_, ()>;
+
+    /// May an operator fill it without window and cap? Refused while it is enabled.
+    fn set_prefilling(&self, id: BoxId, prefilling: bool) -> Answer<'_, ()>;
 
     /// `None` lifts it.
     fn quarantine(&self, id: BoxId, reason: Option<String>) -> Answer<'_, ()>;

@@ -65,6 +65,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Registry, Fau
     }
     registry.fill_clusters = fill_rows::fill_clusters(connection).await?;
     registry.grants = fill_rows::grants(connection).await?;
+    registry.prefilling = fill_rows::prefilling(connection).await?;
     for row in sqlx::query(APPLIANCES).fetch_all(&mut *connection).await? {
         let appliance = appliance(&row)?;
         registry.appliances.insert(appliance.id.clone(), appliance);
@@ -309,6 +310,9 @@ pub(super) async fn set_enabled(
         .await?;
     if changed.rows_affected() == 0 {
         return Err(Fault::not_found(format!("box `{id}`")));
+    }
+    if enabled {
+        fill_rows::ship(connection, id).await?;
     }
     raise(connection, REGISTRY).await
 }

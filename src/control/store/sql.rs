@@ -361,6 +361,12 @@ impl ControlStore for SqlStore {
         }))
     }
 
+    fn set_prefilling(&self, id: BoxId, prefilling: bool) -> Answer<'_, ()> {
+        Box::pin(self.with_tx((id, prefilling), |c, (id, prefilling)| {
+            Box::pin(fill::set_prefilling(c, id, *prefilling))
+        }))
+    }
+
     fn quarantine(&self, id: BoxId, reason: Option<String>) -> Answer<'_, ()> {
         Box::pin(self.with_tx((id, reason), |c, (id, reason)| {
             Box::pin(identity::quarantine(c, id, reason.as_deref()))

@@ -4,6 +4,10 @@
 
 use crate::fill::Fault;
 use crate::help::printable;
+use crate::link::digest;
+use crate::link::digest::REPR_DIGEST;
+use crate::link::held;
+use crate::object::Digest;
 use hyper::HeaderMap;
 use hyper::StatusCode;
 use hyper::header;
@@ -24,6 +28,7 @@ pub(super) struct Asked<'a> {
     /// Of the whole object.
     pub(super) length: u64,
     pub(super) etag: Option<&'a str>,
+    pub(super) digest: Digest,
 }
 
 /// `Ok`: the body is the range, byte for byte.
@@ -43,7 +48,8 @@ pub(super) fn check(
             "redirected ({status}), which is not followed"
         ))),
         401 | 403 => Err(Fault::Refused(status.to_string())),
-        404 | 410 => Err(Fault::NotFound),
+        404 => Err(not_found(headers, asked)),
+        410 => Err(Fault::NotFound),
         412 => Err(Fault::Changed("its ETag is another".into())),
         416 => Err(Fault::Changed("it is shorter than the object".into())),
         429 | 503 => Err(Fault::Busy {
@@ -79,6 +85,13 @@ fn right_body(headers: &HeaderMap, asked: &Asked<'_>) -> Result<(), Fault> {
         let problem = format!("it is encoded as `{}`, unasked", shown(encoding));
         return Err(Fault::Broken(problem));
     }
+    // Once is enough for a proxy to split it; only one that says another digest matters.
+    let told = headers.get_all(REPR_DIGEST).iter();
+    let mut told = told.filter_map(|value| digest::names(value.to_str().ok()?, asked.digest));
+    if told.any(|is_ours| !is_ours) {
+        let problem = "its `Repr-Digest` is another object's";
+        return Err(Fault::Changed(problem.to_owned()));
+    }
     let expected = asked.range.end - asked.range.start;
     if let Some(told) = text(headers, &header::CONTENT_LENGTH)?
         && number(told) != Some(expected)
@@ -92,6 +105,27 @@ fn right_body(headers: &HeaderMap, asked: &Asked<'_>) -> Result<(), Fault> {
         return Err(Fault::Changed(format!("its ETag is {}", shown(told))));
     }
     Ok(())
+}
+
+/// It may be on its way there.
+fn not_found(headers: &HeaderMap, asked: &Asked<'_>) -> Fault {
+    let told = headers
+        .get(held::FIELD)
+        .and_then(|value| value.to_str().ok());
+    let Some(held) = told.and_then(held::parse) else {
+        return Fault::NotFound;
+    };
+    // What it says to have and does not give is not asked for over and over.
+    let gives = held
+        .iter()
+        .any(|held| held.start <= asked.range.start && asked.range.end <= held.end);
+    if gives || held.last().is_some_and(|last| last.end > asked.length) {
+        return Fault::Broken("it has what it says it has not".to_owned());
+    }
+    Fault::NotYet {
+        held,
+        retry_after: retry_after(headers),
+    }
 }
 
 /// Whole seconds (RFC 9110 section 10.2.3); a date counts as no word at all.
@@ -135,6 +169,7 @@ mod tests {
         range: 100..200,
         length: 300,
         etag: Some("\"one\""),
+        digest: Digest([7; 32]),
     };
 
     fn headers(list: &[(&str, &str)]) -> HeaderMap {
@@ -199,6 +234,38 @@ mod tests {
                 Err(Fault::Changed(_))
             ));
         }
+    }
+
+    #[test]
+    fn a_digest_of_other_bytes_is_told_before_they_come() {
+        let good = ("content-range", "bytes 100-199/300");
+        let own = digest::text(ASKED.digest);
+        let other = digest::text(Digest([8; 32]));
+        let unknown = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:";
+        for fine in [own.as_str(), unknown] {
+            let judged = judged(206, &[good, ("repr-digest", fine)], &ASKED);
+            assert_eq!(judged, Ok(()));
+        }
+        let judged = judged(206, &[good, ("repr-digest", &other)], &ASKED);
+        assert!(matches!(judged, Err(Fault::Changed(_))), "{judged:?}");
+    }
+
+    #[test]
+    fn an_object_on_its_way_there_is_not_missing() {
+        let told = |held: &str| judged(404, &[("oca-held", held), ("retry-after", "2")], &ASKED);
+        let not_yet = |held| {
+            let retry_after = Some(Duration::from_secs(2));
+            Err(Fault::NotYet { held, retry_after })
+        };
+        assert_eq!(told(""), not_yet(vec![]));
+        assert_eq!(told("0-99, 150-299"), not_yet(vec![0..100, 150..300]));
+        for nonsense in ["0-299", "100-199", "0-99, 200-300"] {
+            assert!(
+                matches!(told(nonsense), Err(Fault::Broken(_))),
+                "{nonsense}"
+            );
+        }
+        assert_eq!(told("5-4"), Err(Fault::NotFound));
     }
 
     #[test]

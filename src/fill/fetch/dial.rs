@@ -75,6 +75,8 @@ pub(super) struct Connection {
     pub(super) door: Door,
     pub(super) sender: SendRequest<Empty<Bytes>>,
     pub(super) meter: Arc<Meter>,
+    /// As `SO_RCVBUF` was set.
+    pub(super) receive_buffer: u32,
     pub(super) born: Instant,
     driver: Driver,
 }
@@ -99,15 +101,17 @@ impl Dialler {
         }
     }
 
-    /// Everything is read through `meter`, the handshake too.
+    /// Everything is read through `meter`, the handshake too. `buffer`: its `SO_RCVBUF`.
     pub(super) async fn open(
         &self,
         source: &FillSource,
         place: &Place,
         meter: Arc<Meter>,
+        buffer: u32,
     ) -> Result<Connection, Fault> {
         let within = self.config.limits.connect;
-        let opened = clock::within(within, self.open_at(source, &place.door, meter)).await;
+        let opening = self.open_at(source, &place.door, meter, buffer);
+        let opened = clock::within(within, opening).await;
         opened.unwrap_or_else(|_| {
             let Door { host, port, .. } = &place.door;
             let problem = format!("no connection to {host}:{port} within {within:?}");
@@ -120,10 +124,11 @@ impl Dialler {
         source: &FillSource,
         door: &Door,
         meter: Arc<Meter>,
+        buffer: u32,
     ) -> Result<Connection, Fault> {
         let tls = self.tls_for(source, door).await?;
         let addresses = self.addresses(door).await?;
-        let stream = self.connect(&addresses).await?;
+        let stream = self.connect(&addresses, buffer).await?;
         let metered = Metered::new(stream, Arc::clone(&meter));
         let (sender, driver) = match tls {
             None => shake(metered).await?,
@@ -136,6 +141,7 @@ impl Dialler {
             door: door.clone(),
             sender,
             meter,
+            receive_buffer: buffer,
             born: clock::now(),
             driver,
         })
@@ -206,14 +212,14 @@ impl Dialler {
         Ok(addresses)
     }
 
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Fault> {
+    async fn connect(&self, addresses: &[SocketAddr], buffer: u32) -> Result<TcpStream, Fault> {
         let mut failure = "the name has no address".to_owned();
         let most = match addresses {
             [_, _, ..] => ADDRESS_TIME_MAX,
             [] | [_] => self.config.limits.connect,
         };
         for address in addresses {
-            match clock::within(most, self.connect_to(*address)).await {
+            match clock::within(most, connect_to(*address, buffer)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => failure = format!("{address}: {error}"),
                 Err(error) => failure = format!("{address}: {error}"),
@@ -221,21 +227,20 @@ impl Dialler {
         }
         Err(Fault::Broken(failure))
     }
+}
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // Before the connection: the window that TCP offers follows from it.
-        let buffer = self.config.limits.receive_buffer;
-        socket.set_recv_buffer_size(buffer)?;
-        if buffer < LONGEST_SEGMENT {
-            setsockopt(&socket, TcpMaxSeg, &(buffer / SEGMENTS_MIN))?;
-        }
-        socket.set_nodelay(true)?;
-        socket.connect(address).await
+async fn connect_to(address: SocketAddr, buffer: u32) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Before the connection: the window that TCP offers follows from it.
+    socket.set_recv_buffer_size(buffer)?;
+    if buffer < LONGEST_SEGMENT {
+        setsockopt(&socket, TcpMaxSeg, &(buffer / SEGMENTS_MIN))?;
     }
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
 }
 
 impl Connection {

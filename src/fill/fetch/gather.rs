@@ -6,13 +6,14 @@
 //! I/O: reads the answer, waits for turns.
 
 use super::Parts;
-use super::buffers::Buffers;
 use super::dial;
 use super::norm::Norm;
 use super::purse::Purse;
 use super::watch::Watch;
 use crate::clock;
 use crate::fill::Fault;
+use crate::sys::blocks::Block;
+use crate::units::BytesPerSecond;
 use bytes::Buf;
 use bytes::Bytes;
 use hyper::body::Body;
@@ -34,38 +35,47 @@ pub(super) struct Gather {
     rest: u64,
     watch: Watch,
     norm: Arc<Norm>,
-    buffers: Buffers,
+    /// Of the cap, for this stream.
+    part: BytesPerSecond,
     is_waiting: bool,
     every: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Gather {
-    /// `length`: of the body, as it was asked for.
-    pub(super) fn new(incoming: Incoming, length: u64, parts: &Parts) -> Self {
+    /// `length`: of the body, as it was asked for. `part`: of the cap, for this stream.
+    pub(super) fn new(
+        incoming: Incoming,
+        length: u64,
+        parts: &Parts,
+        part: BytesPerSecond,
+    ) -> Self {
         Self {
             incoming,
             left: Bytes::new(),
             rest: length,
             watch: Watch::new(parts.limits),
             norm: Arc::clone(&parts.norm),
-            buffers: parts.buffers.clone(),
+            part,
             is_waiting: false,
             every: Watch::look_every(&parts.limits),
             timer: Box::pin(clock::timer(clock::now())),
         }
     }
 
-    /// The next `length` bytes in one piece.
+    /// The next `length` bytes, a chunk at most, in one piece that a disk can read by itself.
     pub(super) async fn chunk(&mut self, purse: &mut Purse, length: u64) -> Result<Bytes, Fault> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut chunk = self.buffers.take(length);
+        let mut chunk = Block::take();
         loop {
             let most = self.left.len().min(length - chunk.len());
             chunk.extend_from_slice(&self.left[..most]);
             self.left.advance(most);
             if chunk.len() == length {
-                return Ok(self.buffers.lend(chunk));
+                if self.rest == 0 && self.left.is_empty() {
+                    purse.withdraw();
+                }
+                return Ok(Bytes::from_owner(chunk));
             }
             self.left = self
                 .piece(purse)
@@ -137,7 +147,7 @@ impl Gather {
             return Ok(());
         }
         let now = clock::now();
-        self.watch.set_floor(self.norm.floor());
+        self.watch.set_floor(self.norm.floor(self.part));
         let judged = self.watch.step(now, purse.read(), purse.blocked(now));
         let (bytes, time) = self.watch.news();
         self.norm.add(bytes, time);

@@ -16,11 +16,13 @@ use std::io;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -34,7 +36,7 @@ use tokio::net::TcpStream;
 const READ_BYTES: usize = 64 << 10;
 
 /// A kept connection may say that it closes: an alert, a page of plain text.
-const IDLE_BYTES: u64 = 4 << 10;
+pub(super) const IDLE_BYTES: u64 = 4 << 10;
 
 /// What one connection has read, and how far it may.
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ pub(super) struct Meter(Mutex<State>);
 struct State {
     read: u64,
     allowed: u64,
+    /// The socket, as long as the stream lives.
+    socket: Weak<OwnedFd>,
     /// Of the connection's family; `None` before it is known.
     framing: Option<Framing>,
     /// As of the last read, and when the answer at hand began.
@@ -59,6 +63,8 @@ struct State {
 pub(super) struct Metered {
     stream: TcpStream,
     meter: Arc<Meter>,
+    /// For the meter, which outlives the stream: its own way to the socket must not.
+    _socket: Option<Arc<OwnedFd>>,
     buffer: Box<[u8]>,
     unread: Range<usize>,
 }
@@ -71,6 +77,7 @@ impl Meter {
             let reader = state.reader.take();
             *state = State {
                 allowed,
+                socket: state.socket.clone(),
                 framing: state.framing,
                 arrived: state.arrived,
                 before: state.arrived,
@@ -112,6 +119,17 @@ impl Meter {
         let state = self.state();
         let arrived = state.arrived.bytes.saturating_sub(state.before.bytes);
         arrived.max(state.read)
+    }
+
+    /// What waits in the kernel at this moment and was not read; zero where it does not tell.
+    pub(super) fn beyond(&self) -> u64 {
+        let mut state = self.state();
+        if let Some(socket) = state.socket.upgrade() {
+            let arrived = arrivals::arrivals(socket.as_fd());
+            state.arrived = arrived.unwrap_or(state.arrived);
+        }
+        let arrived = state.arrived.bytes.saturating_sub(state.before.bytes);
+        arrived.saturating_sub(state.read)
     }
 
     /// What the frames around this answer cost, as far as that is known.
@@ -168,10 +186,15 @@ impl Metered {
         let remote = stream.peer_addr();
         // A socket that takes both families shows IPv4 in the clothes of IPv6.
         let framing = remote.map(|remote| Framing::of_family(remote.ip().to_canonical().is_ipv4()));
-        meter.state().framing = framing.ok();
+        let socket = stream.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        let mut state = meter.state();
+        state.framing = framing.ok();
+        state.socket = socket.as_ref().map(Arc::downgrade).unwrap_or_default();
+        drop(state);
         Self {
             stream,
             meter,
+            _socket: socket,
             buffer: vec![0; READ_BYTES].into(),
             unread: 0..0,
         }

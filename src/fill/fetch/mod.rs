@@ -1,16 +1,17 @@
-//! One transfer: the missing chunks of an object from one source, verified as they come.
+//! One transfer: the missing chunks of an object from its sources, verified as they come.
 //!
-//! `place` reads where the source is → `resolve` turns its name into addresses that are allowed →
-//! `dial` connects with a receive buffer of known size, or `pool` has a connection → `purse` pays
-//! for bytes before they may reach the wire, `meter` lets no more be read → `answer` checks the
-//! head → `gather` makes chunks of the body in `buffers`, while `watch` looks for slowness by the
-//! `norm` of all sources → `transfer`, which leads all this, verifies and stages them.
+//! `share` says what a stream may hold. `place` reads where the source is → `resolve` turns its
+//! name into addresses that are allowed → `dial` connects with a receive buffer of known size, or
+//! `pool` has a connection → `purse` pays for bytes before they may reach the wire, `meter` lets no
+//! more be read → `answer` checks the head → `gather` makes chunks of the body, while `watch` looks
+//! for slowness by the `norm` of all sources → `transfer`, which leads all this on one `stream`,
+//! verifies and stages them. `several` leads some streams for one object, each with a source of its
+//! own: `work` says who brings what, by the `tempo` of each.
 //! Redirects are never followed; nothing that does not verify is ever staged.
 //!
 //! I/O: resolves names, connects, reads; the files that do say so.
 
 mod answer;
-mod buffers;
 mod dial;
 mod gather;
 mod meter;
@@ -19,18 +20,20 @@ mod place;
 mod pool;
 mod purse;
 mod resolve;
+mod several;
+mod share;
+mod stream;
+mod tempo;
 mod transfer;
 mod watch;
+mod work;
 
 use super::Fetch;
 use super::Job;
 use super::Outcome;
 use super::Receive;
 use super::Turns;
-use super::bucket::DEPTH;
 use crate::link::message::FillSource;
-use crate::units::BytesPerSecond;
-use buffers::Buffers;
 use dial::Dialler;
 use futures_util::future::BoxFuture;
 use norm::Norm;
@@ -44,6 +47,7 @@ use std::time::Duration;
 
 pub use resolve::Resolve;
 pub use resolve::SystemResolver;
+pub use share::Share;
 
 /// How to be a client of another box, or of the control plane's link for a path of it: mutual TLS
 /// with the box's certificate, believing the pinned authority and, for a box, only the name
@@ -83,13 +87,7 @@ pub struct Limits {
     pub stall: Duration,
     /// Bytes a second over `rate_time`, below which another source is better in any case.
     pub rate_floor: u64,
-    /// Bytes a second of one stream, when all have the same part of the cap: a source may be slow
-    /// by it, if others are not.
-    pub part: u64,
     pub rate_time: Duration,
-    /// `SO_RCVBUF` of each connection, in bytes. The kernel doubles it for its own book-keeping
-    /// and never holds more than that.
-    pub receive_buffer: u32,
 }
 
 /// Fetches objects over HTTPS, for [`super::task`].
@@ -103,37 +101,7 @@ struct Parts {
     pool: Arc<Pool>,
     receive: Arc<dyn Receive>,
     norm: Arc<Norm>,
-    buffers: Buffers,
     limits: Limits,
-}
-
-/// Eight streams at 1.2 Gbit/s have this much; see [`Limits::for_rate`].
-const RECEIVE_BUFFER_MAX: u32 = 256 << 10;
-
-/// Frames are at most one byte in so many.
-const FRAMES_SHARE: u64 = 16;
-
-/// Eleven segments of Ethernet in its window.
-const RECEIVE_BUFFER_MIN: u32 = 16 << 10;
-
-impl Limits {
-    /// What all streams have paid for and not received is at most what the cap's bucket holds, as
-    /// far as buffers can be made small (12.5 Mbit/s a stream): when it comes late, and all
-    /// at once, it is still within the cap and 50 ms. Eight streams at 1.2 Gbit/s have
-    /// windows that carry it over 14 ms.
-    pub fn for_rate(rate: BytesPerSecond, streams: usize) -> Self {
-        let streams = u64::try_from(streams.max(1)).unwrap_or(u64::MAX);
-        let of_bucket = u128::from(rate.0) * DEPTH.as_millis() / 1_000;
-        let of_stream = u64::try_from(of_bucket).unwrap_or(u64::MAX) / streams;
-        let ahead = of_stream - of_stream / FRAMES_SHARE;
-        let buffer = purse::buffer_for(ahead) / 2;
-        let buffer = u32::try_from(buffer).unwrap_or(u32::MAX);
-        Self {
-            receive_buffer: buffer.clamp(RECEIVE_BUFFER_MIN, RECEIVE_BUFFER_MAX),
-            part: rate.0 / streams,
-            ..Self::default()
-        }
-    }
 }
 
 impl Default for Limits {
@@ -143,9 +111,7 @@ impl Default for Limits {
             head: Duration::from_secs(20),
             stall: Duration::from_secs(20),
             rate_floor: 16 << 10,
-            part: 0,
             rate_time: Duration::from_secs(30),
-            receive_buffer: RECEIVE_BUFFER_MAX,
         }
     }
 }
@@ -163,8 +129,7 @@ impl Fetcher {
             dialler: Dialler::new(config, tls, resolver),
             pool: Arc::default(),
             receive,
-            norm: Arc::new(Norm::new(limits.part)),
-            buffers: Buffers::default(),
+            norm: Arc::default(),
             limits,
         };
         Self {
@@ -185,20 +150,5 @@ impl fmt::Debug for Fetcher {
         f.debug_struct("Fetcher")
             .field("limits", &self.parts.limits)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lower_cap_has_smaller_buffers() {
-        let limits = |rate, streams| Limits::for_rate(BytesPerSecond(rate), streams);
-        assert_eq!(limits(150_000_000, 8).receive_buffer, RECEIVE_BUFFER_MAX);
-        assert_eq!(limits(150_000_000, 16).receive_buffer, 131_836);
-        assert_eq!(limits(37_500_000, 8).receive_buffer, 65_918);
-        assert_eq!(limits(12_500_000, 8).receive_buffer, 16_536);
-        assert_eq!(limits(0, 0).receive_buffer, RECEIVE_BUFFER_MIN);
     }
 }

@@ -4,9 +4,10 @@
 //! little. Slow is not an absolute: where every source is far away, each is as good as any; where
 //! others would fill the line, one that trickles keeps a stream from them all night. Sans-IO.
 
+use crate::lock::lock;
+use crate::units::BytesPerSecond;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// A source may be so many times slower than the others: a path that is merely long is not, and a
@@ -19,12 +20,8 @@ const MEMORY: Duration = Duration::from_secs(120);
 /// Before so much is known, nobody is slower than others.
 const KNOWN_MIN: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
-pub(super) struct Norm {
-    /// No stream needs more: its part of the cap.
-    part: u64,
-    sum: Mutex<Sum>,
-}
+#[derive(Debug, Default)]
+pub(super) struct Norm(Mutex<Sum>);
 
 #[derive(Debug, Default)]
 struct Sum {
@@ -33,14 +30,6 @@ struct Sum {
 }
 
 impl Norm {
-    /// `part`: bytes a second of one stream, when all have the same.
-    pub(super) fn new(part: u64) -> Self {
-        Self {
-            part,
-            sum: Mutex::default(),
-        }
-    }
-
     /// So much came while a source was waited for so long.
     pub(super) fn add(&self, bytes: u64, time: Duration) {
         let mut sum = self.sum();
@@ -52,19 +41,20 @@ impl Norm {
         }
     }
 
-    /// Bytes a second below which a source is slower than the others by far.
-    pub(super) fn floor(&self) -> u64 {
+    /// Bytes a second below which a source is slower than the others by far. `part`: of the cap,
+    /// for one stream; none needs more.
+    pub(super) fn floor(&self, part: BytesPerSecond) -> u64 {
         let sum = self.sum();
         if sum.time < KNOWN_MIN {
             return 0;
         }
         let mean = u128::from(sum.bytes) * 1_000 / sum.time.as_millis().max(1);
         let mean = u64::try_from(mean).unwrap_or(u64::MAX);
-        mean.min(self.part) / SHARE
+        mean.min(part.0) / SHARE
     }
 
     fn sum(&self) -> MutexGuard<'_, Sum> {
-        self.sum.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -72,27 +62,28 @@ impl Norm {
 mod tests {
     use super::*;
 
+    const PART: BytesPerSecond = BytesPerSecond(16_000_000);
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn slow_is_what_is_far_below_the_others_and_below_its_part() {
-        let norm = Norm::new(16_000_000);
-        assert_eq!(norm.floor(), 0, "nothing is known");
+        let norm = Norm::default();
+        assert_eq!(norm.floor(PART), 0, "nothing is known");
         norm.add(20_000_000, 10 * SECOND);
-        assert_eq!(norm.floor(), 125_000);
+        assert_eq!(norm.floor(PART), 125_000);
         // Much faster than any stream may be.
         for _ in 0..1_000 {
             norm.add(1_000_000_000, SECOND);
         }
-        assert_eq!(norm.floor(), 1_000_000);
+        assert_eq!(norm.floor(PART), 1_000_000);
     }
 
     #[test]
     fn where_all_are_slow_nobody_is() {
-        let norm = Norm::new(16_000_000);
+        let norm = Norm::default();
         for _ in 0..10_000 {
             norm.add(20_000, SECOND);
         }
-        assert!(norm.floor() <= 20_000 / SHARE, "{}", norm.floor());
+        assert!(norm.floor(PART) <= 20_000 / SHARE, "{}", norm.floor(PART));
     }
 }

@@ -16,8 +16,9 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 
-/// Two for each stream: the next object is often elsewhere, and comes back.
-const IDLE_MAX: usize = 16;
+/// One for each stream: the next object is often elsewhere, and comes back. What a source sends on
+/// an idle connection is paid for by nobody, so they are few.
+const IDLE_MAX: usize = 8;
 
 /// Servers close at about this time themselves.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -43,14 +44,17 @@ struct Idle {
 }
 
 impl Pool {
-    /// The one that was put back last.
-    pub(super) fn take(&self, door: &Door) -> Option<Connection> {
+    /// The one that was put back last, of those with a receive buffer of this size: a larger one
+    /// would bring more than is paid for, a smaller one less.
+    pub(super) fn take(&self, door: &Door, buffer: u32) -> Option<Connection> {
         let mut state = self.state();
         sweep(&mut state.idle, clock::now());
         let idle = &mut state.idle;
-        let at = idle
-            .iter()
-            .rposition(|kept| kept.connection.door == *door)?;
+        // Of a time when the rate was higher: they could hold more than there is room for.
+        idle.retain(|Idle { connection, .. }| connection.receive_buffer <= buffer);
+        let at = idle.iter().rposition(|Idle { connection, .. }| {
+            connection.door == *door && connection.receive_buffer == buffer
+        })?;
         Some(idle.remove(at).connection)
     }
 

@@ -8,6 +8,7 @@
 //!
 //! I/O: waits for turns.
 
+use super::meter::IDLE_BYTES;
 use super::meter::Meter;
 use crate::clock;
 use crate::clock::Instant;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// Bought beyond the receive buffer, so that reading goes on while the next turn is waited for: a
 /// quarter of the buffer within these. The least is what nobody buys turns in the middle of.
@@ -44,6 +46,10 @@ const TAIL_BYTES: u64 = 16 << 10;
 /// What frames the last of it.
 const END_BYTES: u64 = 1 << 10;
 
+/// The other end of a connection that is gone hears of it within a round trip, and what it sent
+/// until then has come.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+
 /// Counts in bytes at the socket; pays for the frames around them too, as they turn out to be.
 pub(super) struct Purse {
     turns: Arc<dyn Turns>,
@@ -58,6 +64,8 @@ pub(super) struct Purse {
     used_before: u64,
     wire_before: u64,
     connection: Option<Arc<Meter>>,
+    /// A request is out on it: an answer may be on its way although nothing was read.
+    is_asked: bool,
     /// Of the answer at hand, as it was asked for.
     body: u64,
     /// What that answer needs in all, `used_before` included.
@@ -81,6 +89,21 @@ pub(super) fn buffer_for(ahead: u64) -> u64 {
     with_quarters.min(with_least_lead)
 }
 
+/// The most that a purse has bought and not received: buffer, lead, and the turn that goes beyond
+/// them. `buffer`: as `SO_RCVBUF` is set.
+pub(super) fn hold_of(buffer: u32) -> u64 {
+    let buffer = 2 * u64::from(buffer);
+    buffer + lead(buffer) + turn(buffer)
+}
+
+fn lead(buffer: u64) -> u64 {
+    (buffer / 4).clamp(LEAD_BYTES_MIN, LEAD_BYTES_MAX)
+}
+
+fn turn(buffer: u64) -> u64 {
+    (buffer / 4).clamp(1, QUANTUM_BYTES_MAX)
+}
+
 impl Purse {
     /// `buffer`: as `SO_RCVBUF` is set, which the kernel doubles.
     pub(super) fn new(turns: Arc<dyn Turns>, class: Class, buffer: u32) -> Self {
@@ -94,6 +117,7 @@ impl Purse {
             used_before: 0,
             wire_before: 0,
             connection: None,
+            is_asked: false,
             body: 0,
             whole: 0,
             paying: None,
@@ -112,27 +136,75 @@ impl Purse {
         paid
     }
 
-    /// The connection on which bytes come from here on.
+    /// The connection on which bytes come from here on. SAFETY: cap. The one before it is counted:
+    /// it was read to its end, or detached.
     pub(super) fn attach(&mut self, meter: Arc<Meter>) {
+        debug_assert!(self.connection.is_none(), "bytes that count for nobody");
         meter.start(0);
+        self.is_asked = false;
         self.connection = Some(meter);
         self.allow();
     }
 
-    /// It is done with. `clean`: nothing of the answer is left, neither in the kernel nor beyond.
-    pub(super) fn detach(&mut self, clean: bool) {
-        let Some(meter) = self.connection.take() else {
-            return;
+    /// A request goes out, or no answer comes to it any more.
+    pub(super) fn asked(&mut self, is_asked: bool) {
+        self.is_asked = is_asked;
+    }
+
+    /// Nothing came while the connection waited to be used, but perhaps a goodbye.
+    pub(super) fn is_fresh(&self) -> bool {
+        let meter = self.connection.as_ref();
+        meter.is_none_or(|meter| meter.beyond() <= IDLE_BYTES)
+    }
+
+    /// The answer is read to its end. `false`: its connection had better not be used again, for the
+    /// source has sent more than was asked for; that counts, and is paid for with what comes next.
+    #[must_use]
+    pub(super) fn finish(&mut self) -> bool {
+        self.withdraw();
+        let Some(meter) = self.connection.clone() else {
+            return false;
         };
+        let beyond = meter.beyond();
+        self.part_with(&meter, meter.read() + beyond);
+        self.tell();
+        meter.rest();
+        beyond <= IDLE_BYTES
+    }
+
+    /// The connection is done with in the middle of an answer: what the kernel may hold of it
+    /// counts, for it may be on its way. Returns that: it is over after [`LATE`].
+    pub(super) fn detach(&mut self) -> u64 {
+        self.withdraw();
+        let Some(meter) = self.connection.clone() else {
+            return 0;
+        };
+        let beyond = meter.beyond();
+        self.tell();
         let read = meter.read();
-        let left = if clean || read == 0 { 0 } else { self.buffer };
-        let used = (read + left).min(self.paid.saturating_sub(self.used_before));
+        let may_come = self.is_asked || read > 0;
+        let left = if may_come { self.buffer } else { 0 };
+        let most = self.paid.saturating_sub(self.used_before);
+        self.part_with(&meter, (read + left).min(most).max(read + beyond));
+        let late = self.wire(self.used_before).min(self.paid_wire);
+        let late = late.saturating_sub(self.told_wire);
+        self.told_wire += late;
+        tell_later(&self.turns, late);
+        late
+    }
+
+    /// Nothing more is wanted for now. An ask that nobody looks after any more holds up those
+    /// behind it: of all who wait one wakes up for the others.
+    pub(super) fn withdraw(&mut self) {
+        self.paying = None;
+    }
+
+    /// `used`: bytes of it that count.
+    fn part_with(&mut self, meter: &Meter, used: u64) {
+        self.connection = None;
         self.used_before += used;
         self.wire_before += meter.framing().wire(used);
         self.blocked_before += meter.blocked(clock::now());
-        if clean {
-            meter.rest();
-        }
     }
 
     /// Buys what is due while `rest` bytes of the body are missing. Pending: a turn is waited for.
@@ -226,13 +298,11 @@ impl Purse {
             // Records shorter than was thought; and the end of a body is more than its last byte.
             self.whole.max(used + rest.min(TAIL_BYTES) + END_BYTES)
         };
-        let lead = (self.buffer / 4).clamp(LEAD_BYTES_MIN, LEAD_BYTES_MAX);
-        let wanted = (used + self.buffer + lead).min(self.whole);
+        let wanted = (used + self.buffer + lead(self.buffer)).min(self.whole);
         if self.paid >= wanted {
             return 0;
         }
-        let turn = (self.buffer / 4).clamp(1, QUANTUM_BYTES_MAX);
-        turn.min(self.whole - self.paid)
+        turn(self.buffer).min(self.whole - self.paid)
     }
 
     /// What has come was bought before; framing that is known better may make it less.
@@ -259,9 +329,27 @@ impl Purse {
     }
 }
 
+/// What may be on its way to a connection that is gone is over after [`LATE`].
+fn tell_later(turns: &Arc<dyn Turns>, bytes: u64) {
+    if bytes == 0 {
+        return;
+    }
+    let turns = Arc::clone(turns);
+    match Handle::try_current() {
+        Ok(runtime) => {
+            runtime.spawn(async move {
+                clock::sleep(LATE).await;
+                turns.came(bytes);
+            });
+        }
+        // The process ends.
+        Err(_) => turns.came(bytes),
+    }
+}
+
 impl Drop for Purse {
     fn drop(&mut self) {
-        self.detach(false);
+        self.detach();
         self.tell();
         let unused = self.paid_wire - self.told_wire;
         if unused > 0 {
@@ -276,5 +364,45 @@ impl fmt::Debug for Purse {
             .field("paid", &self.paid)
             .field("used_before", &self.used_before)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fill::BUILT;
+    use crate::fill::Limits;
+    use crate::fill::MemoryKeeper;
+    use crate::fill::Pace;
+    use crate::units::Bytes;
+    use crate::units::BytesPerSecond;
+    use std::pin::pin;
+
+    /// The first of those who wait wakes up for all; one that goes on to other things must not.
+    #[tokio::test(start_paused = true)]
+    async fn a_purse_that_is_done_or_given_up_holds_up_nobodys_turn() {
+        for is_finished in [true, false] {
+            let limits = Limits {
+                rate: BytesPerSecond(1_000_000),
+                night: Bytes(1 << 40),
+                urgent: Bytes(0),
+            };
+            let pace = Pace::load(limits, Arc::new(MemoryKeeper::default()), BUILT);
+            pace.open(Class::Night, None);
+            let turns: Arc<dyn Turns> = Arc::new(pace);
+            let purse = || Purse::new(Arc::clone(&turns), Class::Night, 16 << 10);
+            let (mut first, mut second) = (purse(), purse());
+            {
+                let mut asking = pin!(first.begin(1 << 20));
+                assert!(futures_util::poll!(&mut asking).is_pending());
+            }
+            if is_finished {
+                let _ = first.finish();
+            } else {
+                first.detach();
+            }
+            let paid = clock::within(Duration::from_secs(10), second.begin(1 << 20)).await;
+            assert_eq!(paid, Ok(Ok(())), "nobody woke up");
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::clock::Instant;
 use crate::fill::Class;
 use crate::fill::Fault;
 use crate::fill::Outcome;
+use crate::fill::Part;
 use crate::fill::places::Place;
 use crate::fill::sources;
 use crate::fill::sources::Candidates;
@@ -193,11 +194,9 @@ impl Machine {
         }
         let (class, source) = (object.class, object.source);
         let digest = object.want.digest;
-        let asked = object
-            .candidates
-            .as_ref()
-            .and_then(|list| list.source(source));
-        let asked: Option<FillSource> = asked.map(|(source, _)| source.clone());
+        let is_parted = !outcome.parts.is_empty();
+        self.parted(now, number, &outcome.parts);
+        let asked = self.candidate(number, source).filter(|_| !is_parted);
         if let Some(asked) = &asked {
             self.sources.note(now.at, asked, &outcome.end);
         }
@@ -219,6 +218,7 @@ impl Machine {
             }
             Fault::Store(problem) => self.store_failed(now, number, problem),
             Fault::NotFound
+            | Fault::NotYet { .. }
             | Fault::Busy { .. }
             | Fault::Refused(_)
             | Fault::WrongBytes(_)
@@ -226,15 +226,53 @@ impl Machine {
             | Fault::Slow(_)
             | Fault::Broken(_) => {
                 if let Some(asked) = asked {
-                    self.complain(asked.id, digest, &fault);
-                }
-                let object = self.queue.get_mut(number);
-                if let Some(candidates) = object.and_then(|object| object.candidates.as_mut()) {
-                    candidates.failed(now.at, source, &fault);
+                    self.failed(now, number, source, (asked, &fault));
                 }
                 self.settle(now, number);
             }
         }
+    }
+
+    /// What each of several sources did, whatever became of the object.
+    fn parted(&mut self, now: Now, number: usize, parts: &[Part]) {
+        for part in parts {
+            let object = self.queue.get(number);
+            let source = object.and_then(|object| match part.source.checked_sub(1) {
+                None => Some(object.source),
+                Some(other) => object.others.get(other).copied(),
+            });
+            let Some(source) = source else {
+                continue;
+            };
+            let Some(asked) = self.candidate(number, source) else {
+                continue;
+            };
+            self.sources.note(now.at, &asked, &part.end);
+            if let Err(fault) = &part.end {
+                self.failed(now, number, source, (asked, fault));
+            }
+        }
+    }
+
+    /// A candidate of an object, by its number.
+    fn candidate(&self, number: usize, source: usize) -> Option<FillSource> {
+        let candidates = self.queue.get(number)?.candidates.as_ref()?;
+        candidates.source(source).map(|(source, _)| source.clone())
+    }
+
+    fn failed(&mut self, now: Now, number: usize, source: usize, why: (FillSource, &Fault)) {
+        let Some(object) = self.queue.get_mut(number) else {
+            return;
+        };
+        let (digest, (asked, fault)) = (object.want.digest, why);
+        if let Some(candidates) = object.candidates.as_mut() {
+            // Nobody's fault: the ticket ended before the object. Another answer has another one.
+            if matches!(fault, Fault::Refused(_)) && candidates.is_stale(now.at, source) {
+                return;
+            }
+            candidates.failed(now.at, source, fault);
+        }
+        self.complain(asked.id, digest, fault);
     }
 
     /// Ready, if a source is near; otherwise it waits without its answer.

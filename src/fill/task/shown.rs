@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::fill::Class;
 use crate::fill::Fault;
 use crate::fill::Moment;
+use crate::fill::PrefillView;
 use crate::fill::View;
 use crate::fill::WindowView;
 use crate::fill::machine::Machine;
@@ -59,8 +60,14 @@ impl Task {
             transfers,
             ended: tally.ended.clone(),
             received: received.collect(),
+            wasted_bytes: tally.wasted,
             quarantined: machine.quarantined(at),
             gives: self.deps.gives,
+            prefill: PrefillView {
+                allowed: machine.orders.prefilling,
+                running: machine.prefill,
+                completed: tally.prefilled,
+            },
             ..View::default()
         };
         view.take_account(self.deps.ration.account(now.moment));
@@ -111,6 +118,18 @@ impl Machine {
         self.standstill().or_else(|| self.shut_until())
     }
 
+    /// Why an operator's `start --prefill` is refused.
+    pub(super) fn prefill_refusal(&self) -> Option<String> {
+        if !self.orders.prefilling {
+            return Some(
+                "the control plane does not have this box as prefilling, so that window and cap \
+                 hold; `oca control appliance prefilling` there comes first"
+                    .to_owned(),
+            );
+        }
+        self.standstill()
+    }
+
     /// Why nothing at all is received, urgent or not.
     fn standstill(&self) -> Option<String> {
         if self.paused {
@@ -127,6 +146,9 @@ impl Machine {
 
     fn shut_until(&self) -> Option<String> {
         let standing = self.standing.filter(|standing| standing.open.is_none())?;
+        if self.prefill {
+            return None;
+        }
         let opens = standing.next_edge;
         Some(format!("the fill window is shut; it opens at {opens:.0}"))
     }
@@ -161,6 +183,7 @@ pub(super) fn word(end: &Result<(), Fault>) -> &'static str {
     match end {
         Ok(()) => "done",
         Err(Fault::NotFound) => "not-found",
+        Err(Fault::NotYet { .. }) => "not-yet",
         Err(Fault::Busy { .. }) => "busy",
         Err(Fault::Refused(_)) => "refused",
         Err(Fault::WrongBytes(_)) => "wrong-bytes",

@@ -103,6 +103,22 @@ fn a_burst_of_changes_is_one_report_and_many_bursts_are_spaced() {
 }
 
 #[test]
+fn a_loss_right_after_a_report_is_told_at_once_and_losses_all_the_time_are_not() {
+    let now = clock::now();
+    let mut schedule = begun(3, now);
+    schedule.step(now, Input::Reported { next: seconds(300) });
+    let lost = now + Duration::from_millis(100);
+    schedule.step(lost, Input::Changed);
+    let made = run(&mut schedule, lost, lost + seconds(1), good);
+    let told = next_of(&made, Call::Report).unwrap();
+    assert_eq!(told, lost + DEBOUNCE);
+    schedule.step(told, Input::Changed);
+    let made = run(&mut schedule, told, told + seconds(10), good);
+    let next = next_of(&made, Call::Report);
+    assert_eq!(next, Some(now + REPORT_SPACING * 2));
+}
+
+#[test]
 fn a_change_while_a_report_is_under_way_is_told_right_after_it() {
     let now = clock::now();
     let mut schedule = begun(3, now);

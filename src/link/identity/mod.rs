@@ -7,6 +7,7 @@
 //! I/O: reads and writes the identity directory, at start and when a certificate is issued.
 
 mod directory;
+mod word;
 mod x509;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use word::is_word_of;
 pub use x509::box_of;
 pub use x509::box_uri;
 pub use x509::ca_fingerprint;

@@ -132,7 +132,7 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
     }
 }
 
-fn is_p256(key: &SubjectPublicKeyInfo<'_>) -> bool {
+pub(super) fn is_p256(key: &SubjectPublicKeyInfo<'_>) -> bool {
     let curve = key.algorithm.parameters.as_ref();
     key.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
         && curve.is_some_and(|curve| curve.as_oid().is_ok_and(|oid| oid == OID_EC_P256))

@@ -44,6 +44,15 @@ impl ReceivedBytes {
         *sum = sum.saturating_add(bytes);
     }
 
+    pub fn of(&self, kind: SourceKind) -> u64 {
+        match kind {
+            SourceKind::Peer => self.peer,
+            SourceKind::Tier => self.tier,
+            SourceKind::Network => self.network,
+            SourceKind::Origin => self.origin,
+        }
+    }
+
     pub fn total(&self) -> u64 {
         let all = [self.peer, self.tier, self.network, self.origin];
         all.into_iter().fold(0, u64::saturating_add)
@@ -65,6 +74,10 @@ pub struct FillOrders {
     pub urgent: Vec<String>,
     #[serde(default)]
     pub deletion_override: Option<DeletionOverride>,
+    /// The box stands where it is filled before it is shipped: an operator at it may order a fill
+    /// without window and cap.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prefilling: bool,
 }
 
 /// The signed permission to delete faster than the box's own pace, or under another epoch.

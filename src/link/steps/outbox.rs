@@ -8,6 +8,8 @@
 //! The set hash is carried along with each step. A journal that lies would be carried with it, so
 //! that now and then the hash is made from the set itself; they differ: everything goes.
 
+mod fit;
+
 use super::group_seen;
 use crate::link::message::Acked;
 use crate::link::message::Catalogue;
@@ -70,6 +72,8 @@ pub struct Outbox {
     sent: Option<Known>,
     /// Did the last steps of catalogue and routes begin at 0?
     whole: (bool, bool),
+    /// Digests in the catalogue's last step.
+    catalogue_items: usize,
     /// Reports until the carried hash is compared.
     until_audit: u32,
 }
@@ -89,6 +93,10 @@ struct Known {
 struct Told {
     position: u64,
     routes: RouteTable,
+    /// Count and hash of what was told, where that was not everything.
+    cut: Option<(u64, SetHash)>,
+    /// That there was for it.
+    room: usize,
 }
 
 impl Outbox {
@@ -104,6 +112,7 @@ impl Outbox {
             unanswered: Vec::new(),
             sent: None,
             whole: (true, true),
+            catalogue_items: 0,
             until_audit: AUDIT_EVERY,
         }
     }
@@ -234,6 +243,7 @@ impl Outbox {
     ) -> Catalogue {
         self.sent = Some(known);
         self.whole.0 = from.is_none();
+        self.catalogue_items = added.len() + removed.len();
         Catalogue {
             epoch: self.epoch,
             from: from.map_or(0, |known| known.position()),
@@ -246,22 +256,47 @@ impl Outbox {
     }
 
     /// The same of the routes, whose generations share what did not change: that is their journal.
+    /// The catalogue's step comes first: both share the room of a report.
     pub fn routes(&mut self, generation: u64, hash: &SetHash, routes: &RouteTable) -> Routes {
+        let room = fit::room(self.catalogue_items);
+        self.routes_within(room, generation, hash, routes)
+    }
+
+    fn routes_within(
+        &mut self,
+        room: usize,
+        generation: u64,
+        hash: &SetHash,
+        routes: &RouteTable,
+    ) -> Routes {
         let position = position(generation);
         let base = self.routes.as_ref();
-        let change = base.and_then(|base| base.changes(position, routes));
+        let change = base.and_then(|base| base.changes(position, routes, room));
         let from = change.as_ref().and(base).map_or(0, |base| base.position);
         self.whole.1 = change.is_none();
-        let (added, removed) = change.unwrap_or_else(|| (group_seen(routes.iter()), Vec::new()));
+        let (added, removed, cut) = match change {
+            Some((added, removed)) => (added, removed, base.and_then(|base| base.cut)),
+            None => match fit::fit(group_seen(routes.iter()), room) {
+                Ok(groups) => (groups, Vec::new(), None),
+                Err(fitted) => {
+                    tell_cut(routes.len(), fitted.count);
+                    let cut = Some((fitted.count, fitted.hash));
+                    (fitted.groups, Vec::new(), cut)
+                }
+            },
+        };
         self.routes_sent = Some(Told {
             position,
             routes: routes.clone(),
+            cut,
+            room,
         });
+        let (count, hash) = cut.unwrap_or((routes.len() as u64, *hash));
         Routes {
             epoch: self.epoch,
             from,
             to: position,
-            count: routes.len() as u64,
+            count,
             digest: hash.digest(),
             added,
             removed,
@@ -269,18 +304,33 @@ impl Outbox {
     }
 }
 
+/// Everything goes seldom enough for a line each time.
+fn tell_cut(routes: usize, reported: u64) {
+    tracing::error!(
+        routes,
+        reported,
+        "the routes are more than a report has room for, and those are not reported that serve \
+         least; lower max_prefixes or attribute_memory of the neighbours that send so much"
+    );
+}
+
 impl Told {
     /// What leads from here to `routes`, added and removed; `None` when that is no shorter than
-    /// everything, or more than a control plane takes in one step.
+    /// everything, or more than a control plane takes in one step. What was cut cannot be changed.
     fn changes(
         &self,
         position: u64,
         routes: &RouteTable,
+        room: usize,
     ) -> Option<(Vec<RouteGroup>, Vec<RouteGroup>)> {
+        // What was cut beside a whole catalogue may fit beside a step of it.
+        if self.cut.is_some() && room > self.room {
+            return None;
+        }
         if self.position == position {
             return Some((Vec::new(), Vec::new()));
         }
-        if self.position > position {
+        if self.position > position || self.cut.is_some() {
             return None;
         }
         let (mut added, mut removed) = (Vec::new(), Vec::new());
@@ -289,12 +339,12 @@ impl Told {
             added.extend(is);
         });
         let most = ROUTES_STEP_MAX.min(routes.len());
-        (added.len() + removed.len() <= most).then(|| {
-            (
-                group_seen(added.into_iter()),
-                group_seen(removed.into_iter()),
-            )
-        })
+        if added.len() + removed.len() > most {
+            return None;
+        }
+        let added = group_seen(added.into_iter());
+        let removed = group_seen(removed.into_iter());
+        fit::fits(added.iter().chain(&removed), room).then_some((added, removed))
     }
 }
 

@@ -198,6 +198,23 @@ fn the_corpus_of_what_players_send_is_understood() {
     assert!(seen >= 8, "only {seen} corpus files");
 }
 
+#[test]
+fn the_next_object_is_logged_without_its_token_however_it_is_written() {
+    let nor = |value: &str| taken(format!("nor=\"{value}\"").as_bytes()).nor;
+    let kept = "..%2F300kbps%2Fsegment35.m4v";
+    assert_eq!(nor(kept).as_deref(), Some(kept));
+    assert_eq!(nor("a.m4s?e=1&t=secret").as_deref(), Some("a.m4s"));
+    for value in [
+        "../t/e=1,t=secret/film/a",
+        "..%2Ft%2Fe%3D1%2Ct%3Dsecret%2Ffilm%2Fa",
+        "%2e%2e/t/e%3d1,t%3dsecret/film/a",
+        "a.m4s%3Fe%3D1%26t%3Dsecret",
+        "..%252Ft%252Fe%253D1%252Ct%253Dsecret",
+    ] {
+        assert_eq!(nor(value), None, "{value}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic_and_text_stays_printable(

@@ -144,6 +144,38 @@ fn what_is_no_tls_fails_for_good() {
     assert!(pair.session.is_not_tls() && pair.session.outgoing().is_empty());
 }
 
+#[test]
+fn who_speaks_another_protocol_is_told_so_though_the_server_has_begun_to_answer() {
+    let (server, client) = configs();
+    let (mut server, mut client) = ((**server).clone(), (**client).clone());
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    for versions in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let provider = Arc::clone(client.crypto_provider());
+        let mut only = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[versions])
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        only.alpn_protocols.clone_from(&client.alpn_protocols);
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut pair = Pair {
+            session: Session::new(Arc::new(server.clone())).unwrap(),
+            client: ClientConnection::new(Arc::new(only), name).unwrap(),
+        };
+        let hello = pair.take_from_client();
+        assert!(pair.session.receive(&hello).is_err());
+        let said = pair.session.outgoing().to_vec();
+        pair.client.read_tls(&mut &said[..]).unwrap();
+        let told = pair.client.process_new_packets().unwrap_err();
+        let alert = rustls::AlertDescription::NoApplicationProtocol;
+        assert_eq!(told, rustls::Error::AlertReceived(alert), "{versions:?}");
+        // Nothing more comes of it, whatever the client goes on to say.
+        assert!(pair.session.receive(&hello).is_err());
+        assert_eq!(pair.session.outgoing(), said);
+    }
+}
+
 /// Feeds bytes in pieces until the session fails; it must say so and stay failed.
 fn feed(session: &mut Session, bytes: &[u8], pieces: usize) -> bool {
     for piece in bytes.chunks(bytes.len().div_ceil(pieces.max(1)).max(1)) {

@@ -7,6 +7,7 @@
 
 use super::super::answer::Answer;
 use super::super::answer::Refused;
+use super::super::at_once::Begun;
 use super::super::connection::Connection;
 use super::super::exchange::Exchange;
 use super::super::pages::Pages;
@@ -73,11 +74,17 @@ impl Connection {
                 // A small file that every test reads stays in memory.
                 pages: Pages::in_memory(file, piece, now),
             };
-            let sent = self.send(Some(&mut piece), now);
+            let left = ends.saturating_duration_since(now);
+            let sent = self.send(Some(&mut piece), Begun::default(), now);
+            // What was moved of a piece that is cut here is not known, and counts as nothing.
+            let sent = clock::within(left, sent).await;
             let send::Sent {
                 body: moved,
                 outcome,
-            } = sent.await;
+            } = sent.unwrap_or(send::Sent {
+                body: 0,
+                outcome: Err(Cut::Slow),
+            });
             self.out.clear();
             body += moved;
             speedtest.counts.bytes_sent.fetch_add(moved, Relaxed);
@@ -95,34 +102,35 @@ impl Connection {
     /// counted and forgotten. Tells where in the buffer the next request begins.
     pub(in crate::serve) async fn receive(
         &mut self,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
         head_end: usize,
-    ) -> (Exchange, usize) {
+    ) -> usize {
         let Answer::Speedtest(Measure::Upload(upload)) = exchange.answer else {
-            return (exchange, head_end);
+            return head_end;
         };
-        self.card.busy.store(true, Relaxed);
         self.buffer.drain(..head_end);
         // RFC 9110 section 10.1.1: a client that has begun to send does not wait for leave.
         if upload.expects_continue && self.buffer.is_empty() {
             self.out.clear();
             self.out.extend_from_slice(CONTINUE);
-            if self.send(None, clock::now()).await.outcome.is_err() {
+            let sent = self.send(None, Begun::default(), clock::now()).await;
+            if sent.outcome.is_err() {
                 exchange.answer = Answer::Refused(Refused::cut_short());
-                return (exchange, self.buffer.len());
+                return self.buffer.len();
             }
         }
         if let Err(refused) = self.swallow(upload.length).await {
             exchange.answer = Answer::Refused(refused);
-            return (exchange, self.buffer.len());
+            return self.buffer.len();
         }
-        (exchange, 0)
+        0
     }
 
     /// Reads and forgets `length` bytes, at the pace of all uploads.
     async fn swallow(&mut self, length: u64) -> Result<(), Refused> {
         let speedtest = Arc::clone(&self.worker.house.speedtest);
         let (begun, mut left) = (clock::now(), length);
+        let ends = begun + TRANSFER_TIME;
         let mut progress = Progress {
             since: begun,
             moved: 0,
@@ -141,14 +149,16 @@ impl Connection {
                 return Ok(());
             }
             let (now, rate) = (clock::now(), self.settings.speedtest.rate_limit);
+            if now >= ends {
+                return Err(Fault::SlowBody.into());
+            }
             let turn = speedtest.up.turn(now, here as u64, rate);
             if turn > now {
                 // The wait is ours: it is not held against the viewer.
-                clock::sleep_until(turn).await;
+                clock::sleep_until(turn.min(ends)).await;
                 progress.since += turn - now;
             }
-            self.more_of_body(begun + TRANSFER_TIME, &mut progress)
-                .await?;
+            self.more_of_body(ends, &mut progress).await?;
         }
     }
 

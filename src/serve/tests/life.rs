@@ -23,6 +23,10 @@ async fn silence_and_slow_heads_end_when_their_time_is_up_and_not_before() {
     assert_eq!(idle.get("/a/b.m4s", "").await.unwrap().status, 200);
     assert!(idle.is_closed().await);
     assert_eq!((clock::now() - start).as_secs(), 60);
+    // Whoever has never asked has as long as for a head.
+    let start = clock::now();
+    assert!(world.viewer("192.0.2.1").await.is_closed().await);
+    assert_eq!((clock::now() - start).as_secs(), 10);
     // One byte every 3 s gains nothing: the head has 10 s in all.
     let mut slow = world.viewer("192.0.2.1").await;
     let start = clock::now();

@@ -226,6 +226,47 @@ async fn a_body_that_stalls_or_ends_early_frees_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_transfer_outlasts_its_time_however_slowly_it_goes_on() {
+    // A rate at which one upload of this size would wait for minutes.
+    let world = measured(SpeedtestConfig {
+        rate_limit: BytesPerSecond(20_000),
+        ..speedtest()
+    });
+    let mut upload = world.viewer("192.0.2.1").await;
+    upload
+        .say("POST /speedtest HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n")
+        .await;
+    let begun = clock::now();
+    let sending = async {
+        // Always more than the box wants to take.
+        while upload.stream.write_all(&[0; 60_000]).await.is_ok() {}
+    };
+    clock::within(Duration::from_secs(90), sending)
+        .await
+        .unwrap();
+    let time = (clock::now() - begun).as_secs();
+    assert!((58..=63).contains(&time), "{time} s up");
+    assert_eq!(world.handle.view().speedtest.running, 0);
+    // A viewer that takes a piece of a download byte by byte, always enough for its progress.
+    let world = measured(speedtest());
+    let mut download = world.viewer("192.0.2.1").await;
+    let begun = clock::now();
+    download
+        .say("GET /speedtest HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    let mut piece = [0; 2_000];
+    while tokio::io::AsyncReadExt::read(&mut download.stream, &mut piece)
+        .await
+        .is_ok_and(|count| count > 0)
+        && world.handle.view().speedtest.running > 0
+    {
+        clock::sleep(Duration::from_secs(1)).await;
+    }
+    let time = (clock::now() - begun).as_secs();
+    assert!((58..=62).contains(&time), "{time} s down");
+}
+
+#[tokio::test(start_paused = true)]
 async fn transfers_are_few_in_all_and_fewer_from_one_address() {
     let world = measured(SpeedtestConfig {
         connections: 17,

@@ -1,9 +1,10 @@
 //! Drop behind: what one viewer streams and nobody else reads need not stay in memory.
 //!
 //! A [`Reader`] says which chunks it has passed. They are dropped [`DROP_AFTER_MS`] later, because
-//! pages that still wait in a socket cannot be, and only if at that time nobody else reads the
-//! object. Only what came from the disk for this reader is told: a chunk that was in memory
-//! before has served more than one.
+//! pages that still wait in a socket cannot be, and only if nobody else has read the object since
+//! it was passed: whoever finds a chunk in memory may rely on it for a while ([`DROP_AFTER_MS`] is
+//! longer). Only what came from the disk for this reader is told: a chunk that was in memory before
+//! has served more than one.
 
 use super::super::ObjectFile;
 use super::Fills;
@@ -15,7 +16,8 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Passed chunks remembered a disk. Each keeps its file open for a moment; more than this stay in
 /// memory, where the kernel evicts them in its own time.
@@ -29,8 +31,6 @@ const DROP_AFTER_MS: u64 = 2_000;
 pub struct Reader {
     pool: Arc<Pool>,
     object: Arc<ObjectFile>,
-    /// Dead when the response has ended.
-    life: Arc<()>,
 }
 
 /// A range that may go.
@@ -39,27 +39,47 @@ pub(super) struct Passed {
     object: Arc<ObjectFile>,
     at: u64,
     length: u64,
-    reader: Weak<()>,
+    /// [`Readers::begun`] when it was passed.
+    begun: u64,
     due_ms: u64,
+}
+
+/// Those of one object. Remembered while there are any, or a passed chunk waits for its time.
+#[derive(Debug, Default)]
+struct Readers {
+    reading: usize,
+    passed: usize,
+    /// How many have begun since this was first remembered.
+    begun: u64,
 }
 
 /// What is passed, and who reads what.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     passed: Mutex<VecDeque<Passed>>,
-    readers: Mutex<BTreeMap<Digest, usize>>,
+    /// How many that are until they have been carried out, to be asked without a lock.
+    waiting: AtomicUsize,
+    readers: Mutex<BTreeMap<Digest, Readers>>,
 }
 
 impl Fills {
-    /// A response begins to read `object`: others' passed chunks of it stay.
+    /// A response begins to read `object`: passed chunks of it stay.
     pub fn reader(&self, object: &Arc<ObjectFile>) -> Reader {
-        *lock(&self.0.behind.readers)
-            .entry(object.digest)
-            .or_default() += 1;
+        let mut readers = lock(&self.0.behind.readers);
+        let of_object = readers.entry(object.digest).or_default();
+        of_object.reading += 1;
+        of_object.begun += 1;
         Reader {
             pool: Arc::clone(&self.0),
             object: Arc::clone(object),
-            life: Arc::default(),
+        }
+    }
+
+    /// Somebody who drops nothing behind him finds `object` in memory: passed chunks of it stay.
+    pub fn keep(&self, object: &ObjectFile) {
+        let behind = &self.0.behind;
+        if behind.waiting.load(Relaxed) > 0 {
+            behind.change(object.digest, |of_object| of_object.begun += 1);
         }
     }
 }
@@ -68,28 +88,32 @@ impl Reader {
     /// The reader is done with this range, which came from the disk for it.
     pub fn passed(&self, at: u64, length: u64) {
         let length = length.min(self.object.length.saturating_sub(at));
-        let mut passed = lock(&self.pool.behind.passed);
-        if passed.len() < DROPS_MAX {
-            passed.push_back(Passed {
-                object: Arc::clone(&self.object),
-                at,
-                length,
-                reader: Arc::downgrade(&self.life),
-                due_ms: self.pool.ticks.now_ms() + DROP_AFTER_MS,
-            });
+        let behind = &self.pool.behind;
+        let mut passed = lock(&behind.passed);
+        if passed.len() >= DROPS_MAX {
+            return;
         }
+        let mut readers = lock(&behind.readers);
+        let of_object = readers.entry(self.object.digest).or_default();
+        if of_object.reading > 1 {
+            return;
+        }
+        of_object.passed += 1;
+        passed.push_back(Passed {
+            object: Arc::clone(&self.object),
+            at,
+            length,
+            begun: of_object.begun,
+            due_ms: self.pool.ticks.now_ms() + DROP_AFTER_MS,
+        });
+        behind.waiting.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut readers = lock(&self.pool.behind.readers);
-        if let Some(count) = readers.get_mut(&self.object.digest) {
-            *count -= 1;
-            if *count == 0 {
-                readers.remove(&self.object.digest);
-            }
-        }
+        let leave = |of_object: &mut Readers| of_object.reading -= 1;
+        self.pool.behind.change(self.object.digest, leave);
     }
 }
 
@@ -105,18 +129,36 @@ impl Behind {
     }
 
     pub(super) fn clear(&self) {
-        lock(&self.passed).clear();
+        for passed in lock(&self.passed).drain(..) {
+            self.change(passed.object.digest, |of_object| of_object.passed -= 1);
+            self.waiting.fetch_sub(1, Relaxed);
+        }
     }
 
-    /// On the disk's thread. True if it was dropped, false if somebody else reads the object.
+    /// On the disk's thread. True if it was dropped, false if somebody else has read the object.
     pub(super) fn carry_out(&self, passed: &Passed) -> bool {
-        let own = usize::from(passed.reader.strong_count() > 0);
-        let readers = lock(&self.readers);
-        let others = readers.get(&passed.object.digest).copied().unwrap_or(0);
-        drop(readers);
-        if others > own {
-            return false;
+        let mut begun = passed.begun;
+        self.change(passed.object.digest, |of_object| {
+            of_object.passed -= 1;
+            begun = of_object.begun;
+        });
+        self.waiting.fetch_sub(1, Relaxed);
+        begun == passed.begun
+            && page_cache::drop_cached(&passed.object.file, passed.at, passed.length).is_ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.passed).is_empty() && lock(&self.readers).is_empty()
+    }
+
+    fn change(&self, object: Digest, change: impl FnOnce(&mut Readers)) {
+        let mut readers = lock(&self.readers);
+        if let Some(of_object) = readers.get_mut(&object) {
+            change(of_object);
+            if of_object.reading == 0 && of_object.passed == 0 {
+                readers.remove(&object);
+            }
         }
-        page_cache::drop_cached(&passed.object.file, passed.at, passed.length).is_ok()
     }
 }

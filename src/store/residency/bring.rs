@@ -9,9 +9,8 @@ use crate::sys::page_cache;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// One byte is read of each piece of this size: the kernel reads pieces that large in one request,
-/// so its end is the end of all of it.
-const TOUCH_STRIDE: u64 = 64 * 1024;
+/// What a kernel takes of one advice at least.
+const ADVICE_BYTES: u64 = 64 * 1024;
 
 /// The whole of `length` bytes from `at` is asked for at once, which a disk answers much faster
 /// than the small steps in which `sendfile` would; then touched, to wait for it.
@@ -21,17 +20,19 @@ pub(super) fn bring(object: &ObjectFile, at: u64, length: u64) -> io::Result<()>
     touch(object, at, length)?;
     if presence::look(&object.file, at, length) == Presence::Absent {
         // The kernel takes no more of one advice than the disk takes at once.
-        for at in pieces(at, length) {
-            let _ = page_cache::will_need(&object.file, at, TOUCH_STRIDE);
+        for at in pieces(at, length, ADVICE_BYTES) {
+            let _ = page_cache::will_need(&object.file, at, ADVICE_BYTES);
         }
         touch(object, at, length)?;
     }
     Ok(())
 }
 
+/// One byte of each page: requests end in any order, and `sendfile` waits for a page that has not
+/// come, on a disk that hangs for ever. Nothing tells so of pages but reading them.
 fn touch(object: &ObjectFile, at: u64, length: u64) -> io::Result<()> {
     let last = at + length.max(1) - 1;
-    for at in pieces(at, length).chain([last]) {
+    for at in pieces(at, length, page_cache::page_bytes()).chain([last]) {
         match object.file.read_exact_at(&mut [0], at) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -43,8 +44,8 @@ fn touch(object: &ObjectFile, at: u64, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn pieces(at: u64, length: u64) -> impl Iterator<Item = u64> {
-    let stride = usize::try_from(TOUCH_STRIDE).unwrap_or(usize::MAX);
+fn pieces(at: u64, length: u64, stride: u64) -> impl Iterator<Item = u64> {
+    let stride = usize::try_from(stride).unwrap_or(usize::MAX);
     (at..at + length).step_by(stride)
 }
 

@@ -3,7 +3,8 @@
 //! Path of a chunk: the sender asks [`Fills::is_ready`] (`presence`: no wait) → absent: it awaits
 //! [`Fills::supply`], which joins or starts the one flight of that chunk (`pool`: bounded queue, a
 //! few threads a disk) → `bring` asks the disk for the whole chunk and waits for it there → every
-//! waiter looks again. When a chunk starts to be sent, the next one is asked for
+//! waiter looks again. Who waits has a turn by `shares`: each household as much of the disk as any
+//! other. When a chunk starts to be sent, the next one is asked for
 //! ([`Fills::prefetch`]). What only one viewer streams may be dropped again (`behind`).
 //!
 //! ```text
@@ -25,6 +26,7 @@ mod counts;
 mod pool;
 mod presence;
 mod queue;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +37,13 @@ use super::DiskClass;
 use super::ObjectFile;
 use super::lane::Ticks;
 use crate::clock;
+use crate::object::Digest;
 use pool::Bring;
 use pool::Pool;
 use presence::Presence;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What is asked of a disk at once: a hard disk moves this in the time of one seek.
@@ -55,6 +59,11 @@ const COPY_BYTES: u64 = 128 * 1024;
 /// One disk's way from absent to present pages. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Fills(Arc<Pool>);
+
+/// Who reads, as far as a disk's time is concerned: a viewer's address (IPv6: its network), or a
+/// box. Each has an equal share while many wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Household(pub u64);
 
 /// How much a chunk matters when the queue is long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +96,25 @@ pub enum FillError {
     Read(Arc<io::Error>),
 }
 
+impl Household {
+    /// Of a name. As a number of addresses, these would be multicast: no viewer has them.
+    pub fn named(name: &str) -> Self {
+        let mut head = [0; 8];
+        head.copy_from_slice(&Digest::of(name.as_bytes()).0[..8]);
+        head[0] = 0xff;
+        Self(u64::from_be_bytes(head))
+    }
+}
+
 impl Fills {
+    /// For tests: pages that come are gone when their reader looks.
+    #[cfg(test)]
+    pub(crate) fn forgetful() -> Self {
+        let ticks = Ticks::default();
+        let nothing = Box::new(|_: &ObjectFile, _: u64, _: u64| Ok(()));
+        Self::with(0, 1, Duration::from_secs(10), ticks, nothing).expect("a thread")
+    }
+
     pub(super) fn start(
         disk: u16,
         class: DiskClass,
@@ -136,7 +163,8 @@ impl Fills {
             return false;
         }
         // A full queue leaves it to the moment when it is wanted.
-        let _ = self.0.join(object, at / CHUNK_BYTES, Urgency::Ahead);
+        let nobody = Household::default();
+        let _ = (self.0).join(object, at / CHUNK_BYTES, Urgency::Ahead, nobody);
         true
     }
 
@@ -147,12 +175,13 @@ impl Fills {
         at: u64,
         length: u64,
         urgency: Urgency,
+        household: Household,
     ) -> Result<Supply, FillError> {
         let counts = &self.0.counts;
         counts.add(&counts.misses);
         for _ in 0..FLIGHTS_MAX {
             let since = clock::now();
-            let flight = self.0.join(object, at / CHUNK_BYTES, urgency)?;
+            let flight = (self.0).join(object, at / CHUNK_BYTES, urgency, household)?;
             let outcome = self.0.arrival(&flight).await;
             counts.waited(clock::now().saturating_duration_since(since));
             outcome?;
@@ -161,7 +190,8 @@ impl Fills {
             }
             counts.add(&counts.retries);
         }
-        self.copy(object, at, length).await.map(Supply::Bytes)
+        let bytes = self.copy(object, at, length, household).await?;
+        Ok(Supply::Bytes(bytes))
     }
 
     /// Reads at least one byte from `at`, at most `length`, on the disk's thread into memory.
@@ -170,10 +200,22 @@ impl Fills {
         object: &Arc<ObjectFile>,
         at: u64,
         length: u64,
+        household: Household,
     ) -> Result<Vec<u8>, FillError> {
         let counts = &self.0.counts;
         counts.add(&counts.copies);
-        self.0.copy(object, at, length.min(COPY_BYTES)).await
+        let length = length.min(COPY_BYTES);
+        self.0.copy(object, at, length, household).await
+    }
+
+    /// Has the disk left a question unanswered for longer than it should? Then it may hang, and
+    /// nothing of its files is touched on a worker but what is read without waiting.
+    pub fn is_in_doubt(&self) -> bool {
+        self.0.in_doubt.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_in_doubt(&self, in_doubt: bool) {
+        self.0.in_doubt.store(in_doubt, Ordering::Release);
     }
 
     /// The disk went out of reach, or answers again.

@@ -11,6 +11,7 @@ use super::super::lane::Pulse;
 use super::super::lane::Ticks;
 use super::CHUNK_BYTES;
 use super::FillError;
+use super::Household;
 use super::Urgency;
 use super::behind::Behind;
 use super::bring;
@@ -50,6 +51,8 @@ pub(super) struct Pool {
     work: Condvar,
     /// Length of the table of flights, for who only wants to know that it is empty.
     flying: AtomicUsize,
+    /// See [`super::Fills::is_in_doubt`].
+    pub(super) in_doubt: AtomicBool,
     /// False while the disk is isolated: everybody who waits is released.
     answering: watch::Sender<bool>,
 }
@@ -72,6 +75,7 @@ impl Pool {
             queue: Mutex::new(Queue::new(threads_max)),
             work: Condvar::new(),
             flying: AtomicUsize::new(0),
+            in_doubt: AtomicBool::new(false),
             answering: watch::Sender::new(true),
         }
     }
@@ -96,6 +100,7 @@ impl Pool {
         object: &Arc<ObjectFile>,
         chunk: u64,
         urgency: Urgency,
+        household: Household,
     ) -> Result<Arc<Flight>, FillError> {
         let mut queue = self.lock();
         if queue.silent || queue.closed {
@@ -105,15 +110,22 @@ impl Pool {
         if let Some(flight) = queue.flights.get(&key).cloned() {
             if urgency != Urgency::Ahead {
                 self.counts.add(&self.counts.joined);
-                // Somebody waits for what was a guess: it moves up. Its old place is passed over.
-                if flight.ahead.swap(false, Ordering::AcqRel) && !flight.is_started() {
-                    queue.push(Job::Fill(Arc::clone(&flight)));
-                    self.work.notify_one();
+                let waits = !flight.is_started();
+                if waits && queue.has_room(urgency, household) {
+                    // Somebody waits for what was a guess, or has a turn sooner than who came
+                    // first: it moves up. Its other places are passed over.
+                    if flight.is_news_to(household) {
+                        queue.push(household, Job::Fill(Arc::clone(&flight)));
+                        self.work.notify_one();
+                    }
+                } else if waits && flight.is_guess() {
+                    self.counts.add(&self.counts.refused);
+                    return Err(FillError::Busy);
                 }
             }
             return Ok(flight);
         }
-        if !queue.has_room(urgency) {
+        if !queue.has_room(urgency, household) {
             self.counts.add(&self.counts.refused);
             return Err(FillError::Busy);
         }
@@ -122,8 +134,8 @@ impl Pool {
             object: Arc::clone(object),
             chunk,
             queued_ms: self.ticks.now_ms(),
-            ahead: AtomicBool::new(is_ahead),
             started: AtomicBool::new(false),
+            wanted_by: Mutex::default(),
             outcome: watch::Sender::new(None),
         });
         queue.flights.insert(key, Arc::clone(&flight));
@@ -132,7 +144,8 @@ impl Pool {
             self.counts.add(&self.counts.prefetches);
             queue.ahead.push_back(Arc::clone(&flight));
         } else {
-            queue.push(Job::Fill(Arc::clone(&flight)));
+            flight.is_news_to(household);
+            queue.push(household, Job::Fill(Arc::clone(&flight)));
         }
         self.work.notify_one();
         Ok(flight)
@@ -158,6 +171,7 @@ impl Pool {
         object: &Arc<ObjectFile>,
         at: u64,
         length: u64,
+        household: Household,
     ) -> Result<Vec<u8>, FillError> {
         let (reply, answer) = oneshot::channel();
         {
@@ -165,17 +179,18 @@ impl Pool {
             if queue.silent || queue.closed {
                 return Err(FillError::NoAnswer);
             }
-            if !queue.has_room(Urgency::Runs) {
+            if !queue.has_room(Urgency::Runs, household) {
                 self.counts.add(&self.counts.refused);
                 return Err(FillError::Busy);
             }
-            queue.push(Job::Copy(Copy {
+            let copy = Copy {
                 object: Arc::clone(object),
                 at,
                 length,
                 queued_ms: self.ticks.now_ms(),
                 reply,
-            }));
+            };
+            queue.push(household, Job::Copy(copy));
             self.work.notify_one();
         }
         let mut answering = self.answering.subscribe();

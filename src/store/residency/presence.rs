@@ -1,8 +1,9 @@
 //! Is a part of a file in memory? A few microseconds at most, never a wait.
 //!
 //! `cachestat(2)` counts pages, but those that are still being read as well; `RWF_NOWAIT` sees only
-//! one place, but surely. So both ends are probed and the pages between are counted. Where the
-//! kernel has no `cachestat` or refuses it, more places are probed; that is found out once.
+//! one place, but surely. So the pages are counted and, if none is absent, both ends are probed.
+//! Where the kernel has no `cachestat` or refuses it, more places are probed; that is found out
+//! once.
 
 use crate::sys::page_cache;
 use std::fs::File;
@@ -30,20 +31,21 @@ pub(super) fn look(file: &File, at: u64, length: u64) -> Presence {
     let page = page_cache::page_bytes();
     let last = at + length.max(1) - 1;
     let (first_page, last_page) = (at / page, last / page);
+    // Counted first: a kernel that is to read what is absent asks the disk for it, even if nobody
+    // would wait, and who asks may have to wait for a place in the disk's queue.
+    let counted = count(file, at, length);
+    if counted.is_some_and(|pages| pages <= last_page - first_page) {
+        return Presence::Absent;
+    }
     let ends = match (probe(file, at), first_page == last_page) {
         (Presence::Present, false) => probe(file, last),
         (end, _) => end,
     };
-    match ends {
-        Presence::Absent => return Presence::Absent,
-        Presence::Present if last_page - first_page < 2 => return Presence::Present,
-        Presence::Present | Presence::Unknown => {}
-    }
-    match count(file, at, length) {
-        Some(pages) if pages > last_page - first_page => Presence::Present,
-        Some(_) => Presence::Absent,
-        None if ends == Presence::Unknown => Presence::Unknown,
-        None => probe_all(file, at, last),
+    match (ends, counted) {
+        (Presence::Absent, _) => Presence::Absent,
+        (Presence::Present, None) if last_page - first_page > 1 => probe_all(file, at, last),
+        (Presence::Unknown, None) => Presence::Unknown,
+        (Presence::Present, _) | (Presence::Unknown, Some(_)) => Presence::Present,
     }
 }
 

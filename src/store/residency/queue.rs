@@ -1,9 +1,7 @@
 //! What waits for one disk: chunks wanted, chunks guessed, and the table of flights.
 //!
-//! The disk's time is shared by bytes (self-clocked fair queueing): what is wanted has its turn
-//! when as much has been read for others who wait as it needs itself. A response wants one chunk at
-//! a time, so each connection gets an equal share of the disk, and a playlist or the end of a
-//! segment does not wait for a whole chunk of everybody who streams.
+//! Whose turn it is among those who want something, [`super::shares`] knows. How many may wait is
+//! decided here.
 //!
 //! Plain data under the lock of [`super::pool`]; nothing here waits.
 
@@ -12,14 +10,18 @@ use super::super::lane::Pulse;
 use super::super::lane::Ticks;
 use super::CHUNK_BYTES;
 use super::FillError;
+use super::Household;
 use super::Urgency;
 use super::behind::Passed;
+use super::shares::Shares;
+use crate::lock::lock;
 use crate::object::Digest;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -34,6 +36,18 @@ pub(super) const BEGINS_MAX: usize = 512;
 /// connections.
 pub(super) const RUNS_MAX: usize = 4096;
 
+/// Of these two, the most that one household may take.
+pub(super) const BEGINS_EACH_MAX: usize = BEGINS_MAX / 2;
+pub(super) const RUNS_EACH_MAX: usize = RUNS_MAX / 4;
+
+/// Every household may have so many chunks wanted although the room above is taken by others: what
+/// a home watches at a time. It has its turn soon, however long the queue is.
+pub(super) const EACH_MIN: usize = 4;
+
+/// That room, beyond the other: what the networks of a few hundred households can take of it.
+const BEGINS_MIN_MAX: usize = BEGINS_MAX + 2048;
+const RUNS_MIN_MAX: usize = RUNS_MAX + 2048;
+
 /// Chunks asked for ahead. When there are more, the disk is too busy for guesses.
 pub(super) const AHEAD_MAX: usize = 256;
 
@@ -47,20 +61,16 @@ pub(super) struct Flight {
     pub(super) object: Arc<ObjectFile>,
     pub(super) chunk: u64,
     pub(super) queued_ms: u64,
-    /// Nobody waits for it yet; it stands in the queue of guesses.
-    pub(super) ahead: AtomicBool,
     /// A thread has it.
     pub(super) started: AtomicBool,
+    /// Those in whose turn it may be read. Nobody: it stands in the queue of guesses.
+    pub(super) wanted_by: Mutex<BTreeSet<Household>>,
     pub(super) outcome: watch::Sender<Option<Result<(), FillError>>>,
 }
 
 #[derive(Default)]
 pub(super) struct Queue {
-    /// By turn; of equal turns, in the order of arrival.
-    wanted: BTreeMap<(u64, u64), Job>,
-    /// Of the job that was taken last.
-    turn: u64,
-    arrivals: u64,
+    shares: Shares,
     pub(super) ahead: VecDeque<Arc<Flight>>,
     pub(super) flights: HashMap<(Digest, u64), Arc<Flight>>,
     /// One a thread.
@@ -103,39 +113,41 @@ impl Queue {
         self.pulses.len() - 1
     }
 
-    pub(super) fn has_room(&self, urgency: Urgency) -> bool {
+    pub(super) fn has_room(&self, urgency: Urgency, household: Household) -> bool {
+        let (all, own) = (self.wanted(), self.shares.len_of(household));
         match urgency {
-            Urgency::Runs => self.wanted() < RUNS_MAX,
-            Urgency::Begins => self.wanted() < BEGINS_MAX,
+            Urgency::Runs if own < EACH_MIN => all < RUNS_MIN_MAX,
+            Urgency::Runs => all < RUNS_MAX && own < RUNS_EACH_MAX,
+            Urgency::Begins if own < EACH_MIN => all < BEGINS_MIN_MAX,
+            Urgency::Begins => all < BEGINS_MAX && own < BEGINS_EACH_MAX,
             Urgency::Ahead => self.ahead.len() < AHEAD_MAX,
         }
     }
 
     /// Chunks and pieces that somebody waits for.
     pub(super) fn wanted(&self) -> usize {
-        self.wanted.len()
+        self.shares.len()
     }
 
     /// Somebody waits for it.
-    pub(super) fn push(&mut self, job: Job) {
-        self.arrivals += 1;
-        let place = (self.turn + job.cost(), self.arrivals);
-        self.wanted.insert(place, job);
+    pub(super) fn push(&mut self, household: Household, job: Job) {
+        self.shares.push(household, job);
     }
 
     /// Nobody is waited for any more.
     pub(super) fn clear(&mut self) {
-        self.wanted.clear();
+        self.shares.clear();
         self.ahead.clear();
     }
 
     pub(super) fn pop(&mut self) -> Option<Job> {
-        while let Some(((turn, _), job)) = self.wanted.pop_first() {
-            self.turn = turn;
-            match &job {
-                Job::Fill(flight) if !flight.start() => {}
-                Job::Fill(_) | Job::Copy(_) | Job::Drop(_) => return Some(job),
-            }
+        let begins = |job: &Job| match job {
+            // It may have been read in another's turn.
+            Job::Fill(flight) => flight.start(),
+            Job::Copy(_) | Job::Drop(_) => true,
+        };
+        if let Some(job) = self.shares.pop(begins) {
+            return Some(job);
         }
         while let Some(flight) = self.ahead.pop_front() {
             if flight.start() {
@@ -147,13 +159,12 @@ impl Queue {
 
     /// The jobs that were queued before `limit_ms` and that no thread has taken, as if one had.
     pub(super) fn take_older(&mut self, limit_ms: u64) -> Vec<Job> {
-        let is_old = |_: &(u64, u64), job: &mut Job| match job {
+        let is_old = |job: &Job| match job {
             Job::Fill(flight) => flight.queued_ms < limit_ms,
             Job::Copy(copy) => copy.queued_ms < limit_ms,
             Job::Drop(_) => false,
         };
-        let wanted = self.wanted.extract_if(.., is_old).map(|(_, job)| job);
-        let mut old: Vec<Job> = wanted.collect();
+        let mut old = self.shares.extract(is_old);
         let is_old = |flight: &mut Arc<Flight>| flight.queued_ms < limit_ms;
         while let Some(flight) = self.ahead.pop_front_if(is_old) {
             old.push(Job::Fill(flight));
@@ -168,7 +179,7 @@ impl Queue {
 
 impl Job {
     /// Of the disk's time, in bytes.
-    fn cost(&self) -> u64 {
+    pub(super) fn cost(&self) -> u64 {
         match self {
             Self::Fill(flight) => READ_COST + flight.length(),
             Self::Copy(copy) => READ_COST + copy.length,
@@ -186,6 +197,16 @@ impl Flight {
 
     pub(super) fn is_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
+    }
+
+    /// True once for each household.
+    pub(super) fn is_news_to(&self, household: Household) -> bool {
+        lock(&self.wanted_by).insert(household)
+    }
+
+    /// Nobody waits for it yet.
+    pub(super) fn is_guess(&self) -> bool {
+        lock(&self.wanted_by).is_empty()
     }
 
     /// True for the first who takes it.
@@ -208,15 +229,22 @@ mod tests {
         })
     }
 
+    const HOME: Household = Household(1);
+
     fn want(queue: &mut Queue, object: &Arc<ObjectFile>, chunk: u64) {
-        queue.push(Job::Fill(Arc::new(Flight {
+        want_of(queue, HOME, object, chunk);
+    }
+
+    fn want_of(queue: &mut Queue, household: Household, object: &Arc<ObjectFile>, chunk: u64) {
+        let flight = Flight {
             object: Arc::clone(object),
             chunk,
             queued_ms: 0,
-            ahead: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            wanted_by: Mutex::default(),
             outcome: watch::Sender::new(None),
-        })));
+        };
+        queue.push(household, Job::Fill(Arc::new(flight)));
     }
 
     fn next(queue: &mut Queue) -> Arc<Flight> {
@@ -273,6 +301,100 @@ mod tests {
         assert!(matches!(first, Some(5..10)), "{first:?}");
         let large = served.iter().filter(|length| **length == CHUNK_BYTES);
         assert_eq!(large.count(), 4);
+    }
+
+    #[test]
+    fn a_household_gets_no_more_of_a_disk_by_asking_over_more_connections() {
+        let mut queue = Queue::default();
+        // Two films of one connection each, beside a crowd behind one address.
+        let films = [object(0, CHUNK_BYTES + 90_000), object(1, 1 << 40)];
+        let crowd = object(2, 1 << 40);
+        for chunk in 0..300 {
+            want(&mut queue, &crowd, chunk);
+        }
+        for (number, film) in (2..).zip(&films) {
+            want_of(&mut queue, Household(number), film, 0);
+        }
+        let (mut of_films, mut of_crowd, mut longest) = ([0, 0], 0, 0);
+        let mut waited = 0;
+        for count in 0..3_000 {
+            let flight = next(&mut queue);
+            let film = films
+                .iter()
+                .position(|film| Arc::ptr_eq(&flight.object, film));
+            let cost = flight.length() + READ_COST;
+            waited += 1;
+            match film {
+                Some(film) => {
+                    of_films[film] += cost;
+                    longest = longest.max(if film == 1 { waited } else { 0 });
+                    waited = if film == 1 { 0 } else { waited };
+                    let next = if film == 0 {
+                        1 - flight.chunk
+                    } else {
+                        flight.chunk + 1
+                    };
+                    let household = Household(film as u64 + 2);
+                    want_of(&mut queue, household, &films[film], next);
+                }
+                None => {
+                    of_crowd += cost;
+                    want(&mut queue, &crowd, 1_000 + count);
+                }
+            }
+        }
+        for film in of_films {
+            let share = f64::from(u32::try_from(film / 1000).unwrap())
+                / f64::from(u32::try_from(of_crowd / 1000).unwrap());
+            assert!((0.9..1.1).contains(&share), "{share}");
+        }
+        assert!(longest <= 6, "a film waited for {longest} others");
+    }
+
+    #[test]
+    fn places_are_bounded_for_each_household_and_a_newcomer_finds_one() {
+        let mut queue = Queue::default();
+        let object = object(0, 1 << 40);
+        let fill = |queue: &mut Queue, household: u64, urgency| {
+            let household = Household(household);
+            let before = queue.shares.len_of(household);
+            while queue.has_room(urgency, household) {
+                want_of(queue, household, &object, 0);
+            }
+            queue.shares.len_of(household) - before
+        };
+        assert_eq!(fill(&mut queue, 1, Urgency::Begins), BEGINS_EACH_MAX);
+        assert_eq!(
+            fill(&mut queue, 2, Urgency::Begins),
+            BEGINS_MAX - BEGINS_EACH_MAX
+        );
+        // A home has a /56, which is 256 networks.
+        for network in 3..256 {
+            assert_eq!(fill(&mut queue, network, Urgency::Begins), EACH_MIN);
+        }
+        assert_eq!(fill(&mut queue, 1_000, Urgency::Begins), EACH_MIN);
+        // What runs has more room, and that is bounded too.
+        let more = fill(&mut queue, 1, Urgency::Runs);
+        assert_eq!(more, RUNS_EACH_MAX - BEGINS_EACH_MAX);
+        for network in 0..100_000 {
+            fill(&mut queue, network, Urgency::Runs);
+        }
+        assert_eq!(queue.wanted(), RUNS_MIN_MAX);
+    }
+
+    #[test]
+    fn what_is_read_in_anothers_turn_costs_nobody_a_turn() {
+        let mut queue = Queue::default();
+        let (shared, own) = (object(0, 3 * CHUNK_BYTES), object(1, CHUNK_BYTES));
+        want_of(&mut queue, Household(1), &shared, 0);
+        let flight = next(&mut queue);
+        // It stood in the second household's queue, too, before what that wants next.
+        queue.push(Household(2), Job::Fill(flight));
+        want_of(&mut queue, Household(2), &own, 0);
+        want_of(&mut queue, Household(1), &shared, 1);
+        want_of(&mut queue, Household(1), &shared, 2);
+        assert!(Arc::ptr_eq(&next(&mut queue).object, &own));
+        assert_eq!(queue.wanted(), 2);
     }
 
     #[test]

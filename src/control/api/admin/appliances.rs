@@ -146,6 +146,32 @@ pub(super) async fn disable(
     one(&shared, &id).await
 }
 
+/// It stands where it is filled; an operator at it may fill it without window and cap.
+pub(super) async fn prefilling(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let BoxBody { id } = command(peer, "appliance prefilling", body).await?;
+    let store = shared.deps.books.store();
+    let put = store.set_prefilling(id.clone(), true).await;
+    put.map_err(refused)?;
+    one(&shared, &id).await
+}
+
+/// Its window and cap hold again.
+pub(super) async fn shipped(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Answer {
+    let BoxBody { id } = command(peer, "appliance shipped", body).await?;
+    let store = shared.deps.books.store();
+    let put = store.set_prefilling(id.clone(), false).await;
+    put.map_err(refused)?;
+    one(&shared, &id).await
+}
+
 /// For a box that has never been: it must not push out one that is serving.
 pub(super) async fn token(
     State(shared): State<Shared>,
@@ -284,6 +310,7 @@ fn row(registry: &Registry, one: &Appliance, domain: &str) -> Value {
         "peer_port": one.peer_port,
         "capacity": one.capacity,
         "enabled": one.enabled,
+        "prefilling": registry.prefilling.contains(&one.id),
         "quarantined": one.quarantined,
         "revoked": one.revoked,
         "enrolled": one.key_fingerprint.is_some(),

@@ -40,7 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The paths that exist, to name the nearest one to a wrong one.
-const PATHS: [&str; 31] = [
+const PATHS: [&str; 33] = [
     "/v1/status",
     "/v1/boxes",
     "/v1/routes",
@@ -58,6 +58,8 @@ const PATHS: [&str; 31] = [
     "/v1/appliances/allow-deletion",
     "/v1/appliances/enable",
     "/v1/appliances/disable",
+    "/v1/appliances/prefilling",
+    "/v1/appliances/shipped",
     "/v1/appliances/token",
     "/v1/appliances/replace",
     "/v1/appliances/revoke",
@@ -123,6 +125,8 @@ pub(super) fn full(shared: Shared) -> Router {
         )
         .route("/v1/appliances/enable", post(appliances::enable))
         .route("/v1/appliances/disable", post(appliances::disable))
+        .route("/v1/appliances/prefilling", post(appliances::prefilling))
+        .route("/v1/appliances/shipped", post(appliances::shipped))
         .route("/v1/appliances/token", post(appliances::token))
         .route("/v1/appliances/replace", post(appliances::replace))
         .route("/v1/appliances/revoke", post(appliances::revoke))

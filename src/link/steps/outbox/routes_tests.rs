@@ -153,3 +153,68 @@ fn a_change_costs_its_size_and_a_lost_reply_not_everything() {
     model.retain(|number, _| *number < 5);
     assert_eq!(step(&mut outbox, 4, &model).from, 0);
 }
+
+#[test]
+fn what_no_report_has_room_for_is_cut_and_told_as_a_set_of_its_own() {
+    let (mut outbox, mut plane) = (Outbox::new(5), Plane::default());
+    let model: Model = (0..20).map(|number| (number, 1)).collect();
+    let table: RouteTable = list(&model).into_iter().collect();
+    let hash = SetHash::of(list(&model).iter().map(Route::item));
+    let heard = |outbox: &mut Outbox, routes| {
+        outbox.acknowledge(Acked {
+            catalogue: None,
+            routes,
+        });
+    };
+    let room = 500;
+    let step = outbox.routes_within(room, 1, &hash, &table);
+    let ack = plane.take(&step);
+    assert!(ack.is_some(), "refused for ever");
+    assert!(plane.routes.len() < 20 && !plane.routes.is_empty());
+    assert!(plane.routes.is_subset(&list(&model)));
+    heard(&mut outbox, ack);
+    // Nothing has changed, and what was told stands.
+    let quiet = outbox.routes_within(room, 1, &hash, &table);
+    assert_eq!((quiet.from, quiet.to, quiet.added.len()), (2, 2, 0));
+    let ack = plane.take(&quiet);
+    assert!(ack.is_some());
+    heard(&mut outbox, ack);
+    // A change goes whole: there is nothing that it would be a change of.
+    let less: Model = model
+        .into_iter()
+        .filter(|(number, _)| *number < 2)
+        .collect();
+    let table: RouteTable = list(&less).into_iter().collect();
+    let hash = SetHash::of(list(&less).iter().map(Route::item));
+    let step = outbox.routes_within(usize::MAX, 2, &hash, &table);
+    assert_eq!((step.from, step.count), (0, 2));
+    assert!(plane.take(&step).is_some());
+    assert_eq!(plane.routes, list(&less));
+}
+
+#[test]
+fn routes_that_differ_in_their_path_identifier_share_their_attributes() {
+    let attributes = Arc::new(Attributes::new(
+        "64500".parse().unwrap(),
+        "198.51.100.1".parse().unwrap(),
+    ));
+    let routes: Vec<Route> = (0..200)
+        .map(|path_id| Route {
+            prefix: "203.0.113.0/24".parse().unwrap(),
+            neighbour: "edge".into(),
+            path_id,
+            class: Class::Peering,
+            attributes: Arc::clone(&attributes),
+            filtered: (path_id % 2 == 1).then_some(crate::route::Filtered::Bogon),
+        })
+        .collect();
+    let table: RouteTable = routes.iter().cloned().collect();
+    let groups = group_seen(table.iter());
+    assert_eq!(groups.len(), 2, "one of each filter");
+    assert!(Arc::ptr_eq(&groups[0].attributes, &groups[1].attributes));
+    let text = serde_json::to_string(&groups).unwrap();
+    let read: Vec<RouteGroup> = serde_json::from_str(&text).unwrap();
+    let mut back = crate::link::steps::ungroup(&read);
+    back.sort();
+    assert_eq!(back, routes);
+}

@@ -1,0 +1,151 @@
+//! Takes the readings of `load` once a second, and lets fill and moves between disks follow.
+//!
+//! `night` starts it, `start` on a box without one. Worker time comes from the schedulers, waits
+//! from the disks' cold reads, the line out from the counters of the network cards: nothing is
+//! added to the way of a request.
+//!
+//! I/O: reads a few files of `/sys/class/net`; sleeps.
+
+use crate::clock;
+use crate::clock::Instant;
+use crate::fill;
+use crate::load::Readings;
+use crate::load::Valve;
+use crate::load::View;
+use crate::serve;
+use crate::store;
+use crate::store::DiskClass;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Fewer waits in a second say nothing of a disk.
+const WAITS_MIN: u64 = 4;
+
+/// What a viewer's cold read takes on a disk that has time, twice over.
+fn usual_ms(class: DiskClass) -> f64 {
+    match class {
+        DiskClass::Nvme => 5.0,
+        DiskClass::Ssd => 15.0,
+        DiskClass::Hdd => 60.0,
+    }
+}
+
+/// What was read a look ago.
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    busy: Vec<Duration>,
+    /// Waits and their milliseconds, by disk.
+    waits: BTreeMap<PathBuf, (u64, u64)>,
+    sent: Option<u64>,
+}
+
+/// Looks for as long as it is polled.
+pub(super) async fn run(
+    serve: serve::Handle,
+    store: store::Handle,
+    larder: Option<Arc<fill::Larder>>,
+    shown: watch::Sender<View>,
+) {
+    let mut valve = Valve::default();
+    let mut last = look(&serve, &store);
+    shown.send_replace(valve.view());
+    loop {
+        clock::sleep(LOOK_EVERY).await;
+        let next = look(&serve, &store);
+        let readings = readings(&store, &last, &next);
+        last = next;
+        let Some(opening) = valve.step(last.at, &readings) else {
+            continue;
+        };
+        if let Some(larder) = &larder {
+            larder.ease(opening.percent());
+        }
+        let view = valve.view();
+        store.ease_moves(opening.percent(), view.reason.clone());
+        let (whose, of) = match larder {
+            Some(_) => ("the fill has", "its cap"),
+            None => ("moves between disks have", "the time"),
+        };
+        let percent = view.percent;
+        match &view.reason {
+            Some(reason) => tracing::info!(
+                percent,
+                "viewers come first: {whose} {percent} % of {of}, because {reason}",
+            ),
+            None => tracing::info!("{whose} all of {of} again"),
+        }
+        shown.send_replace(view);
+    }
+}
+
+fn look(serve: &serve::Handle, store: &store::Handle) -> Last {
+    let view = store.view();
+    let cold = |disk: &store::DiskView| (disk.path.clone(), (disk.cold.waits, disk.cold.wait_ms));
+    Last {
+        at: clock::now(),
+        busy: serve.busy(),
+        waits: view.disks.iter().map(cold).collect(),
+        sent: line().map(|(sent, _)| sent),
+    }
+}
+
+fn readings(store: &store::Handle, last: &Last, next: &Last) -> Readings {
+    let time = next.at.saturating_duration_since(last.at).as_secs_f64();
+    if time <= 0.0 {
+        return Readings::default();
+    }
+    let shares = last.busy.iter().zip(&next.busy);
+    let busy = shares.map(|(last, next)| next.saturating_sub(*last).as_secs_f64() / time);
+    let view = store.view();
+    let waits = view.disks.iter().filter_map(|disk| {
+        let (before, after) = (last.waits.get(&disk.path)?, next.waits.get(&disk.path)?);
+        let count = after.0.saturating_sub(before.0);
+        let mean = after.1.saturating_sub(before.1) as f64 / count.max(1) as f64;
+        (count >= WAITS_MIN).then(|| {
+            let name = disk.path.display().to_string();
+            (mean / usual_ms(disk.class), name)
+        })
+    });
+    let egress = line().zip(last.sent).map(|((sent, capacity), before)| {
+        let bits = sent.saturating_sub(before).saturating_mul(8) as f64;
+        bits / time / capacity as f64
+    });
+    Readings {
+        busy: busy.max_by(f64::total_cmp),
+        wait: waits.max_by(|one, other| one.0.total_cmp(&other.0)),
+        egress,
+    }
+}
+
+/// Bytes that the network cards have sent, and the bits a second that they can. `None`: no card
+/// tells its speed, as in many virtual machines.
+fn line() -> Option<(u64, u64)> {
+    let cards = std::fs::read_dir("/sys/class/net").ok()?;
+    let (mut sent, mut capacity) = (0_u64, 0_u64);
+    for card in cards.flatten() {
+        let path = card.path();
+        // Bonds and bridges are made of cards.
+        if !path.join("device").exists() {
+            continue;
+        }
+        let megabits = number(&path.join("speed")).filter(|speed| *speed > 0);
+        if let (Some(megabits), Some(bytes)) = (megabits, number(&path.join("statistics/tx_bytes")))
+        {
+            capacity = capacity.saturating_add(megabits.saturating_mul(1_000_000));
+            sent = sent.saturating_add(bytes);
+        }
+    }
+    (capacity > 0).then_some((sent, capacity))
+}
+
+/// A card without a link answers with an error or with -1.
+fn number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,429 @@
+//! The thread that moves objects between disks: what a retiring disk has, the most popular first.
+//!
+//! `open` starts it. It picks one object after another and where it goes, and waits while viewers
+//! press on the box (`Handle::ease_moves`); how one is moved is `relocate`'s. What could not be
+//! moved is tried again a minute later: room comes with the next deletions, a disk with its cable.
+//! Nothing here is kept: a restart goes on with what still lies on the disk.
+//!
+//! I/O: spawns nothing and touches no disk; waits for the disks' threads.
+
+use super::Handle;
+use super::core::Shared;
+use super::handle;
+use super::index::Places;
+use super::manifest::UNLISTED_RANK;
+use super::relocate::RelocateError;
+use super::relocate::Relocation;
+use super::retire::RetireView;
+use super::volume::Volume;
+use super::writer::PublishError;
+use crate::clock;
+use crate::clock::Instant;
+use crate::lock::lock;
+use crate::object::Digest;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+/// Whether there is something to do is looked at this often; a look is a few loads.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What could not be moved is tried again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// While viewers leave nothing, they are asked again this often.
+const EASE_EVERY: Duration = Duration::from_millis(100);
+
+/// A disk that fails so many objects in a row has another trouble: the rest waits for the next try.
+const FAILED_MAX: u32 = 8;
+
+/// What the thread and those who tell it something share.
+#[derive(Debug)]
+pub(super) struct Mover {
+    waker: SyncSender<()>,
+    /// Of the time, what viewers leave.
+    percent: AtomicU32,
+    because: Mutex<Option<String>>,
+}
+
+/// Objects of disks that take no writes, with the disk, whose copies elsewhere were read: the only
+/// ones that may be pulled with it.
+type ReadBack = BTreeSet<(u16, u32)>;
+
+/// What a retiring disk has.
+struct Load {
+    number: u32,
+    rank: u32,
+    digest: Digest,
+    length: u64,
+}
+
+/// What one pass over a disk came to.
+#[derive(Debug, Default)]
+struct Pass {
+    failed_in_a_row: u32,
+    last_failure: Option<String>,
+    /// Disks whose copies were not what was written.
+    rotten: BTreeSet<u16>,
+}
+
+impl Handle {
+    /// Moves take this part of the time that they could, because of `because`: viewers come first.
+    pub fn ease_moves(&self, percent: u32, because: Option<String>) {
+        let mover = &self.shared().mover;
+        *lock(&mover.because) = because;
+        mover.percent.store(percent.min(100), Ordering::Release);
+    }
+}
+
+impl Mover {
+    pub(super) fn new() -> (Self, Receiver<()>) {
+        let (waker, woken) = sync_channel(1);
+        let mover = Self {
+            waker,
+            percent: AtomicU32::new(100),
+            because: Mutex::default(),
+        };
+        (mover, woken)
+    }
+
+    /// There may be something to do, or the store stops.
+    pub(super) fn wake(&self) {
+        // A full channel is a wake-up that has not been served yet.
+        let _ = self.waker.try_send(());
+    }
+}
+
+/// The thread's life.
+pub(super) fn run(shared: &Arc<Shared>, woken: &Receiver<()>) {
+    let mut not_before: BTreeMap<u16, Instant> = BTreeMap::new();
+    let mut read_back = ReadBack::default();
+    while !shared.is_stopping() {
+        let told = woken.recv_timeout(LOOK_EVERY);
+        let now = clock::now();
+        match told {
+            Ok(()) => not_before.clear(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !*shared.settled.borrow() {
+            continue;
+        }
+        for volume in shared.volumes.iter().filter(|v| v.retire.is_on()) {
+            let is_empty = volume.tally.objects.load(Ordering::Relaxed) == 0;
+            if is_empty && volume.state().is_writable() {
+                ended(shared, volume);
+                continue;
+            }
+            let is_due = not_before.get(&volume.number).is_none_or(|at| *at <= now);
+            if is_due && !shared.is_stopping() {
+                match retire(shared, volume, &mut read_back) {
+                    // What may still land there is moved at once.
+                    true => not_before.remove(&volume.number),
+                    false => not_before.insert(volume.number, clock::now() + RETRY_AFTER),
+                };
+                shared.wake();
+            }
+        }
+    }
+}
+
+/// Moves what a retiring disk has. True: it was emptied.
+fn retire(shared: &Arc<Shared>, volume: &Arc<Volume>, read_back: &mut ReadBack) -> bool {
+    let state = volume.state();
+    if !state.is_readable() {
+        let state = state.as_str();
+        volume.retire.show(|view| {
+            view.state = "retiring";
+            view.reason = Some(format!("it waits: the disk is {state}"));
+        });
+        return false;
+    }
+    let loads = loads(shared, volume, read_back);
+    if loads.is_empty() {
+        ended(shared, volume);
+        return volume.state().is_writable();
+    }
+    let bytes = loads.iter().map(|load| load.length).sum();
+    volume.retire.show(|view| {
+        *view = RetireView {
+            state: "retiring",
+            objects_left: loads.len() as u64,
+            bytes_left: bytes,
+            no_room_objects: 0,
+            no_room_bytes: 0,
+            reason: None,
+            ..view.clone()
+        };
+    });
+    let mut pass = Pass::default();
+    for load in &loads {
+        let goes_on = !shared.is_stopping() && volume.retire.is_on();
+        if !goes_on || !volume.state().is_readable() || pass.failed_in_a_row >= FAILED_MAX {
+            break;
+        }
+        if one(shared, volume, load, &mut pass) {
+            read_back.insert((volume.number, load.number));
+        }
+    }
+    volume.retire.show(|view| view.reason = pass.last_failure);
+    // What came meanwhile, as the end of a transfer, is found by another look.
+    let is_empty = self::loads(shared, volume, read_back).is_empty() && !shared.is_stopping();
+    if is_empty && volume.retire.is_on() {
+        ended(shared, volume);
+    }
+    is_empty && volume.state().is_writable()
+}
+
+/// One object to where there is room. What becomes of it is shown. True: another disk has it, where
+/// it was read.
+fn one(shared: &Arc<Shared>, volume: &Arc<Volume>, load: &Load, pass: &mut Pass) -> bool {
+    let (mut without, mut full) = (pass.rotten.clone(), pass.rotten.len());
+    while volume.retire.is_on() {
+        let to = match target(shared, volume, load, &without) {
+            Ok(to) => to,
+            // Also when a disk with room for it by the numbers was full.
+            Err(PublishError::NoRoom { .. }) if without.len() == full => {
+                volume.retire.show(|view| {
+                    view.no_room_objects += 1;
+                    view.no_room_bytes += load.length;
+                });
+                return false;
+            }
+            Err(error) => {
+                pass.last_failure = Some(error.to_string());
+                pass.failed_in_a_row += 1;
+                return false;
+            }
+        };
+        let was_there = shared.index.places(load.number).has(to.number);
+        let paused = Pace::begin(shared, volume);
+        let relocation = Relocation {
+            shared,
+            number: load.number,
+            digest: load.digest,
+            length: load.length,
+            from: volume,
+            to,
+            go_on: &|_| paused.turn(),
+        };
+        let problem = match relocation.run() {
+            Ok(()) => {
+                pass.failed_in_a_row = 0;
+                settled(volume, load, !was_there || volume.state().is_writable());
+                return true;
+            }
+            Err(RelocateError::Stopped) => return false,
+            Err(RelocateError::Target(error)) => {
+                full += usize::from(matches!(error, PublishError::Full { .. }));
+                if error.volume().is_some_and(|number| without.insert(number)) {
+                    tracing::warn!(digest = %load.digest, %error, "{error}; another disk is tried");
+                    continue;
+                }
+                error.to_string()
+            }
+            Err(
+                error @ (RelocateError::Gone
+                | RelocateError::Damaged { .. }
+                | RelocateError::Unread { .. }
+                | RelocateError::NotRemoved { .. }),
+            ) => {
+                // Deleted meanwhile, or out of the catalogue: it is not on this disk any more. Of
+                // the copy the same may be said, and then it still is.
+                if !shared.index.places(load.number).has(volume.number) {
+                    settled(volume, load, false);
+                    return false;
+                }
+                if matches!(error, RelocateError::Damaged { .. }) {
+                    pass.rotten.insert(to.number);
+                }
+                error.to_string()
+            }
+        };
+        let (disk, digest) = (volume.name(), load.digest);
+        if volume.may_log().is_some() {
+            tracing::warn!(disk, %digest, problem, "disk {disk}: {digest} stays there: {problem}");
+        }
+        pass.last_failure = Some(problem);
+        pass.failed_in_a_row += 1;
+        return false;
+    }
+    false
+}
+
+fn settled(volume: &Volume, load: &Load, is_moved: bool) {
+    volume.retire.show(|view| {
+        if is_moved {
+            view.objects_moved += 1;
+            view.bytes_moved += load.length;
+        }
+        view.objects_left = view.objects_left.saturating_sub(1);
+        view.bytes_left = view.bytes_left.saturating_sub(load.length);
+    });
+}
+
+/// Nothing is left on the disk, or nothing that no other has.
+fn ended(shared: &Shared, volume: &Volume) {
+    let is_receiving = shared.staging.is_receiving(volume.number);
+    let (mut is_first, mut is_news) = (false, false);
+    volume.retire.show(|view| {
+        is_first = !is_receiving && view.state != "retired";
+        let before = view.reason.take();
+        *view = RetireView {
+            state: match is_receiving {
+                true => "retiring",
+                false => "retired",
+            },
+            objects_left: 0,
+            bytes_left: 0,
+            no_room_objects: 0,
+            no_room_bytes: 0,
+            reason: Some(match is_receiving {
+                true => "a transfer to it ends first".to_owned(),
+                false => "it may be pulled; take its [[disk]] out of the configuration".to_owned(),
+            }),
+            ..view.clone()
+        };
+        is_news = is_first || before != view.reason;
+    });
+    if is_first {
+        let disk = volume.name();
+        tracing::warn!(disk, "disk {disk} is retired: it may be pulled");
+    }
+    if is_news {
+        shared.wake();
+    }
+}
+
+/// What the disk has to give away, the most popular first. Of one that takes no writes nothing is
+/// removed: what another disk has, where it was read, is done.
+fn loads(shared: &Shared, volume: &Volume, read_back: &ReadBack) -> Vec<Load> {
+    let index = &shared.index;
+    let is_kept = !volume.state().is_writable();
+    let others = staying(shared);
+    let ranks = ranks(shared);
+    let here = (0..index.len()).filter(|number| index.places(*number).has(volume.number));
+    let is_done = |number: &u32| {
+        is_kept
+            && index.readable(*number).meets(others)
+            && read_back.contains(&(volume.number, *number))
+    };
+    let left = here.filter(|number| !is_done(number));
+    let loads = left.filter_map(|number| {
+        let (digest, length) = index.object(number)?;
+        let rank = ranks.get(number as usize).copied();
+        Some(Load {
+            number,
+            rank: rank.unwrap_or(UNLISTED_RANK),
+            digest,
+            length,
+        })
+    });
+    let mut loads: Vec<Load> = loads.collect();
+    loads.sort_unstable_by_key(|load| (load.rank, load.digest));
+    loads
+}
+
+/// The best rank of each object, by number: one walk over the manifest.
+fn ranks(shared: &Shared) -> Vec<u32> {
+    let mut ranks = vec![UNLISTED_RANK; shared.index.len() as usize];
+    let manifest = shared.manifest.load();
+    for (_, row) in manifest.iter().flat_map(|manifest| manifest.rows()) {
+        if let Some(rank) = ranks.get_mut(row.object as usize) {
+            *rank = row.rank.min(*rank);
+        }
+    }
+    ranks
+}
+
+/// Disks that do not retire.
+fn staying(shared: &Shared) -> Places {
+    let mut places = Places::default();
+    for volume in &shared.volumes {
+        if !volume.retire.is_on() {
+            places.insert(volume.number);
+        }
+    }
+    places
+}
+
+/// Another disk that has it already; otherwise one with room, of the speed that its rank deserves.
+fn target<'a>(
+    shared: &'a Shared,
+    volume: &Volume,
+    load: &Load,
+    without: &BTreeSet<u16>,
+) -> Result<&'a Arc<Volume>, PublishError> {
+    let has = |v: &&Arc<Volume>| v.number != volume.number && !v.retire.is_on();
+    let mut holders = shared.holders(load.number).into_iter().filter(has);
+    if let Some(holder) = holders.find(|v| v.state().is_readable()) {
+        return Ok(holder);
+    }
+    // Itself it may be again, if the disk is to stay after all.
+    let mut without = without.clone();
+    without.insert(volume.number);
+    handle::choose(shared, &load.digest.0, load.length, load.rank, &without)
+}
+
+/// Viewers come first: between two pieces a move rests for as long as they need.
+struct Pace<'a> {
+    shared: &'a Shared,
+    volume: &'a Volume,
+    /// When the last piece was begun.
+    last: Mutex<Instant>,
+}
+
+impl<'a> Pace<'a> {
+    fn begin(shared: &'a Shared, volume: &'a Volume) -> Self {
+        let last = Mutex::new(clock::now());
+        Self {
+            shared,
+            volume,
+            last,
+        }
+    }
+
+    /// Waits for the next piece's turn. False: it has none.
+    fn turn(&self) -> bool {
+        let mover = &self.shared.mover;
+        let mut last = lock(&self.last);
+        let took = clock::now().saturating_duration_since(*last);
+        let mut eased = false;
+        loop {
+            // What was begun is ended, also when the disk is to stay: it would lie on two.
+            if self.shared.is_stopping() {
+                return false;
+            }
+            match mover.percent.load(Ordering::Acquire) {
+                0 => {
+                    if !eased {
+                        eased = true;
+                        let because = lock(&mover.because).clone();
+                        let because = because.map_or_else(String::new, |why| format!(": {why}"));
+                        let reason = format!("it waits: viewers come first{because}");
+                        self.volume.retire.show(|view| view.reason = Some(reason));
+                        self.shared.wake();
+                    }
+                    clock::block_for(EASE_EVERY);
+                }
+                percent => {
+                    if eased {
+                        self.volume.retire.show(|view| view.reason = None);
+                    }
+                    let rest = took * (100 - percent) / percent;
+                    clock::block_for(rest.min(EASE_EVERY * 10));
+                    *last = clock::now();
+                    return true;
+                }
+            }
+        }
+    }
+}

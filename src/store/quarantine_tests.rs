@@ -1,0 +1,89 @@
+//! Tests of [`super::quarantine`] and of what brings objects there.
+
+use super::Upkeep;
+use super::layout;
+use super::ours_tests::publish;
+use super::ours_tests::store;
+use super::quarantine;
+use super::tests_support::until;
+use crate::object::Digest;
+use std::cell::Cell;
+use std::path::Path;
+use std::time::Duration;
+
+fn put(quarantine: &Path, number: usize, since: &str) {
+    let digest = Digest::of(&number.to_le_bytes()).to_string();
+    let reason = format!("{since} it was damaged\n");
+    std::fs::write(quarantine.join(format!("{digest}.reason")), reason).unwrap();
+    std::fs::write(quarantine.join(digest), "x").unwrap();
+}
+
+fn count(quarantine: &Path) -> usize {
+    std::fs::read_dir(quarantine).unwrap().count()
+}
+
+#[test]
+fn each_entry_of_a_large_quarantine_has_the_disks_deadline() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let store = store(dir.path(), "a", &["disk"], &Upkeep::default());
+    let quarantine = dir.path().join("disk/quarantine");
+    for number in 0..100 {
+        put(&quarantine, number, "2020-01-01T00:00:00Z");
+    }
+    let (shared, beats) = (store.shared(), Cell::new(0));
+    let beat = || beats.set(beats.get() + 1);
+    quarantine::reap(shared, &shared.volumes[0], &beat).unwrap();
+    assert!(beats.get() >= 300, "{} beats", beats.get());
+}
+
+#[test]
+fn nothing_expires_by_its_date_before_somebody_vouches_for_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let store = store(dir.path(), "a", &["disk"], &Upkeep::default());
+    let quarantine = dir.path().join("disk/quarantine");
+    put(&quarantine, 1, "2020-01-01T00:00:00Z");
+    put(&quarantine, 2, &crate::clock::wall().to_string());
+    let reap = || {
+        let shared = store.shared();
+        quarantine::reap(shared, &shared.volumes[0], &|| {}).unwrap();
+        count(&quarantine)
+    };
+    assert_eq!(reap(), 4);
+    store.clock_is_sane(true);
+    assert_eq!(reap(), 2, "the old one is gone");
+    store.clock_is_sane(false);
+    assert_eq!(reap(), 2);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_not_called_verified_and_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let hurried = Upkeep {
+        scrub_every: Duration::from_secs(1),
+        ..Upkeep::default()
+    };
+    let store = store(dir.path(), "a", &["disk"], &hurried);
+    let [odd, _] = ["odd", "good"].map(|name| publish(&store, name));
+    let scrub = || store.view().disks[0].scrub.clone();
+    until(|| scrub().objects >= 4);
+    // Neither readable nor damaged: nobody knows.
+    let object = dir.path().join("disk").join(layout::object_path(odd));
+    let sidecar = object.with_extension("meta");
+    let meta = std::fs::read(&sidecar).unwrap();
+    std::fs::remove_file(&sidecar).unwrap();
+    std::fs::create_dir(&sidecar).unwrap();
+    let begun = scrub().objects;
+    until(|| scrub().objects >= begun + 6);
+    let since = scrub().verified_since;
+    let begun = scrub().objects;
+    until(|| scrub().objects >= begun + 6);
+    assert_eq!(scrub().verified_since, since, "one part is not verified");
+    assert!(store.find("odd").entry().is_some());
+    std::fs::remove_dir(&sidecar).unwrap();
+    std::fs::write(&sidecar, meta).unwrap();
+    until(|| scrub().verified_since != since);
+    assert_eq!(scrub().found, 0);
+}

@@ -1,0 +1,107 @@
+//! A box that falls back to an older release meets what the newer one wrote: it is left as it is,
+//! and what can be had again is had again.
+
+use crate::tools::Lab;
+use crate::tools::assert_serves;
+use crate::tools::block;
+use crate::tools::bytes;
+use crate::tools::disk;
+use crate::tools::feed;
+use crate::tools::forget_snapshots;
+use crate::tools::object_path;
+use crate::tools::receive;
+use crate::tools::run;
+use crate::tools::was_logged;
+use oca::key::Key;
+use oca::object::Digest;
+use oca::store::Binding;
+use std::path::Path;
+
+const FILES: [(&str, usize); 3] = [("a.m4s", 300_000), ("b.m4s", 5_000), ("c.m4s", 6_000)];
+
+const CHECKSUM_BYTES: usize = 32;
+
+fn digest(at: usize) -> Digest {
+    Digest::of(&bytes(FILES[at].0, FILES[at].1))
+}
+
+fn row(at: usize) -> (Key, Binding) {
+    let binding = Binding {
+        digest: digest(at),
+        length: FILES[at].1 as u64,
+        last_modified: 5,
+        rank: 1,
+    };
+    (Key::parse(FILES[at].0.as_bytes()).unwrap(), binding)
+}
+
+/// The same sidecar, whole, as a version writes it that is not known here.
+fn later_sidecar(path: &Path) -> Vec<u8> {
+    let mut sidecar = std::fs::read(path).unwrap();
+    sidecar.truncate(sidecar.len() - CHECKSUM_BYTES);
+    // Behind eight bytes of magic.
+    sidecar[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    let checksum = Digest::of(&sidecar);
+    sidecar.extend(checksum.0);
+    sidecar
+}
+
+#[test]
+fn an_object_with_a_newer_releases_sidecar_is_left_untouched_and_can_be_received_again() {
+    let lab = Lab::new(1);
+    run(&lab.open(), &lab.media(&FILES));
+    let object = object_path(&lab.disks[0].path, digest(0));
+    let sidecar = object.with_extension("meta");
+    let later = later_sidecar(&sidecar);
+    std::fs::write(&sidecar, &later).unwrap();
+    // A snapshot of this release says nothing of what a later one writes.
+    forget_snapshots(&lab.disks);
+
+    let store = lab.open();
+    assert!(!store.holds(digest(0)));
+    assert_serves(&store, &FILES[1..]);
+    assert!(was_logged(&[&digest(0).to_string(), "format version 2"]));
+    let view = disk(&store, 0);
+    assert_eq!(
+        (view.state, view.quarantined, view.objects),
+        ("online", 0, 2)
+    );
+    let content = bytes(FILES[0].0, FILES[0].1);
+    assert!(std::fs::read(&object).unwrap() == content);
+    assert!(std::fs::read(&sidecar).unwrap() == later);
+
+    let mut staged = receive(&store, &content).unwrap();
+    feed(&mut staged, &content, |_| true).unwrap();
+    block(staged.commit()).unwrap();
+    assert_serves(&store, &FILES);
+    drop(store);
+    assert_serves(&lab.open(), &FILES);
+}
+
+#[test]
+fn under_a_newer_releases_manifest_nothing_is_deleted_and_its_copies_stay() {
+    let lab = Lab::new(1);
+    let store = lab.open();
+    run(&store, &lab.media(&FILES));
+    store.adopt(3, 4, vec![row(0)]).unwrap();
+    drop(store);
+    let later = b"{\"v\":9,\"kind\":\"oca-manifest\",\"form\":\"columns\"}\n";
+    let copies = ["state/manifest", "disk0/manifest"].map(|name| lab.path(name));
+    for copy in &copies {
+        assert!(copy.exists());
+        std::fs::write(copy, later).unwrap();
+    }
+    let store = lab.open();
+    assert!(store.view().manifest.is_none());
+    assert_eq!(store.delete(&[digest(1), digest(2)]).unwrap(), 0);
+    assert_eq!(store.surplus(), []);
+    drop(store);
+    for copy in &copies {
+        assert_eq!(std::fs::read(copy).unwrap(), later);
+    }
+    assert!(was_logged(&["manifest", "format version 9"]));
+    // The control plane sends it again; every object is there.
+    let store = lab.open();
+    store.adopt(3, 4, [0, 1, 2].map(row).to_vec()).unwrap();
+    assert_serves(&store, &FILES);
+}
