@@ -27,6 +27,7 @@
 mod absent;
 mod adopt;
 mod alive;
+mod arrange;
 mod audit;
 mod census;
 mod comeback;

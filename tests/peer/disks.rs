@@ -5,6 +5,7 @@
 use crate::lab::Lab;
 use crate::lab::Setting;
 use crate::lab::get;
+use crate::slow_disk::HeldPages;
 use crate::slow_disk::SlowDisk;
 use oca::clock;
 use std::time::Duration;
@@ -60,6 +61,7 @@ async fn what_is_absent_on_a_slow_disk_is_waited_for_by_its_asker_alone() {
     let (mut patient, mut other) = (lab.connect().await, lab.connect().await);
     // What was written past the page cache is in memory from its first reading on.
     assert!(other.get(hot, &ticket, "").await.body == hot_bytes);
+    let _held = HeldPages::of(&disk.mount_point(), &hot_bytes);
     disk.forget(&cold_bytes, 0);
     disk.throttle(SLOW);
     let request = get(cold, &ticket, "");

@@ -11,6 +11,7 @@ use super::serving::Viewer;
 use super::serving::limits;
 use super::serving::noise;
 use super::slow_disk::DEADLINE;
+use super::slow_disk::HeldPages;
 use super::slow_disk::SlowDisk;
 use super::slow_disk::forget_in;
 use super::slow_disk::object_file;
@@ -132,6 +133,7 @@ fn what_one_viewer_streams_is_dropped_behind_it_where_that_is_configured() {
     };
     forget_in(&disk, &objects[0].1, 0);
     // It is in memory already: somebody else may want it again.
+    let _held = HeldPages::of(&disk, &objects[1].1);
     let kept = cached(&objects[1].1);
     assert!(kept > 0);
     let mut viewer = server.plain();

@@ -19,6 +19,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -129,11 +132,60 @@ fn store_on(
     store
 }
 
+/// The pages of an object, kept in memory until this is dropped: a kernel that takes pages back
+/// ahead of need (DAMON) takes also what was read a moment ago.
+pub(crate) struct HeldPages(Child);
+
+impl HeldPages {
+    pub(crate) fn of(disk: &Path, object: &[u8]) -> Self {
+        let mut command = Command::new("vmtouch");
+        command.arg("-l").arg(object_path(disk, object));
+        let started = command.stdout(Stdio::null()).spawn();
+        let child = started.unwrap_or_else(|error| {
+            panic!("vmtouch: {error}; install it: apt-get install vmtouch")
+        });
+        let held = Self(child);
+        let begun = clock::now();
+        while held.bytes() < object.len() as u64 {
+            assert!(begun.elapsed() < PATIENCE, "{} bytes", held.bytes());
+            clock::block_for(Duration::from_millis(5));
+        }
+        held
+    }
+
+    fn bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let kilobytes = |line: &str| {
+            line.strip_prefix("VmLck:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        };
+        status
+            .lines()
+            .find_map(kilobytes)
+            .map_or(0, |kilobytes: u64| kilobytes << 10)
+    }
+}
+
+impl Drop for HeldPages {
+    fn drop(&mut self) {
+        // One that has ended by itself is only waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The file of an object.
 pub(crate) fn object_file(disk: &Path, object: &[u8]) -> File {
+    File::open(object_path(disk, object)).unwrap()
+}
+
+fn object_path(disk: &Path, object: &[u8]) -> PathBuf {
     let name = Digest::of(object).to_string();
     let path = disk.join("objects").join(&name[..2]).join(&name[2..4]);
-    File::open(path.join(name)).unwrap()
+    path.join(name)
 }
 
 pub(crate) fn forget_in(disk: &Path, object: &[u8], from: u64) {
