@@ -11,12 +11,12 @@ use crate::command::Command;
 use crate::command::Refusal;
 use crate::command::Reply;
 use crate::command::Request;
-use crate::store::AdmitError;
-use crate::store::RecheckError;
+use crate::store::DiskOrderError;
 use crate::store::RetireError;
 use crate::units;
 use serde_json::Value;
 use serde_json::json;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,16 +82,8 @@ impl Appliance {
         let store = self.store.clone();
         tokio::spawn(async move {
             let admitted = store.admit(&path, format).await;
-            let answer = admitted.map(|()| json!({ "disk": path, "admitted": true }));
-            let answer = answer.map_err(|error| match error {
-                AdmitError::Unknown(_) => Refusal::NotFound(error.to_string()),
-                AdmitError::State { .. } | AdmitError::Refused { .. } => {
-                    Refusal::State(error.to_string())
-                }
-                AdmitError::NoAnswer { .. } => Refusal::Failed(error.to_string()),
-            });
             // Whoever asked may have gone; the command was carried out all the same.
-            let _ = reply.send(answer);
+            let _ = reply.send(disk_answer(&path, admitted));
         });
     }
 
@@ -99,16 +91,8 @@ impl Appliance {
         let store = self.store.clone();
         tokio::spawn(async move {
             let checked = store.recheck(&path).await;
-            let answer = checked.map(|()| json!({ "disk": path, "admitted": true }));
-            let answer = answer.map_err(|error| match error {
-                RecheckError::Unknown(_) => Refusal::NotFound(error.to_string()),
-                RecheckError::State { .. } | RecheckError::Refused { .. } => {
-                    Refusal::State(error.to_string())
-                }
-                RecheckError::NoAnswer { .. } => Refusal::Failed(error.to_string()),
-            });
             // Whoever asked may have gone; the command was carried out all the same.
-            let _ = reply.send(answer);
+            let _ = reply.send(disk_answer(&path, checked));
         });
     }
 
@@ -174,6 +158,17 @@ impl Appliance {
     /// The gate in words, for answers and for systemd.
     pub(super) fn gate_words(&self) -> String {
         self.gatekeeper.subscribe().borrow().to_string()
+    }
+}
+
+fn disk_answer(path: &Path, outcome: Result<(), DiskOrderError>) -> Result<Value, Refusal> {
+    match outcome {
+        Ok(()) => Ok(json!({ "disk": path, "admitted": true })),
+        Err(error @ DiskOrderError::Unknown(_)) => Err(Refusal::NotFound(error.to_string())),
+        Err(error @ (DiskOrderError::State { .. } | DiskOrderError::Refused { .. })) => {
+            Err(Refusal::State(error.to_string()))
+        }
+        Err(error @ DiskOrderError::NoAnswer { .. }) => Err(Refusal::Failed(error.to_string())),
     }
 }
 

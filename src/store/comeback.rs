@@ -12,8 +12,9 @@ use super::copies;
 use super::core::Shared;
 use super::identity;
 use super::identity::IdentityError;
-use super::lane::Pulse;
 use super::open;
+use super::order;
+use super::order::DiskOrderError;
 use super::ours;
 use super::scan;
 use super::state::Event;
@@ -27,48 +28,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Why a disk was not admitted. It is as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdmitError {
-    #[error("{0} is the path of no [[disk]]; `oca show disks` lists them")]
-    Unknown(String),
-    #[error("disk {disk} is {state}: only one that is refused is admitted")]
-    State { disk: String, state: &'static str },
-    #[error("disk {disk} {problem}")]
-    Refused { disk: String, problem: String },
-    #[error("disk {disk}: {problem}; check the disk, its cable and controller")]
-    NoAnswer { disk: String, problem: String },
-}
-
 impl Handle {
     /// Takes a refused disk that can be used by now; `format` also takes a blank one and makes it
     /// ours. Returns once it is identified; its scan goes on.
-    pub async fn admit(&self, path: &Path, format: bool) -> Result<(), AdmitError> {
+    pub async fn admit(&self, path: &Path, format: bool) -> Result<(), DiskOrderError> {
         let shared = Arc::clone(self.shared());
-        let mut volumes = shared.volumes.iter();
-        let volume = volumes.find(|volume| volume.config.path == path);
-        let Some(volume) = volume else {
-            let path = crate::help::printable(path.display().to_string().as_bytes(), 200);
-            return Err(AdmitError::Unknown(path));
-        };
-        let disk = volume.name();
+        let volume = order::disk_at(&shared, path).map_err(DiskOrderError::Unknown)?;
         if !is_refused(volume) {
-            let state = volume.state().as_str();
-            return Err(AdmitError::State { disk, state });
+            return Err(DiskOrderError::State {
+                disk: volume.name(),
+                state: volume.state().as_str(),
+                needed: "refused",
+                done: "admitted",
+            });
         }
         let (own, taken) = (Arc::clone(&shared), Arc::clone(volume));
-        let look = move |_: &Volume, _: &Pulse| look(&own, &taken, format);
-        match volume.consult(look).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(problem)) => {
-                let problem = problem.to_string();
-                Err(AdmitError::Refused { disk, problem })
-            }
-            Err(problem) => {
-                let problem = problem.to_string();
-                Err(AdmitError::NoAnswer { disk, problem })
-            }
-        }
+        order::consult(volume, move |_, _| look(&own, &taken, format)).await
     }
 }
 

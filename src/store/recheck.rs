@@ -21,6 +21,8 @@ use super::kept;
 use super::lane::Pulse;
 use super::layout;
 use super::open;
+use super::order;
+use super::order::DiskOrderError;
 use super::ours;
 use super::root;
 use super::root::Root;
@@ -42,19 +44,6 @@ use std::time::Duration;
 const TRIAL: &str = "trial";
 const TRIAL_BYTES: usize = 4096;
 
-/// Why a disk stays out of service.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecheckError {
-    #[error("{0} is the path of no [[disk]]; `oca show disks` lists them")]
-    Unknown(String),
-    #[error("disk {disk} is {state}: only one that is suspect is checked")]
-    State { disk: String, state: &'static str },
-    #[error("disk {disk} {problem}")]
-    Refused { disk: String, problem: String },
-    #[error("disk {disk}: {problem}; check the disk, its cable and controller")]
-    NoAnswer { disk: String, problem: String },
-}
-
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error(transparent)]
@@ -70,31 +59,19 @@ enum Problem {
 impl Handle {
     /// An operator has looked at a suspect disk: it is tried out and scanned again, and read by the
     /// scrub. Returns when it is accepted; its scan goes on.
-    pub async fn recheck(&self, path: &Path) -> Result<(), RecheckError> {
+    pub async fn recheck(&self, path: &Path) -> Result<(), DiskOrderError> {
         let shared = Arc::clone(self.shared());
-        let mut volumes = shared.volumes.iter();
-        let Some(volume) = volumes.find(|volume| volume.config.path == path) else {
-            let path = crate::help::printable(path.display().to_string().as_bytes(), 200);
-            return Err(RecheckError::Unknown(path));
-        };
-        let disk = volume.name();
+        let volume = order::disk_at(&shared, path).map_err(DiskOrderError::Unknown)?;
         if !is_suspect(volume) {
-            let state = volume.state().as_str();
-            return Err(RecheckError::State { disk, state });
+            return Err(DiskOrderError::State {
+                disk: volume.name(),
+                state: volume.state().as_str(),
+                needed: "suspect",
+                done: "checked",
+            });
         }
         let (own, taken) = (Arc::clone(&shared), Arc::clone(volume));
-        let work = move |_: &Volume, pulse: &Pulse| rejoin(&own, &taken, pulse, true);
-        match volume.consult(work).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(problem)) => {
-                let problem = problem.to_string();
-                Err(RecheckError::Refused { disk, problem })
-            }
-            Err(problem) => {
-                let problem = problem.to_string();
-                Err(RecheckError::NoAnswer { disk, problem })
-            }
-        }
+        order::consult(volume, move |_, pulse| rejoin(&own, &taken, pulse, true)).await
     }
 }
 

@@ -11,6 +11,7 @@
 use super::Handle;
 use super::copies::StateDir;
 use super::core::Shared;
+use super::order;
 use super::view;
 use super::volume::Volume;
 use crate::clock;
@@ -86,11 +87,7 @@ impl Handle {
     /// outside runtimes.
     pub fn retire(&self, path: &Path, undo: bool) -> Result<RetireView, RetireError> {
         let shared = self.shared();
-        let mut volumes = shared.volumes.iter();
-        let Some(volume) = volumes.find(|volume| volume.config.path == path) else {
-            let path = crate::help::printable(path.display().to_string().as_bytes(), 200);
-            return Err(RetireError::Unknown(path));
-        };
+        let volume = order::disk_at(shared, path).map_err(RetireError::Unknown)?;
         let disk = volume.name();
         let Some(home) = volume.home() else {
             return Err(RetireError::Unidentified {

@@ -1,7 +1,35 @@
 //! What tests of this room share.
 
+use super::Config;
+use super::DiskClass;
+use super::DiskConfig;
+use super::Handle;
+use super::Upkeep;
+use super::Zone;
 use crate::clock;
+use std::path::Path;
 use std::time::Duration;
+
+/// A store with the one disk `dir/disk`, which it makes if it is not there; ready.
+pub(super) fn store_of_one(dir: &Path) -> Handle {
+    let path = dir.join("disk");
+    std::fs::create_dir_all(&path).unwrap();
+    let disk = DiskConfig {
+        path,
+        class: DiskClass::Ssd,
+        zone: Zone::None,
+        plain_directory: true,
+    };
+    let config = Config {
+        disks: vec![disk],
+        state_dir: dir.join("state"),
+        deadline: Duration::from_secs(10),
+        upkeep: Upkeep::default(),
+    };
+    let store = super::start(&config).unwrap();
+    until(|| store.is_ready());
+    store
+}
 
 /// Blocks until it holds; a test that waits in vain fails.
 pub(super) fn until(mut holds: impl FnMut() -> bool) {

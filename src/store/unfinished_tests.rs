@@ -10,8 +10,9 @@ use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::object::TreeBuilder;
 use crate::store;
+use crate::store::tests_support::store_of_one;
+use crate::store::tests_support::until;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 const LENGTH: u64 = 3 * CHUNK_BYTES + 5;
 
@@ -24,25 +25,6 @@ fn tree() -> ChunkTree {
     let mut builder = TreeBuilder::new();
     builder.update(&body());
     builder.finish()
-}
-
-fn opened(dir: &Path) -> store::Handle {
-    let path = dir.join("disk0");
-    std::fs::create_dir_all(&path).unwrap();
-    let config = store::Config {
-        disks: vec![store::DiskConfig {
-            path,
-            class: store::DiskClass::Ssd,
-            zone: crate::store::Zone::None,
-            plain_directory: true,
-        }],
-        state_dir: dir.join("state"),
-        deadline: std::time::Duration::from_secs(10),
-        upkeep: store::Upkeep::default(),
-    };
-    let store = store::start(&config).unwrap();
-    super::super::tests_support::until(|| store.is_ready());
-    store
 }
 
 async fn feed(staged: &mut store::Staged, chunks: &[u64]) {
@@ -72,7 +54,7 @@ async fn until_held(store: &store::Handle, expected: &[Range<u64>]) {
 #[tokio::test]
 async fn what_was_written_verified_is_there_and_nothing_else_until_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     let digest = tree().digest();
     assert_eq!(store.unfinished(digest), None);
     let missing = store.open_unfinished(digest).await;
@@ -104,25 +86,25 @@ async fn what_an_earlier_process_claims_is_hashed_before_it_is_given_away() {
     let dir = tempfile::tempdir().unwrap();
     let digest = tree().digest();
     {
-        let store = opened(dir.path());
+        let store = store_of_one(dir.path());
         let mut staged = store.receive(digest, LENGTH, 0, tree()).await.unwrap();
         feed(&mut staged, &[0, 1]).await;
         until_held(&store, &[0..2 * CHUNK_BYTES]).await;
         drop(staged);
         let map = dir
             .path()
-            .join("disk0/staging")
+            .join("disk/staging")
             .join(layout::map_name(digest));
-        super::super::tests_support::until(|| map.exists());
+        until(|| map.exists());
         store.stop();
     }
     let part = dir
         .path()
-        .join("disk0/staging")
+        .join("disk/staging")
         .join(layout::partial_name(digest));
     let file = std::fs::OpenOptions::new().write(true).open(part).unwrap();
     file.write_all_at(b"rot", CHUNK_BYTES + 7).unwrap();
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     assert_eq!(store.unfinished(digest), None, "claimed, and not hashed");
     let staged = store.receive(digest, LENGTH, 0, tree()).await.unwrap();
     assert_eq!(store.unfinished(digest).unwrap().held, [0..CHUNK_BYTES]);

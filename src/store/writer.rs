@@ -392,32 +392,9 @@ pub(super) fn settle<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store;
-    use crate::store::Handle;
+    use crate::store::tests_support::store_of_one;
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::time::Duration;
-
-    fn opened(dir: &Path) -> Handle {
-        let path = dir.join("disk");
-        std::fs::create_dir_all(&path).unwrap();
-        let config = store::Config {
-            disks: vec![store::DiskConfig {
-                path,
-                class: store::DiskClass::Ssd,
-                zone: crate::store::Zone::None,
-                plain_directory: true,
-            }],
-            state_dir: dir.join("state"),
-            deadline: Duration::from_secs(10),
-            upkeep: store::Upkeep::default(),
-        };
-        let store = store::start(&config).unwrap();
-        while !store.is_ready() {
-            crate::clock::block_for(Duration::from_millis(1));
-        }
-        store
-    }
 
     fn suspects(dir: &Path) -> Vec<std::path::PathBuf> {
         let entries = std::fs::read_dir(dir.join("state")).unwrap();
@@ -432,7 +409,7 @@ mod tests {
     fn a_failed_flush_keeps_evidence_and_outlives_a_restart_until_its_record_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         for (round, in_the_middle) in [true, false].into_iter().enumerate() {
-            let store = opened(dir.path());
+            let store = store_of_one(dir.path());
             assert_eq!(store.view().disks[0].state, "online");
             let mut publication = store.stage(b"x", 1, &BTreeSet::new()).unwrap();
             let null = File::options().write(true).open("/dev/null").unwrap();
@@ -450,7 +427,7 @@ mod tests {
                 assert!(kept.with_extension("reason").is_file(), "{n}");
             }
 
-            let store = opened(dir.path());
+            let store = store_of_one(dir.path());
             let view = store.view().disks[0].clone();
             assert_eq!(view.state, "suspect");
             let records = suspects(dir.path());
@@ -464,6 +441,6 @@ mod tests {
             drop(store);
             std::fs::remove_file(record).unwrap();
         }
-        assert_eq!(opened(dir.path()).view().disks[0].state, "online");
+        assert_eq!(store_of_one(dir.path()).view().disks[0].state, "online");
     }
 }

@@ -1,45 +1,21 @@
 //! Tests of [`super`]: what the kernel may say of a write, and what becomes of the chunk.
 
-use super::super::Config;
-use super::super::DiskClass;
-use super::super::DiskConfig;
 use super::super::Handle;
 use super::super::Staged;
-use super::super::Upkeep;
-use super::super::start;
 use super::super::state::State;
+use super::super::tests_support::store_of_one;
 use super::super::tests_support::until;
 use super::*;
 use crate::object::CHUNK_BYTES;
 use crate::object::TreeBuilder;
 use crate::store::PublishError;
 use std::path::Path;
-use std::time::Duration;
 
 /// Three chunks and an odd end.
 const LENGTH: usize = 3 * CHUNK_BYTES as usize + 4096 + 77;
 
 fn content() -> Vec<u8> {
     (0..LENGTH).map(|at| (at / 7 % 251) as u8).collect()
-}
-
-fn opened(dir: &Path) -> Handle {
-    let path = dir.join("disk0");
-    std::fs::create_dir_all(&path).unwrap();
-    let config = Config {
-        disks: vec![DiskConfig {
-            path,
-            class: DiskClass::Ssd,
-            zone: crate::store::Zone::None,
-            plain_directory: true,
-        }],
-        state_dir: dir.join("state"),
-        deadline: Duration::from_secs(10),
-        upkeep: Upkeep::default(),
-    };
-    let store = start(&config).unwrap();
-    until(|| store.is_ready());
-    store
 }
 
 async fn receive(store: &Handle) -> Staged {
@@ -69,9 +45,7 @@ fn code(code: i32) -> io::Result<usize> {
 }
 
 fn staging(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("disk0/staging"))
-        .unwrap()
-        .count()
+    std::fs::read_dir(dir.join("disk/staging")).unwrap().count()
 }
 
 async fn assert_published(store: &Handle) {
@@ -86,7 +60,7 @@ async fn assert_published(store: &Handle) {
 #[tokio::test]
 async fn a_short_write_goes_on_with_the_rest_and_an_interrupted_one_is_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     let mut staged = receive(&store).await;
     let short = [Ok(4096), Ok(5000), code(libc::EINTR), Ok(200_000)];
     inject(
@@ -110,7 +84,7 @@ async fn a_short_write_goes_on_with_the_rest_and_an_interrupted_one_is_asked_for
 async fn a_write_of_nothing_or_one_for_ever_interrupted_is_an_error_and_the_chunk_missing() {
     for fault in [|| Ok(0), || Ok(4095), || code(libc::EAGAIN)] {
         let dir = tempfile::tempdir().unwrap();
-        let store = opened(dir.path());
+        let store = store_of_one(dir.path());
         let mut staged = receive(&store).await;
         // Enough for each of its four pieces.
         inject(&store, (0..4 * (AGAIN_MAX + 1)).map(|_| fault()));
@@ -142,7 +116,7 @@ async fn a_write_of_nothing_or_one_for_ever_interrupted_is_an_error_and_the_chun
 #[tokio::test]
 async fn a_disk_that_fails_a_write_is_suspect_and_the_file_is_kept_as_evidence() {
     let dir = tempfile::tempdir().unwrap();
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     let mut staged = receive(&store).await;
     // Of several that fail the first is final.
     inject(&store, [code(libc::EIO), code(libc::EIO)]);
@@ -159,17 +133,17 @@ async fn a_disk_that_fails_a_write_is_suspect_and_the_file_is_kept_as_evidence()
     let volume = &store.shared().volumes[0];
     until(|| volume.state() == State::Suspect && store.staged().is_empty());
     drop(store);
-    assert!(dir.path().join("disk0/quarantine/flush-0").is_file());
-    assert!(!dir.path().join("disk0/quarantine/flush-1").exists());
+    assert!(dir.path().join("disk/quarantine/flush-0").is_file());
+    assert!(!dir.path().join("disk/quarantine/flush-1").exists());
     assert_eq!(staging(dir.path()), 0, "no map tells of a chunk");
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     assert_eq!(store.view().disks[0].state, "suspect");
 }
 
 #[tokio::test]
 async fn a_full_disk_is_told_as_full_and_stays_in_service() {
     let dir = tempfile::tempdir().unwrap();
-    let store = opened(dir.path());
+    let store = store_of_one(dir.path());
     let mut staged = receive(&store).await;
     inject(&store, [code(libc::ENOSPC)]);
     let fed = feed(&mut staged).await;

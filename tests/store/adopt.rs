@@ -4,7 +4,7 @@ use crate::tools::Lab;
 use crate::tools::assert_serves;
 use crate::tools::bytes;
 use crate::tools::run;
-use nix::sys::signal::Signal;
+use crate::victim;
 use oca::key::Key;
 use oca::object::Digest;
 use oca::store;
@@ -12,13 +12,9 @@ use oca::store::AdoptError;
 use oca::store::Binding;
 use oca::store::Finding;
 use oca::store::Handle;
-use oca::store::Probe;
 use oca::store::Step;
 use oca::store::UNLISTED_RANK;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::sync::atomic::Ordering;
 
 const MEDIA: [(&str, usize); 3] = [
     ("film/a.m4s", 5000),
@@ -207,35 +203,16 @@ fn a_prefill_on_top_moves_no_signed_position_and_outlives_the_next_manifest() {
     assert_serves(&lab.open(), &mine);
 }
 
-const DIR: &str = "OCA_TEST_ADOPT_DIR";
-const STEP: &str = "OCA_TEST_ADOPT_STEP";
-
 /// Runs only as the child of the test below: adopts, and kills itself at the step it is told.
 #[test]
 fn the_child_that_is_killed_while_it_adopts() {
-    let (Ok(dir), Ok(step)) = (std::env::var(DIR), std::env::var(STEP)) else {
+    let Some(told) = victim::told() else {
         return;
     };
-    let armed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let fuse = std::sync::Arc::clone(&armed);
-    let probe = Probe::new(move |reached| {
-        let now = fuse.load(std::sync::atomic::Ordering::SeqCst);
-        if now && format!("{reached:?}") == step {
-            nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGKILL).unwrap();
-        }
-    });
-    let mut lab = Lab::new(0);
-    for number in 0..2 {
-        let path = Path::new(&dir).join(format!("disk{number}"));
-        lab.add(&path, store::DiskClass::Ssd, true);
-    }
-    let config = store::Config {
-        state_dir: Path::new(&dir).join("state"),
-        ..lab.config()
-    };
-    let store = store::start_probed(&config, &probe).unwrap();
+    told.is_armed.store(false, Ordering::SeqCst);
+    let store = store::start_probed(&told.config(2), &told.probe()).unwrap();
     crate::tools::block(store.ready());
-    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    told.is_armed.store(true, Ordering::SeqCst);
     store.adopt(1, 2, rows()).unwrap();
 }
 
@@ -251,15 +228,8 @@ fn an_adoption_killed_at_any_durable_step_leaves_the_old_manifest_or_the_signed_
         let lab = Lab::new(2);
         run(&lab.open(), &lab.media(&MEDIA));
         lab.open().adopt(1, 1, rows()).unwrap();
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "adopt::the_child_that_is_killed_while_it_adopts"])
-            .env(DIR, lab.dir.path())
-            .env(STEP, format!("{step:?}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert_eq!(status.signal(), Some(9), "{step:?} was not reached");
+        let child = "adopt::the_child_that_is_killed_while_it_adopts";
+        victim::kill_at(child, lab.dir.path(), "", step, 1);
         let renamed = step >= Step::ManifestRenamed;
         let store = lab.open();
         assert_eq!(

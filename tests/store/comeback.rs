@@ -19,9 +19,9 @@ use oca::key::Key;
 use oca::object::Digest;
 use oca::store::Binding;
 use oca::store::DiskClass;
+use oca::store::DiskOrderError;
 use oca::store::Finding;
 use oca::store::Handle;
-use oca::store::RecheckError;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -119,7 +119,7 @@ fn a_disk_whose_flush_failed_is_back_on_an_operators_word_and_a_restart_does_not
     assert!(
         matches!(
             again,
-            RecheckError::State {
+            DiskOrderError::State {
                 state: "online",
                 ..
             }
@@ -127,7 +127,7 @@ fn a_disk_whose_flush_failed_is_back_on_an_operators_word_and_a_restart_does_not
         "{again}"
     );
     let unknown = block(store.recheck(&lab.path("none"))).unwrap_err();
-    assert!(matches!(unknown, RecheckError::Unknown(_)), "{unknown}");
+    assert!(matches!(unknown, DiskOrderError::Unknown(_)), "{unknown}");
     drop(store);
     let store = lab.open();
     assert_eq!(disk(&store, 0).state, "online");
@@ -163,7 +163,10 @@ fn a_pulled_disk_is_missed_unasked_and_put_back_it_serves_again_and_nothing_is_w
         reason(&store, 0)
     );
     let refused = block(store.recheck(&at)).unwrap_err();
-    assert!(matches!(refused, RecheckError::Refused { .. }), "{refused}");
+    assert!(
+        matches!(refused, DiskOrderError::Refused { .. }),
+        "{refused}"
+    );
     assert_eq!(disk(&store, 0).state, "suspect");
     assert_eq!(wanted(&store), []);
     // What cannot be put aside on a disk that is not there is not condemned.
@@ -172,7 +175,7 @@ fn a_pulled_disk_is_missed_unasked_and_put_back_it_serves_again_and_nothing_is_w
     ailing.put_back();
     // It may have been looked at unasked meanwhile.
     match block(store.recheck(&at)) {
-        Ok(()) | Err(RecheckError::State { .. }) => {}
+        Ok(()) | Err(DiskOrderError::State { .. }) => {}
         Err(error) => panic!("{error}"),
     }
     until("it is back", || disk(&store, 0).state == "online");

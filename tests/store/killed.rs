@@ -5,17 +5,10 @@ use crate::tools::Lab;
 use crate::tools::assert_serves;
 use crate::tools::objects;
 use crate::tools::run;
-use nix::sys::signal::Signal;
+use crate::victim;
 use oca::object::Digest;
 use oca::store;
-use oca::store::Probe;
 use oca::store::Step;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 
 const FILES: [(&str, usize); 4] = [
     ("s/a.m4s", 700_000),
@@ -24,54 +17,20 @@ const FILES: [(&str, usize); 4] = [
     ("s/d.m4s", 1_500_000),
 ];
 
-const DIR: &str = "OCA_TEST_KILLED_DIR";
-const STEP: &str = "OCA_TEST_KILLED_STEP";
-const TIMES: &str = "OCA_TEST_KILLED_TIMES";
-
 /// Runs only as the child of the test below: prefills, and kills itself at the step it is told.
 #[test]
 fn the_child_that_is_killed() {
-    let (Ok(dir), Ok(step), Ok(times)) = (
-        std::env::var(DIR),
-        std::env::var(STEP),
-        std::env::var(TIMES),
-    ) else {
+    let Some(told) = victim::told() else {
         return;
     };
-    let left = AtomicU32::new(times.parse().unwrap());
-    let probe = Probe::new(move |reached| {
-        if format!("{reached:?}") == step && left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGKILL).unwrap();
-        }
-    });
-    let store = store::start_probed(&config(Path::new(&dir)), &probe).unwrap();
-    run(&store, &Path::new(&dir).join("media"));
-}
-
-fn config(dir: &Path) -> store::Config {
-    let mut lab = Lab::new(0);
-    for number in 0..2 {
-        let path = dir.join(format!("disk{number}"));
-        lab.add(&path, store::DiskClass::Ssd, true);
-    }
-    store::Config {
-        state_dir: dir.join("state"),
-        ..lab.config()
-    }
+    let store = store::start_probed(&told.config(2), &told.probe()).unwrap();
+    run(&store, &told.dir.join("media"));
 }
 
 /// Kills a prefill when it reaches `step` for the given time.
 fn kill_at(lab: &Lab, step: Step, times: u32) {
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed::the_child_that_is_killed"])
-        .env(DIR, lab.dir.path())
-        .env(STEP, format!("{step:?}"))
-        .env(TIMES, times.to_string())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert_eq!(status.signal(), Some(9), "{step:?} was not reached");
+    let child = "killed::the_child_that_is_killed";
+    victim::kill_at(child, lab.dir.path(), "", step, times);
 }
 
 /// What lies under an object's name is that object, with a sidecar beside it.

@@ -13,25 +13,13 @@ use crate::tools::read_all;
 use crate::tools::receive;
 use crate::tools::run;
 use crate::tools::staging;
-use nix::sys::signal::Signal;
+use crate::victim;
 use oca::key::Key;
 use oca::object::Digest;
 use oca::store;
 use oca::store::Binding;
 use oca::store::Handle;
-use oca::store::Probe;
 use oca::store::Step;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
-
-const DIR: &str = "OCA_TEST_KILLED_FILL_DIR";
-const STEP: &str = "OCA_TEST_KILLED_FILL_STEP";
-const TIMES: &str = "OCA_TEST_KILLED_FILL_TIMES";
-const WORK: &str = "OCA_TEST_KILLED_FILL_WORK";
 
 const LENGTH: usize = 5 * CHUNK + 99;
 
@@ -40,34 +28,15 @@ const FIRST: usize = 3;
 
 const MEDIA: [(&str, usize); 4] = [("a", 5000), ("b", 6000), ("c", 7000), ("d", 8000)];
 
-fn config(dir: &Path) -> store::Config {
-    let mut lab = Lab::new(0);
-    for number in 0..2 {
-        let path = dir.join(format!("disk{number}"));
-        lab.add(&path, store::DiskClass::Ssd, true);
-    }
-    store::Config {
-        state_dir: dir.join("state"),
-        ..lab.config()
-    }
-}
-
 /// Runs only as the child of the tests below, and kills itself at the step it is told.
 #[test]
 fn the_child_that_is_killed() {
-    let told = [DIR, STEP, TIMES, WORK].map(|name| std::env::var(name).ok());
-    let [Some(dir), Some(step), Some(times), Some(work)] = told else {
+    let Some(told) = victim::told() else {
         return;
     };
-    let left = AtomicU32::new(times.parse().unwrap());
-    let probe = Probe::new(move |reached| {
-        if format!("{reached:?}") == step && left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGKILL).unwrap();
-        }
-    });
-    let store = store::start_probed(&config(Path::new(&dir)), &probe).unwrap();
+    let store = store::start_probed(&told.config(2), &told.probe()).unwrap();
     block(store.ready());
-    match work.as_str() {
+    match told.work.as_str() {
         "receive" => receive_in_two(&store),
         "delete" => drop(store.delete(&surplus())),
         "keep" => store.keep("ledger", b"another").unwrap(),
@@ -95,21 +64,8 @@ fn surplus() -> [Digest; 2] {
 }
 
 fn kill_at(lab: &Lab, work: &str, step: Step, times: u32) {
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed_fill::the_child_that_is_killed"])
-        .env(DIR, lab.dir.path())
-        .env(STEP, format!("{step:?}"))
-        .env(TIMES, times.to_string())
-        .env(WORK, work)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert_eq!(
-        status.signal(),
-        Some(9),
-        "{work}: {step:?} {times} not reached"
-    );
+    let child = "killed_fill::the_child_that_is_killed";
+    victim::kill_at(child, lab.dir.path(), work, step, times);
 }
 
 /// Every object on the disks is what its name says.
@@ -132,7 +88,7 @@ fn a_transfer_killed_at_any_step_goes_on_with_what_was_flushed() {
         let lab = Lab::new(2);
         kill_at(&lab, "receive", step, 1);
         assert_nothing_false(&lab, step);
-        let store = opened(&config(lab.dir.path()));
+        let store = opened(&lab.config());
         let is_held = store.holds(digest);
         assert_eq!(is_held, is_after(step, Step::ObjectRenamed), "{step:?}");
         let expected = match () {

@@ -38,6 +38,7 @@ mod tools;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod verdict;
+mod victim;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod work;
 mod writes;

@@ -11,22 +11,18 @@ use crate::tools::opened;
 use crate::tools::run;
 use crate::tools::until;
 use crate::tools::was_logged;
-use nix::sys::signal::Signal;
+use crate::victim;
 use oca::object::Digest;
 use oca::store;
 use oca::store::DiskClass;
 use oca::store::Finding;
 use oca::store::Handle;
-use oca::store::Probe;
 use oca::store::Step;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 
 const FILES: [(&str, usize); 5] = [
@@ -36,9 +32,6 @@ const FILES: [(&str, usize); 5] = [
     ("s/d.m4s", 262_144),
     ("s/e.m4s", 5),
 ];
-
-const DIR: &str = "OCA_TEST_SNAPSHOT_DIR";
-const STEP: &str = "OCA_TEST_SNAPSHOT_STEP";
 
 /// Disks with all files on them, left by a clean stop.
 fn stopped(disks: usize) -> Lab {
@@ -328,28 +321,14 @@ fn a_disk_mounted_read_only_keeps_its_snapshot_and_a_full_one_does_without() {
 /// that it is told.
 #[test]
 fn the_child_that_is_killed() {
-    let (Ok(dir), Ok(step)) = (std::env::var(DIR), std::env::var(STEP)) else {
+    let Some(told) = victim::told() else {
         return;
     };
-    let probe = Probe::new(move |reached| {
-        if format!("{reached:?}") == step {
-            nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGKILL).unwrap();
-        }
-    });
-    let store = store::start_probed(&config(Path::new(&dir)), &probe).unwrap();
+    let store = store::start_probed(&told.config(1), &told.probe()).unwrap();
     block(store.ready());
     let mut publication = store.stage(b"x", 4, &BTreeSet::new()).unwrap();
     publication.write(b"more".to_vec()).unwrap();
     publication.commit(None).unwrap();
-}
-
-fn config(dir: &Path) -> store::Config {
-    let mut lab = Lab::new(0);
-    lab.add(&dir.join("disk0"), DiskClass::Ssd, true);
-    store::Config {
-        state_dir: dir.join("state"),
-        ..lab.config()
-    }
 }
 
 #[test]
@@ -357,15 +336,8 @@ fn killed_at_any_step_of_a_snapshot_the_next_start_knows_exactly_what_is_there()
     let removed = [Step::SnapshotRemoved, Step::ObjectRenamed];
     for step in removed.into_iter().chain(Step::STOPPING) {
         let lab = stopped(1);
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "snapshot::the_child_that_is_killed"])
-            .env(DIR, lab.dir.path())
-            .env(STEP, format!("{step:?}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert_eq!(status.signal(), Some(9), "{step:?} was not reached");
+        let child = "snapshot::the_child_that_is_killed";
+        victim::kill_at(child, lab.dir.path(), "", step, 1);
         let store = lab.open();
         let named = [Step::SnapshotRenamed, Step::SnapshotDirectorySynced].contains(&step);
         let expected = if named { "snapshot" } else { "scan" };

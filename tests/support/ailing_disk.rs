@@ -19,6 +19,7 @@
     reason = "support code of tests is a test"
 )]
 
+use super::loop_disk::run;
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
@@ -322,17 +323,4 @@ fn short(bytes: &[u8], at: usize) -> u32 {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("{program}: {error}; install it with: apt-get install mount e2fsprogs util-linux")
-    });
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {said}(disks that fall ill need root, loop devices and /dev/fuse)"
-    );
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -181,7 +181,8 @@ fn throttle_file() -> PathBuf {
         .unwrap_or_else(|| panic!("{THROTTLE} is missing below {}", root.display()))
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+/// Runs a tool; what it printed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| {
         panic!("{program}: {error}; install it with: apt-get install mount e2fsprogs util-linux")
@@ -189,7 +190,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {said}(tests with a disk of their own need root and loop devices)"
+        "{program} {arguments:?}: {said}(tests with a disk of their own need root and loop devices; those that fall ill, /dev/fuse)"
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
