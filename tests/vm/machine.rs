@@ -67,6 +67,7 @@ pub(crate) struct Outcome {
 pub(crate) fn require_peers() {
     peer("linux.uml", PACKAGE);
     peer("modprobe", "kmod");
+    peer("cc", "gcc");
     assert!(
         Path::new(MODULES).is_dir(),
         "{MODULES} is missing; install it with: apt-get install {PACKAGE}"
@@ -78,6 +79,7 @@ pub(crate) fn boot(job: &Job) -> io::Result<Outcome> {
     let scratch = Scratch::new("ov").map_err(io::Error::other)?;
     let boot = format!("{:016x}", fastrand::u64(..));
     let init = prepare(scratch.path(), job)?;
+    let whole_state = compile(scratch.path())?;
     let console = scratch.path().join("console");
     let file = File::create(&console)?;
     let begun = clock::now();
@@ -87,6 +89,7 @@ pub(crate) fn boot(job: &Job) -> io::Result<Outcome> {
         .arg(format!("init={}", init.display()))
         .arg(format!("{BOOT_KEY}{boot}"))
         .args(["con0=fd:0,fd:1", "con=null", "quiet"])
+        .env("LD_PRELOAD", whole_state)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
@@ -102,6 +105,21 @@ pub(crate) fn boot(job: &Job) -> io::Result<Outcome> {
         took: begun.elapsed(),
         console,
     })
+}
+
+/// What this kernel's `ptrace` needs on processors younger than it, as a library; its path.
+fn compile(scratch: &Path) -> io::Result<PathBuf> {
+    let library = scratch.join("xstate.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/xstate.c");
+    let output = peer("cc", "gcc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{}: {said}", source.display())));
+    }
+    Ok(library)
 }
 
 /// Writes process 1 and what it needs; returns its path.
