@@ -87,3 +87,29 @@ fn an_object_that_cannot_be_read_is_not_called_verified_and_holds_up_no_other() 
     until(|| scrub().verified_since != since);
     assert_eq!(scrub().found, 0);
 }
+
+#[test]
+fn a_calendar_that_leaps_ends_no_time_in_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let store = store(dir.path(), "a", &["disk"], &Upkeep::default());
+    let quarantine = dir.path().join("disk/quarantine");
+    put(&quarantine, 1, "2026-03-02T12:00:00Z");
+    let reap = |now: &str, is_vouched_for| {
+        crate::clock::pin_wall(now.parse().unwrap());
+        store.clock_is_sane(is_vouched_for);
+        let shared = store.shared();
+        quarantine::reap(shared, &shared.volumes[0], &|| {}).unwrap();
+        count(&quarantine)
+    };
+    for leap in [
+        "1970-01-01T00:00:01Z",
+        "2026-03-01T12:00:00Z",
+        "2026-03-03T12:00:00Z",
+    ] {
+        // Whoever vouches for it may be wrong by as much.
+        assert_eq!((reap(leap, false), reap(leap, true)), (2, 2), "{leap}");
+    }
+    assert_eq!(reap("2096-03-02T12:00:00Z", false), 2, "nobody vouches");
+    assert_eq!(reap("2096-03-02T12:00:00Z", true), 0);
+}
