@@ -290,6 +290,34 @@ fn what_is_read_of_a_disk_that_was_mounted_anew_meanwhile_ends_the_move_and_cond
 }
 
 #[test]
+fn what_is_audited_on_a_disk_that_was_mounted_anew_meanwhile_is_not_condemned() {
+    for at in 0..4_u32 {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = opened(dir.path());
+        let digest = published(&store);
+        let asked = AtomicU32::new(0);
+        let mut go_on = |bytes| {
+            // The sidecar is read before the first piece.
+            let is_piece = bytes >= 12_345;
+            if is_piece && asked.fetch_add(1, Ordering::Relaxed) == at {
+                spoil_what_is_open(&dir.path().join("disk0").join(layout::object_path(digest)));
+                mount_anew(&store, 0);
+            }
+            true
+        };
+        let mut buffer = store::AuditBuffer::new();
+        let error = store.audit(digest, &mut buffer, &mut go_on).unwrap_err();
+        assert!(
+            error.to_string().contains("it was mounted anew"),
+            "{at}: {error}"
+        );
+        assert!(is_on(&store, digest, 0), "{at}");
+        assert_nothing_is_condemned(&store, dir.path());
+        store.audit(digest, &mut buffer, &mut |_| true).unwrap();
+    }
+}
+
+#[test]
 fn a_target_that_is_mounted_anew_under_the_copy_keeps_nothing_of_it() {
     for at in 0..4_u32 {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -168,6 +168,11 @@ impl AilingDisk {
         self.server.become_of(|state| state.spoilt.clear());
     }
 
+    /// As a file system does that found an error.
+    pub(crate) fn turn_read_only(&self) {
+        run("mount", &["-o", "remount,ro", text(&self.place)]);
+    }
+
     /// The device is gone for good: every request is an error.
     pub(crate) fn pull(&self) {
         self.server.become_of(|state| state.connected += 1);
