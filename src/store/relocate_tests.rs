@@ -234,7 +234,9 @@ fn a_copy_that_rots_before_it_is_read_back_goes_to_quarantine_and_the_old_one_st
 fn mount_anew(store: &Handle, number: usize) {
     let (shared, volume) = (store.shared(), &store.shared().volumes[number]);
     volume.report(shared, Event::Broken, "it is a test");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     let checked = store.recheck(&volume.config.path);
     runtime.unwrap().block_on(checked).unwrap();
     until(|| volume.state() == State::Online);
