@@ -369,9 +369,59 @@ fn window(site: &FillOrders) -> Option<Window> {
     .ok()
 }
 
-/// Somebody who should know says so, and nobody says otherwise (SAFETY: cap and clock).
 fn clock_is_sane(view: &health::ControlView, larder: &fill::Larder) -> bool {
-    let agrees = view.clock_agrees;
-    let vouched = agrees == Some(true) || clock_sync::is_synchronised().unwrap_or(false);
-    vouched && agrees != Some(false) && !larder.is_below_floor(clock::wall())
+    let is_synchronised = clock_sync::is_synchronised().unwrap_or(false);
+    is_believed(view.clock_agrees, is_synchronised, larder)
+}
+
+/// Somebody who should know says so, and nobody says otherwise (SAFETY: cap and clock). `agrees`:
+/// the control plane's clock with ours; `is_synchronised`: by the kernel's word.
+fn is_believed(agrees: Option<bool>, is_synchronised: bool, larder: &fill::Larder) -> bool {
+    let is_vouched_for = agrees == Some(true) || is_synchronised;
+    is_vouched_for && agrees != Some(false) && !larder.is_below_floor(clock::wall())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fill::Book;
+    use crate::fill::KeepLedger;
+    use crate::fill::MemoryKeeper;
+    use crate::fill::Pace;
+    use crate::units::Bytes;
+
+    #[test]
+    fn a_calendar_that_leaps_is_not_believed_whoever_vouches_for_what_cannot_be() {
+        let last: clock::Wall = "2026-03-02T12:00:00Z".parse().unwrap();
+        let keeper = MemoryKeeper::default();
+        let book = Book {
+            wall_ms: u64::try_from(last.as_millisecond()).unwrap(),
+            ..Book::default()
+        };
+        keeper.keep(&book).unwrap();
+        let limits = fill::Limits {
+            rate: BytesPerSecond(1),
+            night: Bytes(1),
+            urgent: Bytes(1),
+        };
+        let pace = Pace::load(limits, Arc::new(keeper), fill::BUILT);
+        let larder = fill::Larder::new(pace, Bytes(1));
+        let believed = |now: &str, agrees, is_synchronised| {
+            clock::pin_wall(now.parse().unwrap());
+            is_believed(agrees, is_synchronised, &larder)
+        };
+        let soon = "2026-03-02T12:10:00Z";
+        assert!(believed(soon, Some(true), false) && believed(soon, None, true));
+        assert!(!believed(soon, None, false), "nobody vouches for it");
+        // 1970, and a day back: what was kept last was later.
+        for behind in ["1970-01-01T00:00:01Z", "2026-03-01T12:00:00Z"] {
+            assert!(!believed(behind, Some(true), true), "{behind}");
+            assert!(!believed(behind, None, true), "{behind}");
+        }
+        // A day ahead, and a life: the control plane knows better than a time daemon.
+        for ahead in ["2026-03-03T12:00:00Z", "2096-03-02T12:00:00Z"] {
+            assert!(!believed(ahead, Some(false), true), "{ahead}");
+            assert!(!believed(ahead, None, false), "{ahead}");
+        }
+    }
 }

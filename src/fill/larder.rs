@@ -41,7 +41,7 @@ impl Larder {
     pub fn load(config: &Config, content: Arc<dyn Content>) -> Self {
         let urgent = config.urgent_bytes;
         let limits = limits(&config.window, config.rate_limit, urgent);
-        let keeper = Arc::new(ContentKeeper(content));
+        let keeper = Arc::new(ContentKeeper::new(content));
         Self::new(Pace::load(limits, keeper, BUILT), urgent)
     }
 

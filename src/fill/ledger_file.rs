@@ -2,7 +2,9 @@
 //! wins, and copies of one serial are merged by their maximum.
 //!
 //! [`super::pace`] loads it once and keeps it before a reservation is used. A copy that is damaged,
-//! or of a version that is not known here, is none.
+//! or of a version that is not known here, is none; before the first write it gets a name of its
+//! own, so that the release that wrote it can still be asked. What a box received under a later
+//! release is not known, and counts as all that it may.
 //!
 //! I/O: [`ContentKeeper`] waits for the disks.
 
@@ -25,6 +27,13 @@ const NAME: &str = "ledger";
 /// Text, version and what follows: the BLAKE3 digest of the rest.
 const MAGIC: &[u8] = b"oca fill ledger 1\n";
 
+/// What every version begins with, and the one that is written.
+const KIND: &[u8] = b"oca fill ledger ";
+const VERSION: u64 = 1;
+
+/// Of a version's number: more is no number of ours.
+const DIGITS_MAX: usize = 10;
+
 /// Two accounts full of slots and a quarter of nights are less than half of it.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -45,28 +54,64 @@ pub trait KeepLedger: Send + Sync + Debug {
     }
 }
 
-/// In the store's small state, beside the manifest.
+/// In the store's small state, beside the manifest. Clones share it.
 #[derive(Clone, Debug)]
-pub struct ContentKeeper(pub Arc<dyn Content>);
+pub struct ContentKeeper {
+    content: Arc<dyn Content>,
+    /// Name and bytes of copies that cannot be read here, until they are kept aside.
+    aside: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+}
 
 /// For worlds, whose disks are memory too. Clones share it: it outlives a simulated crash.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryKeeper(Arc<Mutex<Option<Book>>>);
 
+impl ContentKeeper {
+    pub fn new(content: Arc<dyn Content>) -> Self {
+        let aside = Arc::default();
+        Self { content, aside }
+    }
+
+    /// What is not to be lost, before its place is written.
+    fn put_aside(&self) -> Result<(), String> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((name, bytes)) = aside.last() {
+            let kept = self.content.keep(name, bytes);
+            kept.map_err(|error| format!("the ledger there cannot be kept as {name}: {error}"))?;
+            tracing::warn!("the fill ledger there cannot be read here and is kept as {name}");
+            aside.pop();
+        }
+        Ok(())
+    }
+}
+
 impl KeepLedger for ContentKeeper {
     fn keep(&self, book: &Book) -> Result<(), String> {
-        let kept = self.0.keep(NAME, &encode(book));
+        self.put_aside()?;
+        let kept = self.content.keep(NAME, &encode(book));
         kept.map_err(|error| error.to_string())
     }
 
     fn kept(&self) -> Option<Book> {
-        let copies = self.0.kept(NAME);
+        let copies = self.content.kept(NAME);
         let book = merge(copies.iter().filter_map(|bytes| decode(bytes)));
-        if book.is_none() && !copies.is_empty() {
-            tracing::warn!(
-                "no copy of the fill ledger can be read: everything counts as spent for 24 h"
-            );
-            return Some(Book::spent());
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) =
+            unread(&copies, book.is_some());
+        // The copy that was written last is the first.
+        let is_later = copies.first().is_some_and(|bytes| is_other(bytes));
+        if is_later || (book.is_none() && !copies.is_empty()) {
+            let why = match is_later {
+                true => "the fill ledger was written by another release",
+                false => "no copy of the fill ledger can be read",
+            };
+            tracing::warn!("{why}: everything counts as spent for 24 h");
+            let last = book.unwrap_or_default();
+            return Some(Book {
+                // Above every copy that is left somewhere.
+                serial: last.serial,
+                nights: last.nights,
+                ..Book::spent()
+            });
         }
         book
     }
@@ -88,6 +133,33 @@ impl KeepLedger for MemoryKeeper {
     fn is_instant(&self) -> bool {
         true
     }
+}
+
+/// The version that a copy claims.
+fn version(bytes: &[u8]) -> Option<u64> {
+    let rest = bytes.strip_prefix(KIND)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = rest.get(..digits.min(DIGITS_MAX))?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn is_other(bytes: &[u8]) -> bool {
+    version(bytes).is_some_and(|version| version != VERSION)
+}
+
+/// Copies that this release cannot read and that are worth keeping, with their names: the last one
+/// of each other version, and a damaged one if there is none that is whole.
+fn unread(copies: &[Vec<u8>], has_whole: bool) -> Vec<(String, Vec<u8>)> {
+    let mut found: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for bytes in copies {
+        let name = match version(bytes).filter(|version| *version != VERSION) {
+            Some(version) => format!("{NAME}-v{version}"),
+            None if has_whole => continue,
+            None => format!("{NAME}-damaged"),
+        };
+        found.entry(name).or_insert_with(|| bytes.clone());
+    }
+    found.into_iter().collect()
 }
 
 fn merge(copies: impl Iterator<Item = Book>) -> Option<Book> {

@@ -62,10 +62,17 @@ impl Handle {
                 error = AuditError::Unread { disk, problem };
                 continue;
             }
+            // Before it is opened: a mount that changes in between is one too many.
+            let home = volume.home();
             let outcome = match volume.root() {
                 Ok(root) => audit(&root, digest, length, &mut buffer.0, go_on),
                 Err(problem) => Err(AuditFault::Read(problem)),
             };
+            if outcome.is_err() && !volume.is_at(home.as_ref()) {
+                let problem = "it was mounted anew".to_owned();
+                error = AuditError::Unread { disk, problem };
+                continue;
+            }
             error = match outcome {
                 Ok(()) => return Ok(()),
                 Err(AuditFault::Stopped) => return Err(AuditError::Stopped),

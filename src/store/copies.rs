@@ -1,6 +1,7 @@
 //! Where the manifest is kept: the state directory and two data disks; the highest position wins.
 //!
-//! Every copy is written beside the old one, fsynced and renamed. `open` loads the best copy that
+//! Every copy is written beside the old one, fsynced and renamed; one that a later release wrote
+//! keeps its bytes under another name. `open` loads the best copy that
 //! verifies and puts it back where the state directory lost it; `adopt` and `Handle::bind` keep a
 //! new one.
 //!
@@ -69,6 +70,7 @@ impl StateDir {
             }),
             Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked {
                 path: path.to_owned(),
+                by: root::lock_holder(&dir),
             }),
             Err(std::fs::TryLockError::Error(error)) => Err(state(error)),
         }
@@ -87,6 +89,7 @@ impl StateDir {
         shared.probe.reached(Step::ManifestWritten);
         out.get_ref().sync_all()?;
         shared.probe.reached(Step::ManifestSynced);
+        put_aside(&self.dir, &self.path)?;
         std::fs::rename(&new, self.path.join(layout::MANIFEST))?;
         shared.probe.reached(Step::ManifestRenamed);
         self.dir.sync_all()?;
@@ -154,10 +157,35 @@ pub(super) fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Resu
     probe.reached(Step::ManifestWritten);
     file.sync_all().inspect_err(failed)?;
     probe.reached(Step::ManifestSynced);
+    put_aside(top, &volume.config.path)?;
     root::rename(top, layout::MANIFEST_NEW, top, layout::MANIFEST)?;
     probe.reached(Step::ManifestRenamed);
     top.sync_all().inspect_err(failed)?;
     probe.reached(Step::ManifestDirectorySynced);
+    Ok(())
+}
+
+/// A manifest whose format is of a later release is not thrown away by one that takes its place:
+/// `manifest.v9` is that file of format 9. `dir` is open, `path` is its name for the log.
+fn put_aside(dir: &File, path: &Path) -> io::Result<()> {
+    // One that cannot be opened is replaced, as a damaged one is.
+    let Ok(file) = root::open_file(dir, layout::MANIFEST) else {
+        return Ok(());
+    };
+    let Err(FileError::Version(version)) = manifest_file::position(&mut BufReader::new(file))
+    else {
+        return Ok(());
+    };
+    let name = layout::other_manifest(version);
+    root::remove(dir, &name)?;
+    // A second name, not another one: at no moment is the place without a manifest.
+    root::link(dir, layout::MANIFEST, &name)?;
+    let kept = path.join(&name);
+    let kept = kept.display();
+    tracing::warn!(
+        version,
+        "the manifest there has format version {version} and is kept as {kept}"
+    );
     Ok(())
 }
 

@@ -67,8 +67,8 @@ pub(super) enum IdentityError {
     Blank,
     #[error("is blank but mounted read-only; mount it for writing")]
     BlankReadOnly,
-    #[error("is in use by another oca process; stop that one, or send it the command")]
-    Locked,
+    #[error("is in use by another oca process{0}; stop that one, or send it the command")]
+    Locked(String),
     #[error("has the same uuid as {0}: it is a copy or the same disk twice; remove one of them")]
     Duplicate(String),
     #[error("cannot be formatted: {0}; check the disk and its file system")]
@@ -104,7 +104,7 @@ pub(super) fn look(config: &DiskConfig) -> Result<Seen, IdentityError> {
 /// Locks the volume, formats it if it is blank, completes its layout, tells its uuid.
 pub(super) fn claim(seen: &Seen, probe: &Probe) -> Result<String, IdentityError> {
     if !seen.root.lock().map_err(IdentityError::Read)? {
-        return Err(IdentityError::Locked);
+        return Err(IdentityError::Locked(root::lock_holder(seen.root.top())));
     }
     // Another process may have formatted it between the look and the lock.
     let uuid = match read_uuid(&seen.root)? {

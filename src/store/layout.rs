@@ -1,5 +1,5 @@
 //! Names on a volume: `DISK.json`, `objects/ab/cd/<digest>`, `<digest>.meta`, `staging/`,
-//! `quarantine/`, `manifest`, `index.snapshot`.
+//! `quarantine/`, `manifest`, `index.snapshot`; `manifest.v<n>`, a later release's.
 //!
 //! The 256 directories `objects/ab` are made when the volume is formatted. The 65,536 below them
 //! are not: on a hard disk they cost a minute and 256 MiB of blocks that a small box never fills. A
@@ -57,6 +57,11 @@ pub(super) fn sidecar_name(digest: Digest) -> String {
 /// The sidecar of a staging file.
 pub(super) fn staged_sidecar(name: &str) -> String {
     format!("{name}{SIDECAR_SUFFIX}")
+}
+
+/// A manifest of format `version`, which is not known here.
+pub(super) fn other_manifest(version: u64) -> String {
+    format!("{MANIFEST}.v{version}")
 }
 
 /// The staging file of an object that is received in pieces.

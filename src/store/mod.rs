@@ -303,8 +303,8 @@ pub struct CatalogueRow {
 pub enum StoreError {
     #[error("{path}: {problem}; check `[appliance] state_dir` and its file system")]
     State { path: PathBuf, problem: String },
-    #[error("{path} is in use by another oca process; stop that one, or send it the command")]
-    Locked { path: PathBuf },
+    #[error("{path} is in use by another oca process{by}; stop that one, or send it the command")]
+    Locked { path: PathBuf, by: String },
     #[error("{configured} disks are configured; at most {VOLUMES_MAX} are possible")]
     TooManyDisks { configured: usize },
     #[error("cannot start a thread: {0}; check the limit of tasks")]

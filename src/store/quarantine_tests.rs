@@ -5,6 +5,7 @@ use super::layout;
 use super::ours_tests::publish;
 use super::ours_tests::store;
 use super::quarantine;
+use super::state::Event;
 use super::tests_support::until;
 use crate::object::Digest;
 use std::cell::Cell;
@@ -86,4 +87,60 @@ fn an_object_that_cannot_be_read_is_not_called_verified_and_holds_up_no_other() 
     std::fs::write(&sidecar, meta).unwrap();
     until(|| scrub().verified_since != since);
     assert_eq!(scrub().found, 0);
+}
+
+#[test]
+fn a_calendar_that_leaps_ends_no_time_in_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let store = store(dir.path(), "a", &["disk"], &Upkeep::default());
+    let quarantine = dir.path().join("disk/quarantine");
+    put(&quarantine, 1, "2026-03-02T12:00:00Z");
+    let reap = |now: &str, is_vouched_for| {
+        crate::clock::pin_wall(now.parse().unwrap());
+        store.clock_is_sane(is_vouched_for);
+        let shared = store.shared();
+        quarantine::reap(shared, &shared.volumes[0], &|| {}).unwrap();
+        count(&quarantine)
+    };
+    for leap in [
+        "1970-01-01T00:00:01Z",
+        "2026-03-01T12:00:00Z",
+        "2026-03-03T12:00:00Z",
+    ] {
+        // Whoever vouches for it may be wrong by as much.
+        assert_eq!((reap(leap, false), reap(leap, true)), (2, 2), "{leap}");
+    }
+    assert_eq!(reap("2096-03-02T12:00:00Z", false), 2, "nobody vouches");
+    assert_eq!(reap("2096-03-02T12:00:00Z", true), 0);
+}
+
+/// Its file system turned read-only before anybody knew that it was the disk.
+#[test]
+fn objects_that_could_not_be_put_aside_are_not_called_damaged_when_it_was_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("disk")).unwrap();
+    let store = store(dir.path(), "a", &["disk"], &Upkeep::default());
+    let [failed, rotten] = ["failed", "rotten"].map(|name| publish(&store, name));
+    let (shared, volume) = (store.shared(), &store.shared().volumes[0]);
+    volume.report(shared, Event::TurnedReadOnly, "it is a test");
+    let uuid = volume.home().unwrap().uuid.clone();
+    for digest in [failed, rotten] {
+        shared.forget(digest, volume);
+        let disk = volume.name();
+        volume.damaged.keep(&shared.state_dir, &uuid, &disk, digest);
+    }
+    let error = std::io::Error::from_raw_os_error(libc::EIO);
+    shared.note_read_error(volume, failed, &error);
+    volume.report(shared, Event::Broken, "it is a test");
+    assert!(volume.damaged.vouch(failed).is_ok(), "it was the disk");
+    assert!(
+        volume.damaged.vouch(rotten).is_err(),
+        "its bytes were wrong"
+    );
+    let kept = dir.path().join(format!("state-a/damaged-{uuid}"));
+    assert_eq!(
+        std::fs::read_to_string(kept).unwrap(),
+        format!("{rotten}\n")
+    );
 }

@@ -2,6 +2,7 @@
 //! two disks. What ends the whole process is for `tests/store`.
 
 use super::super::state::Event;
+use super::super::state::State;
 use super::super::tests_support::until;
 use super::*;
 use crate::store;
@@ -227,6 +228,125 @@ fn a_copy_that_rots_before_it_is_read_back_goes_to_quarantine_and_the_old_one_st
     assert!(is_on(&store, digest, 0) && !is_on(&store, digest, 1));
     relocate(&store, digest, &|_| true).unwrap();
     assert!(!is_on(&store, digest, 0) && is_on(&store, digest, 1));
+}
+
+/// A disk is out of service, and back as another mount, as after a pulled cable.
+fn mount_anew(store: &Handle, number: usize) {
+    let (shared, volume) = (store.shared(), &store.shared().volumes[number]);
+    volume.report(shared, Event::Broken, "it is a test");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let checked = store.recheck(&volume.config.path);
+    runtime.unwrap().block_on(checked).unwrap();
+    until(|| volume.state() == State::Online);
+}
+
+/// What is open gives rubbish, as of a mount that is gone; who opens it anew finds it sound.
+fn spoil_what_is_open(path: &Path) {
+    let gone = path.with_extension("gone");
+    std::fs::rename(path, &gone).unwrap();
+    std::fs::write(path, content()).unwrap();
+    std::fs::write(&gone, vec![0; LENGTH]).unwrap();
+    std::fs::remove_file(&gone).unwrap();
+}
+
+fn assert_nothing_is_condemned(store: &Handle, dir: &Path) {
+    for (number, volume) in store.shared().volumes.iter().enumerate() {
+        let kept = std::fs::read_dir(dir.join(format!("disk{number}/quarantine")));
+        assert_eq!(kept.unwrap().count(), 0, "disk {number}");
+        assert_eq!(volume.state(), State::Online, "disk {number}");
+    }
+}
+
+#[test]
+fn what_is_read_of_a_disk_that_was_mounted_anew_meanwhile_ends_the_move_and_condemns_nothing() {
+    // Four pieces of the source, and four of the survivor.
+    for at in 0..8_u32 {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = opened(dir.path());
+        let digest = published(&store);
+        let number = usize::from(at >= 4);
+        let asked = AtomicU32::new(0);
+        let go_on = |_| {
+            if asked.fetch_add(1, Ordering::Relaxed) == at {
+                let disk = dir.path().join(format!("disk{number}"));
+                spoil_what_is_open(&disk.join(layout::object_path(digest)));
+                mount_anew(&store, number);
+            }
+            true
+        };
+        let moved = relocate(&store, digest, &go_on).unwrap_err();
+        let told = moved.to_string();
+        assert!(told.contains("it was mounted anew"), "{at}: {told}");
+        assert!(is_on(&store, digest, 0), "{at}");
+        assert_eq!(is_on(&store, digest, 1), at >= 4, "{at}");
+        until(|| staging_is_empty(dir.path(), 1));
+        assert_nothing_is_condemned(&store, dir.path());
+        relocate(&store, digest, &|_| true).unwrap();
+        assert!(
+            !is_on(&store, digest, 0) && is_on(&store, digest, 1),
+            "{at}"
+        );
+    }
+}
+
+#[test]
+fn what_is_audited_on_a_disk_that_was_mounted_anew_meanwhile_is_not_condemned() {
+    for at in 0..4_u32 {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = opened(dir.path());
+        let digest = published(&store);
+        let asked = AtomicU32::new(0);
+        let mut go_on = |bytes| {
+            // The sidecar is read before the first piece.
+            let is_piece = bytes >= 12_345;
+            if is_piece && asked.fetch_add(1, Ordering::Relaxed) == at {
+                spoil_what_is_open(&dir.path().join("disk0").join(layout::object_path(digest)));
+                mount_anew(&store, 0);
+            }
+            true
+        };
+        let mut buffer = store::AuditBuffer::new();
+        let error = store.audit(digest, &mut buffer, &mut go_on).unwrap_err();
+        assert!(
+            error.to_string().contains("it was mounted anew"),
+            "{at}: {error}"
+        );
+        assert!(is_on(&store, digest, 0), "{at}");
+        assert_nothing_is_condemned(&store, dir.path());
+        store.audit(digest, &mut buffer, &mut |_| true).unwrap();
+    }
+}
+
+#[test]
+fn a_target_that_is_mounted_anew_under_the_copy_keeps_nothing_of_it() {
+    for at in 0..4_u32 {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = opened(dir.path());
+        let digest = published(&store);
+        let asked = AtomicU32::new(0);
+        let go_on = |_| {
+            if asked.fetch_add(1, Ordering::Relaxed) == at {
+                mount_anew(&store, 1);
+            }
+            true
+        };
+        let moved = relocate(&store, digest, &go_on).unwrap_err();
+        let told = moved.to_string();
+        assert!(told.contains("has given up"), "{at}: {told}");
+        assert!(
+            is_on(&store, digest, 0) && !is_on(&store, digest, 1),
+            "{at}"
+        );
+        until(|| staging_is_empty(dir.path(), 1));
+        assert_nothing_is_condemned(&store, dir.path());
+        relocate(&store, digest, &|_| true).unwrap();
+        assert!(
+            !is_on(&store, digest, 0) && is_on(&store, digest, 1),
+            "{at}"
+        );
+    }
 }
 
 /// Who asks while the only holder is the old disk, and is served after the file is gone there.

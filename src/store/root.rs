@@ -16,6 +16,8 @@ use nix::fcntl::ResolveFlag;
 use nix::fcntl::fcntl;
 use nix::fcntl::openat2;
 use nix::sys::stat::Mode;
+use nix::sys::stat::major;
+use nix::sys::stat::minor;
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::UnlinkatFlags;
 use std::fs::File;
@@ -197,6 +199,31 @@ pub(super) fn make_dir(dir: &File, name: &str) -> io::Result<bool> {
 /// Renames a single name; the new name is replaced if it exists.
 pub(super) fn rename(from: &File, old: &str, to: &File, new: &str) -> io::Result<()> {
     Ok(nix::fcntl::renameat(from, old, to, new)?)
+}
+
+/// Gives a file of `dir` a second name, which must be free.
+pub(super) fn link(dir: &File, old: &str, new: &str) -> io::Result<()> {
+    Ok(nix::unistd::linkat(dir, old, dir, new, AtFlags::empty())?)
+}
+
+/// Who holds the lock of a directory that another process has, for a message: its number in
+/// brackets, or nothing where the kernel does not tell it. Never waits for a disk.
+pub(super) fn lock_holder(dir: &File) -> String {
+    let holder = || {
+        let found = dir.metadata().ok()?;
+        let (major, minor) = (major(found.dev()), minor(found.dev()));
+        let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        // proc_locks(5): number, kind, advisory or not, mode, process, place, first and last byte.
+        locks.lines().find_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let (kind, process, at) = (words.next()?, words.nth(2)?, words.next()?);
+            // 0: a process that is outside of what this one may see.
+            let process = Some(process).filter(|process| *process != "0")?;
+            (kind == "FLOCK" && at == place).then(|| format!(" (pid {process})"))
+        })
+    };
+    holder().unwrap_or_default()
 }
 
 /// Removes a single name; one that is absent is as good.

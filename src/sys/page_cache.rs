@@ -47,6 +47,16 @@ pub fn page_bytes() -> u64 {
 /// How many pages of a range are in memory, those still being read from the disk included.
 /// Errors with `ENOSYS` before Linux 6.5, and with `EPERM` for a file that is not ours.
 pub fn pages_cached(file: &File, offset: u64, length: u64) -> io::Result<u64> {
+    count(file, offset, length).map(|counts| counts.cached)
+}
+
+/// How many pages of a range are absent because the kernel wanted their memory: not those that
+/// somebody dropped. Errors as [`pages_cached`] does.
+pub fn pages_evicted(file: &File, offset: u64, length: u64) -> io::Result<u64> {
+    count(file, offset, length).map(|counts| counts.evicted)
+}
+
+fn count(file: &File, offset: u64, length: u64) -> io::Result<Counts> {
     let range = Range { offset, length };
     let mut counts = Counts::default();
     // SAFETY: both pointers are to live values of the layout the kernel expects: it reads the
@@ -61,7 +71,7 @@ pub fn pages_cached(file: &File, offset: u64, length: u64) -> io::Result<u64> {
         )
     };
     if outcome == 0 {
-        Ok(counts.cached)
+        Ok(counts)
     } else {
         Err(io::Error::last_os_error())
     }

@@ -8,6 +8,7 @@ use super::world::window;
 use oca::ids::BoxId;
 use oca::link::manifest::Signer;
 use oca::link::manifest::Verifier;
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_keeps_its_grace_over_a_restart_and_waits_for_the_window() {
@@ -73,4 +74,46 @@ async fn a_shrunken_manifest_empties_a_box_only_at_its_pace_unless_permitted() {
     // The permission is spent.
     world.until("2026-03-04T12:00:00Z").await;
     assert!(world.content.deleted().len() <= 33);
+}
+
+/// Nobody vouches for such a calendar (`appliance/night` asks); the boot-time clock goes on as it
+/// did.
+#[tokio::test(start_paused = true)]
+async fn a_calendar_that_leaps_opens_no_window_and_ends_no_grace() {
+    let world = World::new(window("Europe/Paris", 12), "2026-03-01T20:00:00Z");
+    let listed = objects("film", 101, TB / 100);
+    world.content.hold(&listed[..100]);
+    // Five leave, one is to come.
+    world.content.list(position(1, 7), listed[5..].to_vec());
+    world.order(|orders| orders.acknowledged = Some(position(1, 7)));
+    world.until("2026-03-01T20:01:00Z").await;
+    assert_eq!(world.fill.progress().leaving_objects, 5);
+    for leap in [
+        "1970-01-01T01:30:00Z",
+        "2026-02-28T01:30:00Z",
+        // The window is open by it, and the grace over.
+        "2026-03-02T02:30:00Z",
+        "2096-03-02T02:30:00Z",
+    ] {
+        let (before, since) = (oca::clock::wall(), oca::clock::now());
+        oca::clock::pin_wall(leap.parse().unwrap());
+        world.order(|orders| orders.clock_sane = false);
+        oca::clock::sleep(Duration::from_secs(600)).await;
+        assert_eq!(world.content.deleted(), [], "{leap}");
+        assert_eq!(world.content.held(), 100, "{leap}");
+        assert!(world.log.lock().unwrap().is_empty(), "{leap}");
+        let reason = world.fill.view().reason.clone().unwrap();
+        assert!(reason.contains("the clock is not synchronised"), "{reason}");
+        oca::clock::pin_wall(before + since.elapsed());
+        world.order(|orders| orders.clock_sane = true);
+        oca::clock::sleep(Duration::from_secs(600)).await;
+        assert_eq!(
+            world.content.deleted(),
+            [],
+            "the grace is what it was: {leap}"
+        );
+    }
+    world.until("2026-03-02T02:45:00Z").await;
+    assert_eq!(world.content.deleted().len(), 5);
+    assert!(world.content.holds(&listed[100]));
 }

@@ -5,7 +5,6 @@
 use crate::lab::Lab;
 use crate::lab::Setting;
 use crate::lab::get;
-use crate::slow_disk::HeldPages;
 use crate::slow_disk::SlowDisk;
 use oca::clock;
 use std::time::Duration;
@@ -61,7 +60,7 @@ async fn what_is_absent_on_a_slow_disk_is_waited_for_by_its_asker_alone() {
     let (mut patient, mut other) = (lab.connect().await, lab.connect().await);
     // What was written past the page cache is in memory from its first reading on.
     assert!(other.get(hot, &ticket, "").await.body == hot_bytes);
-    let _held = HeldPages::of(&disk.mount_point(), &hot_bytes);
+    let _held = disk.hold(&hot_bytes, hot_bytes.len() as u64);
     disk.forget(&cold_bytes, 0);
     disk.throttle(SLOW);
     let request = get(cold, &ticket, "");
@@ -93,6 +92,7 @@ async fn a_disk_that_does_not_answer_cuts_what_runs_refuses_what_begins_and_hold
         second.get(other, &ticket, "Range: bytes=1-1\r\n").await
     });
     assert_eq!((one.await.status, two.await.status), (206, 206));
+    let _held = disk.hold(&bytes, 1 << 20);
     disk.forget(&bytes, 1 << 20);
     let all = std::fs::read(lab.file(other)).unwrap();
     disk.forget(&all, 0);

@@ -6,6 +6,8 @@
     reason = "a test that cannot go on should say where"
 )]
 
+#[path = "../support/held_pages.rs"]
+mod held_pages;
 #[path = "../support/loop_disk.rs"]
 mod loop_disk;
 #[path = "../serve/slow_disk.rs"]

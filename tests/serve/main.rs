@@ -6,6 +6,8 @@
 mod certificates;
 mod cold;
 mod differential;
+#[path = "../support/held_pages.rs"]
+mod held_pages;
 mod hostile;
 mod kernel_tls;
 mod limits;

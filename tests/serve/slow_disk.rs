@@ -5,6 +5,7 @@
 // Support code of tests is a test, which clippy cannot see.
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result)]
 
+use super::held_pages::HeldPages;
 use super::loop_disk::LoopDisk;
 use oca::clock;
 use oca::key::Key;
@@ -19,9 +20,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -81,6 +79,11 @@ impl SlowDisk {
     pub(crate) fn forget(&self, object: &[u8], from: u64) {
         forget_in(self.disk.place(), object, from);
     }
+
+    /// Keeps the first `bytes` of an object in memory.
+    pub(crate) fn hold(&self, object: &[u8], bytes: u64) -> HeldPages {
+        HeldPages::first(&object_path(self.disk.place(), object), bytes)
+    }
 }
 
 /// A store on a directory.
@@ -132,54 +135,14 @@ fn store_on(
     store
 }
 
-/// The pages of an object, kept in memory until this is dropped: a kernel that takes pages back
-/// ahead of need (DAMON) takes also what was read a moment ago.
-pub(crate) struct HeldPages(Child);
-
-impl HeldPages {
-    pub(crate) fn of(disk: &Path, object: &[u8]) -> Self {
-        let mut command = Command::new("vmtouch");
-        command.arg("-l").arg(object_path(disk, object));
-        let started = command.stdout(Stdio::null()).spawn();
-        let child = started.unwrap_or_else(|error| {
-            panic!("vmtouch: {error}; install it: apt-get install vmtouch")
-        });
-        let held = Self(child);
-        let begun = clock::now();
-        while held.bytes() < object.len() as u64 {
-            assert!(begun.elapsed() < PATIENCE, "{} bytes", held.bytes());
-            clock::block_for(Duration::from_millis(5));
-        }
-        held
-    }
-
-    fn bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let kilobytes = |line: &str| {
-            line.strip_prefix("VmLck:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        };
-        status
-            .lines()
-            .find_map(kilobytes)
-            .map_or(0, |kilobytes: u64| kilobytes << 10)
-    }
-}
-
-impl Drop for HeldPages {
-    fn drop(&mut self) {
-        // One that has ended by itself is only waited for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The file of an object.
 pub(crate) fn object_file(disk: &Path, object: &[u8]) -> File {
     File::open(object_path(disk, object)).unwrap()
+}
+
+/// Keeps an object in memory.
+pub(crate) fn hold_in(disk: &Path, object: &[u8]) -> HeldPages {
+    HeldPages::of(&object_path(disk, object))
 }
 
 fn object_path(disk: &Path, object: &[u8]) -> PathBuf {

@@ -287,3 +287,43 @@ fn a_damaged_object_of_a_read_only_disk_is_told_and_not_served_after_a_restart_e
     assert_eq!(disk(&store, 0).reason, None);
     assert_serves(&store, &files[..1]);
 }
+
+#[test]
+fn a_check_of_a_disk_that_is_mounted_read_only_says_so_and_asks_no_write_of_it() {
+    let mut lab = Lab::new(0);
+    let at = lab.path("sealed");
+    let mount = Mount::ext4(&lab.path("image"), 64, &at);
+    lab.add(&at, DiskClass::Ssd, false);
+    let files = [("film/a", MB), ("film/b", MB)];
+    let uuid = {
+        let store = lab.open();
+        run(&store, &lab.media(&files));
+        disk(&store, 0).uuid.unwrap()
+    };
+    mount.remount("ro");
+    {
+        let store = lab.open();
+        let refused = block(store.recheck(&at)).unwrap_err().to_string();
+        assert!(
+            refused.contains("is read-only: only one that is suspect"),
+            "{refused}"
+        );
+        assert_eq!(disk(&store, 0).state, "read-only");
+        assert_serves(&store, &files);
+    }
+    let record = condemn(&lab, &uuid);
+    {
+        let store = lab.open();
+        assert_eq!(disk(&store, 0).state, "suspect");
+        block(store.recheck(&at)).unwrap();
+        until("it is back", || disk(&store, 0).state == "read-only");
+        assert!(!record.exists());
+        assert_serves(&store, &files);
+    }
+    let store = lab.open();
+    assert_eq!(
+        disk(&store, 0).state,
+        "read-only",
+        "a restart does not undo it"
+    );
+}

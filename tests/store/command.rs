@@ -156,6 +156,42 @@ fn with_a_daemon_the_daemon_does_it_and_serves_it_at_once() {
 }
 
 #[test]
+fn a_disk_that_another_process_owns_is_refused_with_its_number_until_that_is_gone() {
+    let lab = Lab::new(1);
+    let (media, config) = (lab.media(&FILES), configured(&lab));
+    let daemon = Running::start(&lab, &config);
+    // Another box on the same disk: neither its state nor its socket is the daemon's.
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text
+        .replace("/state", "/other-state")
+        .replace("/oca", "/other");
+    let other = lab.path("other.toml");
+    std::fs::write(&other, text).unwrap();
+    let refused = command(&media, &other).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(5), "{told}");
+    let owner = format!("in use by another oca process (pid {});", daemon.0.id());
+    assert!(told.contains(&owner), "{told}");
+    assert_eq!(published(&lab), 0);
+    // A second one of the same box is refused by its state directory.
+    let mut second = Command::new(env!("CARGO_BIN_EXE_oca"));
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&other, text.replace("/oca", "/other")).unwrap();
+    let second = second
+        .arg("run")
+        .arg("--config")
+        .arg(&other)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && told.contains(&owner), "{told}");
+    drop(daemon);
+    let taken = command(&media, &config).output().unwrap();
+    assert_eq!(taken.status.code(), Some(0));
+    assert_eq!(published(&lab), FILES.len());
+}
+
+#[test]
 fn with_no_writable_disk_the_daemon_s_refusal_has_the_exit_code_of_a_local_one() {
     let lab = Lab::new(1);
     let (media, config) = (lab.media(&FILES), configured(&lab));

@@ -12,10 +12,19 @@ use crate::tools::object_path;
 use crate::tools::receive;
 use crate::tools::run;
 use crate::tools::was_logged;
+use oca::fill::Book;
+use oca::fill::ContentKeeper;
+use oca::fill::KeepLedger;
+use oca::fill::StoreContent;
 use oca::key::Key;
 use oca::object::Digest;
 use oca::store::Binding;
+use oca::store::Handle;
 use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
 
 const FILES: [(&str, usize); 3] = [("a.m4s", 300_000), ("b.m4s", 5_000), ("c.m4s", 6_000)];
 
@@ -100,8 +109,108 @@ fn under_a_newer_releases_manifest_nothing_is_deleted_and_its_copies_stay() {
         assert_eq!(std::fs::read(copy).unwrap(), later);
     }
     assert!(was_logged(&["manifest", "format version 9"]));
-    // The control plane sends it again; every object is there.
+    // The control plane sends it again; every object is there. What the newer release wrote is not
+    // thrown away by that.
     let store = lab.open();
     store.adopt(3, 4, [0, 1, 2].map(row).to_vec()).unwrap();
     assert_serves(&store, &FILES);
+    store.adopt(3, 5, [0, 1, 2].map(row).to_vec()).unwrap();
+    drop(store);
+    for copy in &copies {
+        let header = std::fs::read_to_string(copy).unwrap();
+        assert!(header.starts_with("{\"v\":1,"), "{header}");
+        assert_eq!(std::fs::read(copy.with_extension("v9")).unwrap(), later);
+    }
+    assert!(was_logged(&["kept as", "state/manifest.v9"]));
+}
+
+const LATER_LEDGER: &[u8] = b"oca fill ledger 2\nsomething else";
+
+/// The ledger in the store's small state, as the fill keeps it, and where it lies.
+fn ledger(lab: &Lab, store: &Handle) -> (ContentKeeper, [PathBuf; 2]) {
+    let content = Arc::new(StoreContent::new(store.clone()));
+    let places = ["state/ledger.kept", "disk0/ledger.kept"];
+    (
+        ContentKeeper::new(content),
+        places.map(|name| lab.path(name)),
+    )
+}
+
+#[test]
+fn a_newer_releases_fill_ledger_is_kept_aside_and_everything_counts_as_spent() {
+    let lab = Lab::new(1);
+    let store = lab.open();
+    let (keeper, places) = ledger(&lab, &store);
+    let mut book = Book {
+        serial: 7,
+        ..Book::default()
+    };
+    keeper.keep(&book).unwrap();
+    assert_eq!(keeper.kept().as_ref(), Some(&book));
+    // An older copy is left on the disk: the newer release kept its own elsewhere.
+    std::fs::write(&places[0], LATER_LEDGER).unwrap();
+    let touched = std::fs::File::options()
+        .write(true)
+        .open(&places[0])
+        .unwrap();
+    touched
+        .set_modified(SystemTime::now() + Duration::from_secs(9))
+        .unwrap();
+    let (keeper, _) = ledger(&lab, &store);
+    let kept = keeper.kept().unwrap();
+    assert_eq!(kept.serial, 7);
+    assert!(kept.night.reserved > 1 << 40 && kept.urgent.reserved > 1 << 40);
+    assert_eq!(std::fs::read(&places[0]).unwrap(), LATER_LEDGER);
+    book.serial = 8;
+    keeper.keep(&book).unwrap();
+    for place in &places {
+        assert_ne!(std::fs::read(place).unwrap(), LATER_LEDGER);
+        let aside = place.with_file_name("ledger-v2.kept");
+        assert_eq!(std::fs::read(aside).unwrap(), LATER_LEDGER);
+    }
+    assert_eq!(keeper.kept(), Some(book));
+}
+
+#[test]
+fn a_fill_ledger_that_cannot_be_kept_aside_is_not_written_over() {
+    let lab = Lab::new(1);
+    let store = lab.open();
+    let (keeper, places) = ledger(&lab, &store);
+    for place in &places {
+        std::fs::write(place, LATER_LEDGER).unwrap();
+    }
+    assert!(keeper.kept().unwrap().night.reserved > 1 << 40);
+    // In the way of what is written first.
+    let way = lab.path("state/ledger-v2.kept.new");
+    std::fs::create_dir(&way).unwrap();
+    let refused = keeper.keep(&Book::default()).unwrap_err();
+    assert!(refused.contains("cannot be kept as ledger-v2"), "{refused}");
+    for place in &places {
+        assert_eq!(std::fs::read(place).unwrap(), LATER_LEDGER);
+    }
+    std::fs::remove_dir(&way).unwrap();
+    keeper.keep(&Book::default()).unwrap();
+    let aside = lab.path("disk0/ledger-v2.kept");
+    assert_eq!(std::fs::read(aside).unwrap(), LATER_LEDGER);
+}
+
+#[test]
+fn a_damaged_fill_ledger_is_kept_aside_if_no_copy_is_whole() {
+    let lab = Lab::new(1);
+    let store = lab.open();
+    let (keeper, places) = ledger(&lab, &store);
+    keeper.keep(&Book::default()).unwrap();
+    let mut rotten = std::fs::read(&places[0]).unwrap();
+    rotten[60] ^= 1;
+    std::fs::write(&places[0], &rotten).unwrap();
+    let aside = lab.path("state/ledger-damaged.kept");
+    assert_eq!(keeper.kept(), Some(Book::default()));
+    keeper.keep(&Book::default()).unwrap();
+    assert!(!aside.exists(), "the other copy has it");
+    for place in &places {
+        std::fs::write(place, &rotten).unwrap();
+    }
+    assert!(keeper.kept().unwrap().night.reserved > 1 << 40);
+    keeper.keep(&Book::default()).unwrap();
+    assert_eq!(std::fs::read(&aside).unwrap(), rotten);
 }

@@ -1,5 +1,6 @@
 //! Whose disk it is: what is not ours, not there or taken is refused with the remedy.
 
+use crate::ailing_disk::AilingDisk;
 use crate::tools::Lab;
 use crate::tools::Mount;
 use crate::tools::assert_serves;
@@ -106,4 +107,39 @@ fn a_volume_and_a_state_directory_have_one_owner_at_a_time() {
         "online",
         "stop releases the locks"
     );
+}
+
+/// A sector that cannot be read is not a sector without anything in it.
+#[test]
+fn a_disk_whose_disk_file_or_directory_cannot_be_read_is_refused_and_never_taken_for_blank() {
+    let mut lab = Lab::new(0);
+    let at = lab.path("spoilt");
+    std::fs::create_dir(&at).unwrap();
+    let mut ailing = AilingDisk::mount(&lab.path("image"), &at, 64);
+    lab.add(&at, DiskClass::Ssd, false);
+    let uuid = {
+        let store = lab.open();
+        run(&store, &lab.media(&FILES));
+        disk(&store, 0).uuid.unwrap()
+    };
+    let text = std::fs::read(at.join("DISK.json")).unwrap();
+    // The file's own block, and the one of the directory that has its name.
+    for needle in [&text[..], b"DISK.json"] {
+        nix::unistd::syncfs(std::fs::File::open(&at).unwrap()).unwrap();
+        ailing.spoil(needle);
+        ailing.mount_again();
+        let store = lab.open();
+        assert_eq!(disk(&store, 0).state, "refused");
+        let told = reason(&store, 0);
+        assert!(told.contains("cannot be read"), "{told}");
+        assert_eq!(store.find("a.m4s"), Finding::Unavailable);
+        drop(store);
+        ailing.heal();
+        ailing.mount_again();
+        assert_eq!(std::fs::read(at.join("DISK.json")).unwrap(), text);
+        let store = lab.open();
+        let view = disk(&store, 0);
+        assert_eq!((view.state, view.uuid.as_ref()), ("online", Some(&uuid)));
+        assert_serves(&store, &FILES);
+    }
 }

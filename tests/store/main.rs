@@ -21,6 +21,8 @@ mod deletion;
 mod disks;
 mod downgrade;
 mod faults;
+#[path = "../support/held_pages.rs"]
+mod held_pages;
 mod identity;
 mod killed;
 mod killed_fill;

@@ -1,6 +1,7 @@
 //! A disk that retires: emptied while viewers are served, over restarts, with numbers for what has
 //! no room; what is damaged on it stays behind.
 
+use crate::ailing_disk::AilingDisk;
 use crate::tools::Lab;
 use crate::tools::Mount;
 use crate::tools::assert_serves;
@@ -26,6 +27,7 @@ use oca::store::Probe;
 use oca::store::RetireError;
 use oca::store::RetireView;
 use oca::store::Step;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -323,4 +325,86 @@ fn a_path_that_is_no_disk_or_a_disk_that_nobody_knows_does_not_retire() {
     assert!(matches!(error, RetireError::Unknown(_)), "{error}");
     let error = store.retire(&foreign, false).unwrap_err();
     assert!(matches!(error, RetireError::Unidentified { .. }), "{error}");
+}
+
+/// All of [`MEDIA`] on disk 0 of a laboratory whose disk 1 is the next to be chosen, before disk 2.
+fn filled_before_a_faster_one(lab: &mut Lab, faster: &Path, plain: bool) -> Handle {
+    lab.add(faster, DiskClass::Nvme, plain);
+    let slower = lab.path("slower");
+    std::fs::create_dir(&slower).unwrap();
+    lab.add(&slower, DiskClass::Hdd, true);
+    let store = lab.open();
+    for others in &lab.disks[1..] {
+        store.retire(&others.path, false).unwrap();
+    }
+    run(&store, &lab.media(&MEDIA));
+    for others in &lab.disks[1..] {
+        store.retire(&others.path, true).unwrap();
+    }
+    assert_eq!(objects_on(&lab.disks[0].path).len(), MEDIA.len());
+    store
+}
+
+#[test]
+fn when_the_target_falls_ill_under_a_copy_another_disk_takes_that_and_all_the_rest() {
+    let mut lab = Lab::in_memory(1);
+    let at = lab.path("ailing");
+    std::fs::create_dir(&at).unwrap();
+    let ailing = AilingDisk::mount(&lab.path("image"), &at, 64);
+    let store = filled_before_a_faster_one(&mut lab, &at, false);
+    store.ease_moves(0, None);
+    store.retire(&lab.disks[0].path, false).unwrap();
+    until("a copy is begun", || {
+        let reason = view(&store, 0).reason.unwrap_or_default();
+        reason.contains("viewers come first")
+    });
+    assert_eq!(staging(&at).len(), 1);
+    ailing.pull();
+    until("it is missed", || disk(&store, 1).state == "suspect");
+    store.ease_moves(100, None);
+    until_retired(&store, 0);
+    assert_eq!(objects_on(&lab.disks[2].path).len(), MEDIA.len());
+    assert_eq!(view(&store, 0).objects_moved, MEDIA.len() as u64);
+    assert_eq!(disk(&store, 0).quarantined + disk(&store, 2).quarantined, 0);
+    assert_serves(&store, &MEDIA);
+}
+
+#[test]
+fn a_target_whose_copy_reads_back_damaged_gets_no_other_object_in_that_pass() {
+    let mut lab = Lab::in_memory(1);
+    let rotten = lab.path("rotten");
+    std::fs::create_dir(&rotten).unwrap();
+    drop(filled_before_a_faster_one(&mut lab, &rotten, true));
+    let rots = Arc::new(AtomicBool::new(true));
+    let (still, place) = (Arc::clone(&rots), rotten.clone());
+    let probe = Probe::new(move |step| {
+        // It is published, and not read back yet.
+        if step == Step::StagingSynced && still.load(Ordering::Acquire) {
+            for object in objects_on(&place) {
+                let length = object.metadata().unwrap().len();
+                std::fs::write(&object, vec![0; usize::try_from(length).unwrap()]).unwrap();
+            }
+        }
+    });
+    let store = store::start_probed(&lab.config(), &probe).unwrap();
+    block(store.ready());
+    let retire = || store.retire(&lab.disks[0].path, false).unwrap();
+    retire();
+    let moved = MEDIA.len() as u64 - 1;
+    until("the rest is moved", || {
+        view(&store, 0).objects_moved == moved
+    });
+    until("the pass is through", || view(&store, 0).reason.is_some());
+    let told = view(&store, 0).reason.unwrap();
+    assert!(told.contains("it is damaged"), "{told}");
+    until("its copy is put aside", || disk(&store, 1).quarantined == 1);
+    let on = |number: usize| objects_on(&lab.disks[number].path).len();
+    assert_eq!((on(0), on(1), on(2)), (1, 0, MEDIA.len() - 1));
+    assert_serves(&store, &MEDIA);
+    // Another pass may find it well.
+    rots.store(false, Ordering::Release);
+    retire();
+    until_retired(&store, 0);
+    assert_eq!((on(0), on(1), on(2)), (0, 1, MEDIA.len() - 1));
+    assert_serves(&store, &MEDIA);
 }

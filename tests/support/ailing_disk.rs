@@ -2,9 +2,9 @@
 //!
 //! This kernel may have no device-mapper, and `fsfreeze` stops writes alone. Here each read, write
 //! and flush of the block device is a request to a thread of this process, which answers, keeps
-//! silent ([`AilingDisk::hang`]) or answers with EIO for ever ([`AilingDisk::pull`]). The cable put
-//! back ([`AilingDisk::put_back`]) is another device with the same bytes, mounted at the same
-//! place, as a real one would be.
+//! silent ([`AilingDisk::hang`]), answers with EIO for ever ([`AilingDisk::pull`]) or for some
+//! blocks ([`AilingDisk::spoil`]). The cable put back ([`AilingDisk::put_back`]) is another device
+//! with the same bytes, mounted at the same place, as a real one would be.
 //!
 //! Used by `#[path = "../support/ailing_disk.rs"] mod ailing_disk;`. Needs root and `/dev/fuse`;
 //! what is missing is a failure that says so. The process itself must not touch a disk that hangs.
@@ -31,12 +31,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// `FUSE_MIN_READ_BUFFER` and the largest write with its head.
 const REQUEST_BYTES: usize = 512 << 10;
 const TRANSFER_BYTES: u32 = 128 << 10;
 
 const HEAD_BYTES: usize = 40;
+
+/// Of a small ext4.
+const BLOCK_BYTES: usize = 1024;
 
 /// A request that hangs keeps its thread; the kernel asks no more than so many at a time.
 const THREADS: usize = 8;
@@ -55,6 +59,8 @@ struct State {
     mood: Mood,
     /// Node of the device that is connected; those before it are gone.
     connected: u64,
+    /// Blocks of the medium that cannot be read.
+    spoilt: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -111,6 +117,7 @@ impl AilingDisk {
             state: Mutex::new(State {
                 mood: Mood::Well,
                 connected: ROOT,
+                spoilt: Vec::new(),
             }),
             changed: Condvar::new(),
         });
@@ -145,6 +152,28 @@ impl AilingDisk {
         self.server.become_of(|state| state.mood = Mood::Well);
     }
 
+    /// Every block of the medium that has these bytes cannot be read any more.
+    pub(crate) fn spoil(&self, needle: &[u8]) {
+        let mut image = vec![0; usize::try_from(self.server.bytes).unwrap()];
+        self.server.image.read_exact_at(&mut image, 0).unwrap();
+        let blocks = image.chunks(BLOCK_BYTES).zip(0..);
+        let has = |block: &[u8]| block.windows(needle.len()).any(|bytes| bytes == needle);
+        let found = blocks.filter(|(block, _)| has(block));
+        let found: Vec<u64> = found.map(|(_, number)| number).collect();
+        assert!(!found.is_empty(), "it is not on the medium");
+        self.server.become_of(|state| state.spoilt = found);
+    }
+
+    /// They can be read again.
+    pub(crate) fn heal(&self) {
+        self.server.become_of(|state| state.spoilt.clear());
+    }
+
+    /// As a file system does that found an error.
+    pub(crate) fn turn_read_only(&self) {
+        run("mount", &["-o", "remount,ro", text(&self.place)]);
+    }
+
     /// The device is gone for good: every request is an error.
     pub(crate) fn pull(&self) {
         self.server.become_of(|state| state.connected += 1);
@@ -154,6 +183,19 @@ impl AilingDisk {
     pub(crate) fn put_back(&mut self) {
         // Whoever has files of it open goes on having them.
         run("umount", &["--lazy", text(&self.place)]);
+        self.connect();
+    }
+
+    /// Unmounted when nobody uses it any more, and mounted again: nothing of it is in memory, and
+    /// its journal is not needed.
+    pub(crate) fn mount_again(&mut self) {
+        let is_unmounted = |_| {
+            let output = Command::new("umount").arg(&self.place).output().unwrap();
+            // Threads of a store that was stopped may have it open for a moment.
+            oca::clock::block_for(Duration::from_millis(10));
+            output.status.success()
+        };
+        assert!((0..1_000).any(is_unmounted), "it is in use");
         self.connect();
     }
 
@@ -238,7 +280,11 @@ impl Server {
             // READ
             15 => self.allowed(node).and_then(|()| {
                 let mut piece = vec![0; short(body, 16) as usize];
-                let read = self.image.read_at(&mut piece, number(body, 8));
+                let offset = number(body, 8);
+                if self.is_spoilt(offset, piece.len() as u64) {
+                    return Err(libc::EIO);
+                }
+                let read = self.image.read_at(&mut piece, offset);
                 read.map_err(|_| libc::EIO)
                     .map(|length| piece[..length].to_vec())
             }),
@@ -273,6 +319,12 @@ impl Server {
             }
             _ => Err(libc::ENOSYS),
         })
+    }
+
+    fn is_spoilt(&self, offset: u64, length: u64) -> bool {
+        let blocks = offset / BLOCK_BYTES as u64..(offset + length).div_ceil(BLOCK_BYTES as u64);
+        let state = self.state.lock().unwrap();
+        state.spoilt.iter().any(|number| blocks.contains(number))
     }
 
     /// Waits while the disk hangs.

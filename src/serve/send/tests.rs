@@ -191,6 +191,40 @@ async fn of_a_disk_that_may_hang_nothing_is_sent_from_the_file() {
     assert_eq!(fills.view().copies, 0, "and its thread is not asked");
 }
 
+/// A file system that cannot tell what is in memory: a read may wait for the disk.
+#[tokio::test]
+async fn of_a_disk_that_may_hang_nothing_is_read_on_the_worker_where_the_kernel_cannot_tell() {
+    let file = File::open("/proc/version").unwrap();
+    let mut room = [0; 20];
+    let error = page_cache::read_now(&file, &mut room, 0).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported, "procfs can tell");
+    let object = object(file, 20);
+    let part = Part { first: 0, last: 19 };
+    let fills = Fills::forgetful();
+    let content = Forgetful(Files::new(&[]), fills.clone());
+    let mut pages = Pages::new(&content, &object, part, false, clock::now());
+    let heart = Heartbeat::new("test", clock::now());
+    let mut read = |room: &mut [u8]| {
+        // Its pages were there a moment ago.
+        crate::serve::pages::note_sent(&object, part, clock::now());
+        pages.read_now(room, 0, &heart).unwrap()
+    };
+    assert_eq!(read(&mut room), Some(20));
+    assert!(room.starts_with(b"Linux version"));
+    fills.set_in_doubt(true);
+    assert_eq!(read(&mut room), None);
+    // Its `sendfile` panics.
+    let socket = Socket {
+        step: 7,
+        ..Socket::default()
+    };
+    let got = Arc::clone(&socket.got);
+    let sent = sent(socket, pages, &object).await;
+    assert!(sent.outcome.is_ok(), "{sent:?}");
+    assert_eq!(crate::lock::lock(&got)[..], room);
+    assert_eq!(fills.view().copies, 1, "its own thread reads it");
+}
+
 /// Content on a disk whose pages are gone as soon as they have come.
 struct Forgetful(Files, Fills);
 

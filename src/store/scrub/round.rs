@@ -310,6 +310,8 @@ impl Round<'_> {
             // Deleted meanwhile.
             return Ok(Outcome::Settled);
         };
+        // Before it is opened: a mount that changes in between is one too many.
+        let home = volume.home();
         let Ok(root) = volume.root() else {
             return Ok(Outcome::NotNow);
         };
@@ -329,7 +331,11 @@ impl Round<'_> {
             return Err(Stopped);
         }
         if let Err(fault) = outcome {
-            return Ok(self.found(digest, fault));
+            // Of a mount that is gone it says nothing.
+            return Ok(match volume.is_at(home.as_ref()) {
+                true => self.found(digest, fault),
+                false => Outcome::NotNow,
+            });
         }
         volume.scrub.show(|view| {
             view.objects += 1;

@@ -21,13 +21,15 @@ impl Volume {
         let Some(state) = health.step(clock::now(), event) else {
             return;
         };
+        let mut failures = Vec::new();
         // Under the lock, so that two events cannot leave the index in the state of the first.
         shared.set_online(self.number, state.is_readable());
         if state.is_readable() {
             shared.absent.found(self.number);
         } else if state == State::Suspect {
             // It is the disk and not these objects: it keeps their places, as of all it held.
-            shared.give_back(self, health.failures());
+            failures.extend(health.failures());
+            shared.give_back(self, failures.iter().copied());
         }
         let is_out = matches!(state, State::Suspect | State::Isolated);
         if before == State::Scanning && is_out && self.home().is_some() {
@@ -48,6 +50,10 @@ impl Volume {
             lost,
         });
         drop(health);
+        // Where the file system turned read-only first, they could not be put aside.
+        for digest in failures {
+            self.damaged.settled(&shared.state_dir, digest);
+        }
         let (disk, state_name) = (self.name(), state.as_str());
         match state {
             State::Scanning | State::Online => {
