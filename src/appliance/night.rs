@@ -120,7 +120,12 @@ impl Night {
         };
         let fill = fill::start(config.clone(), deps);
         fill.register(ground.metrics);
-        let following = follow(ground.line.clone(), Arc::clone(&larder), orders);
+        let moves = Moves {
+            store: ground.store.clone(),
+            window: config.window.clone(),
+            fill: fill.subscribe(),
+        };
+        let following = follow(ground.line.clone(), Arc::clone(&larder), orders, moves);
         let follower = tokio::spawn(following);
         let (shown, pressure) = watch::channel(load::Valve::default().view());
         let (serve, store) = (ground.serve.clone(), ground.store.clone());
@@ -301,13 +306,16 @@ async fn follow(
     line: health::Line,
     larder: Arc<fill::Larder>,
     orders: watch::Sender<fill::Orders>,
+    moves: Moves,
 ) {
     let mut view = line.subscribe();
     let mut site = SiteWindow::default();
     loop {
         let told = view.borrow_and_update().clone();
         let window = told.fill.as_ref().and_then(|orders| site.of(orders));
-        let next = ordered(&told, window, clock_is_sane(&told, &larder));
+        let is_sane = clock_is_sane(&told, &larder);
+        moves.allow(window.as_ref(), is_sane);
+        let next = ordered(&told, window, is_sane);
         orders.send_if_modified(|old| {
             let differs = *old != next;
             if differs {
@@ -318,6 +326,33 @@ async fn follow(
         // A link that has ended says nothing, and the wiring ends the process.
         if let Ok(Err(_)) = clock::within(LOOK_EVERY, view.changed()).await {
             return;
+        }
+    }
+}
+
+/// Moves between disks keep the fill's hours, and make room for it.
+#[derive(Debug)]
+struct Moves {
+    store: store::Handle,
+    /// As configured: where the control plane says nothing else.
+    window: Window,
+    fill: watch::Receiver<Arc<fill::View>>,
+}
+
+impl Moves {
+    fn allow(&self, ordered: Option<&Window>, clock_is_sane: bool) {
+        let (now, wall) = (clock::now(), clock::wall());
+        let standing = ordered.unwrap_or(&self.window).standing(wall);
+        let open = standing.open.filter(|_| clock_is_sane);
+        self.store.allow_moves(open.map(|opening| {
+            let left = Duration::try_from(opening.closes.duration_since(wall));
+            store::Night {
+                date: opening.date,
+                until: now + left.unwrap_or_default(),
+            }
+        }));
+        if self.fill.borrow().no_room > 0 {
+            self.store.note_no_room();
         }
     }
 }

@@ -6,7 +6,7 @@
 //! I/O: reads one object, on the caller's thread.
 
 use super::Handle;
-use super::handle::untried;
+use super::opener::untried;
 use super::index::Places;
 use super::root;
 use super::scrub::AuditFault;

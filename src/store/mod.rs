@@ -20,7 +20,7 @@
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
 //! What viewers read and is not in memory, `residency` brings there, on threads of the disk.
 //! An object goes from one disk to another by `relocate`, when `mover` says so: `retire` empties a
-//! disk that is to leave.
+//! disk that is to leave, and `arrange` plans what goes where as ranks move.
 //! What lies on a disk is read again and verified by `scrub`, and by `audit` when it is asked for;
 //! what is damaged goes to `quarantine`.
 
@@ -50,6 +50,7 @@ mod manifest;
 mod manifest_file;
 mod mover;
 mod open;
+mod opener;
 mod ours;
 #[cfg(test)]
 mod ours_tests;
@@ -101,6 +102,9 @@ pub use journal::Changes;
 pub use kept::KEPT_BYTES_MAX;
 pub use manifest::Binding;
 pub use manifest::UNLISTED_RANK;
+pub use mover::MovedView;
+pub use mover::MovesView;
+pub use mover::Night;
 pub use query::Room;
 pub use query::Wanted;
 pub use recheck::RecheckError;
@@ -265,6 +269,7 @@ pub struct View {
     pub bytes: u64,
     pub manifest: Option<ManifestView>,
     pub disks: Vec<DiskView>,
+    pub moves: MovesView,
 }
 
 #[derive(Clone, Debug, Serialize)]

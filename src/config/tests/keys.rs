@@ -56,6 +56,8 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("store.quarantine_bytes", r#""11 GB""#),
     ("store.refill_after", r#""23h""#),
     ("store.refill_hot_after", r#""2h""#),
+    ("store.moves_per_night", r#""300 GB""#),
+    ("store.replicas_percent", "3"),
     ("bgp.asn", "64502"),
     ("bgp.router_id", r#""192.0.2.10""#),
     ("bgp.listen", r#"["192.0.2.1:179"]"#),
