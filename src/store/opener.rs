@@ -33,7 +33,10 @@ pub(super) fn untried(shared: &Shared, number: u32, tried: Places) -> Option<&Ar
     let like_it = rank(first);
     holders.retain(|volume| rank(volume) == like_it);
     if holders.len() > 1 {
-        let name = shared.index.digest(number).map_or([0; 32], |digest| digest.0);
+        let name = shared
+            .index
+            .digest(number)
+            .map_or([0; 32], |digest| digest.0);
         let asked = holders.iter().map(|volume| asked(volume, &name));
         let best = best(&asked.collect::<Vec<_>>());
         return holders.get(best).copied();

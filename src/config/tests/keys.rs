@@ -286,7 +286,9 @@ fn ranges<C: Sort>() {
                 let shown = |n: u64| format!("\"{n} B\"");
                 let ends = [shown(min), shown(max)];
                 let (low, high) = (value::show_bytes(min), value::show_bytes(max));
-                (ends, [shown(min - 1), shown(max + 1)], low, high)
+                // Below nothing there is nothing.
+                let below = min.checked_sub(1).unwrap_or(max + 2);
+                (ends, [shown(below), shown(max + 1)], low, high)
             }
             Kind::Time { min, max } => {
                 let shown = |n: u128| format!("\"{n}ms\"");

@@ -22,7 +22,6 @@ use super::super::manifest::Position;
 use super::super::manifest::UNLISTED_RANK;
 use super::super::relocate::RelocateError;
 use super::FAILED_MAX;
-use super::Night;
 use super::RETRY_AFTER;
 use super::budget::Answer;
 use super::budget::Budget;
@@ -55,19 +54,6 @@ const LEDGER: &str = "moves.ledger";
 /// the box has.
 const PLAN_EVERY: Duration = Duration::from_secs(600);
 
-/// Asked anew for each plan and, for the window, between two pieces.
-pub(super) struct Outside {
-    pub(super) hours: Box<dyn Fn(&Shared) -> Hours + Send>,
-    pub(super) planner: Box<dyn Fn(&Shared, &Manifest, Terms) -> Vec<Errand> + Send>,
-}
-
-/// What may be done at this moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hours {
-    pub(super) night: Option<Night>,
-    pub(super) lacks_room: bool,
-}
-
 /// What a plan is made for. With other ones it is another plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Grounds {
@@ -76,8 +62,9 @@ struct Grounds {
     lacks_room: bool,
 }
 
+/// The thread's.
+#[derive(Debug)]
 pub(super) struct Arranging {
-    outside: Outside,
     budget: Budget,
     grounds: Option<Grounds>,
     plan: VecDeque<Errand>,
@@ -102,21 +89,6 @@ struct Pass {
 impl Arranging {
     /// Goes on with the night's budget as the last life left it.
     pub(super) fn load(shared: &Shared) -> Self {
-        let now = |shared: &Shared| {
-            let now = clock::now();
-            Hours {
-                night: shared.mover.night(now),
-                lacks_room: shared.mover.lacks_room(now),
-            }
-        };
-        let outside = Outside {
-            hours: Box::new(now),
-            planner: Box::new(plan),
-        };
-        Self::with(shared, outside)
-    }
-
-    pub(super) fn with(shared: &Shared, outside: Outside) -> Self {
         let budget = Budget::read(read(shared).as_deref());
         if budget.is_in_doubt() {
             let path = shared.state_dir.path.join(LEDGER);
@@ -126,7 +98,6 @@ impl Arranging {
         let bytes = shared.upkeep.moves_per_night.0;
         shared.mover.show(|view| view.budget_bytes = bytes);
         Self {
-            outside,
             budget,
             grounds: None,
             plan: VecDeque::new(),
@@ -147,15 +118,16 @@ impl Arranging {
             self.rest(shared, "no signed manifest says what belongs where");
             return false;
         };
-        let hours = (self.outside.hours)(shared);
-        if hours.night.is_none() && !hours.lacks_room {
+        let now = clock::now();
+        let (night, lacks_room) = (shared.mover.night(now), shared.mover.lacks_room(now));
+        if night.is_none() && !lacks_room {
             self.rest(shared, "it is outside the night's window");
             return false;
         }
         let grounds = Grounds {
             manifest: manifest.position,
-            night: hours.night.map(|night| night.date),
-            lacks_room: hours.lacks_room,
+            night: night.map(|night| night.date),
+            lacks_room,
         };
         if self.grounds != Some(grounds) {
             self.begin(shared, grounds);
@@ -225,7 +197,7 @@ impl Arranging {
                 false => shared.upkeep.replicas_percent,
             },
         };
-        let mut plan = (self.outside.planner)(shared, manifest, terms);
+        let mut plan = plan(shared, manifest, terms);
         plan.retain(|errand| grounds.night.is_some() || !errand::writes(errand));
         self.plan = plan.into();
         self.pass.has_begun = !self.plan.is_empty();
@@ -250,9 +222,9 @@ impl Arranging {
             shared.mover.show(|view| view.reason = reason);
         };
         let (pace, written) = (Pace::begin(shared, &tell), Cell::new(0));
-        let hours = &self.outside.hours;
         // What is on two disks is brought to its end: the window is for what is written.
-        let may_go_on = || cost == 0 || job.is_at_target() || hours(shared).night.is_some();
+        let is_night = || shared.mover.night(clock::now()).is_some();
+        let may_go_on = || cost == 0 || job.is_at_target() || is_night();
         let go_on = |bytes| {
             let goes_on = pace.turn(&may_go_on);
             if goes_on && !job.is_at_target() {
@@ -328,7 +300,9 @@ impl Arranging {
         let (objects, bytes) = lengths.fold((0, 0), |(objects, bytes), (_, length)| {
             (objects + 1, bytes + length)
         });
-        shared.mover.show(|view| (view.objects_left, view.bytes_left) = (objects, bytes));
+        shared
+            .mover
+            .show(|view| (view.objects_left, view.bytes_left) = (objects, bytes));
     }
 }
 
@@ -357,6 +331,10 @@ fn tell(done: &MovedView) {
 
 /// All that the disks have, before the planner.
 fn plan(shared: &Shared, manifest: &Manifest, terms: Terms) -> Vec<Errand> {
+    #[cfg(test)]
+    if let Some(given) = *crate::lock::lock(&shared.mover.given) {
+        return given(shared, terms);
+    }
     let devices = device::numbers(&shared.volumes);
     let disks = { shared.volumes.iter().zip(devices) }.filter_map(|(volume, device)| {
         Some(Disk {

@@ -116,8 +116,8 @@ impl Budget {
 fn decode(bytes: &[u8]) -> Option<(Date, u64)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (line, checksum) = text.strip_suffix('\n')?.split_once('\n')?;
-    let is_whole = checksum.len() == CHECKSUM_DIGITS
-        && Digest::of(line.as_bytes()).to_string() == checksum;
+    let is_whole =
+        checksum.len() == CHECKSUM_DIGITS && Digest::of(line.as_bytes()).to_string() == checksum;
     let record: Value = serde_json::from_str(line).ok().filter(|_| is_whole)?;
     if record["v"].as_u64() != Some(1) {
         return None;

@@ -80,7 +80,7 @@ impl Emptying {
                     false => {
                         let later = clock::now() + RETRY_AFTER;
                         self.not_before.insert(volume.number, later)
-                    },
+                    }
                 };
                 shared.wake();
             }

@@ -75,6 +75,9 @@ pub(super) struct Mover {
     /// Somebody found no room for an object, and until when that counts.
     no_room: Mutex<Option<Instant>>,
     view: Mutex<MovesView>,
+    /// A plan of a test's own.
+    #[cfg(test)]
+    given: Mutex<Option<arranging_tests::Planner>>,
 }
 
 impl Handle {
@@ -112,6 +115,8 @@ impl Mover {
             night: Mutex::default(),
             no_room: Mutex::default(),
             view: Mutex::default(),
+            #[cfg(test)]
+            given: Mutex::default(),
         };
         (mover, woken)
     }
