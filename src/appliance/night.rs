@@ -410,3 +410,76 @@ fn clock_is_sane(view: &health::ControlView, larder: &fill::Larder) -> bool {
     let vouched = agrees == Some(true) || clock_sync::is_synchronised().unwrap_or(false);
     vouched && agrees != Some(false) && !larder.is_below_floor(clock::wall())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Wall;
+    use crate::store::MovesView;
+
+    fn store(dir: &std::path::Path) -> store::Handle {
+        let disk = dir.join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let config = store::Config {
+            disks: vec![store::DiskConfig {
+                path: disk,
+                class: store::DiskClass::Ssd,
+                zone: store::Zone::None,
+                plain_directory: true,
+            }],
+            state_dir: dir.join("state"),
+            deadline: Duration::from_secs(10),
+            upkeep: store::Upkeep::default(),
+        };
+        store::start(&config).unwrap()
+    }
+
+    /// Waits until the store shows it.
+    fn until(store: &store::Handle, holds: impl Fn(&MovesView) -> bool) {
+        let end = clock::now() + Duration::from_secs(30);
+        while !holds(&store.view().moves) {
+            assert!(clock::now() < end, "{:?}", store.view().moves);
+            clock::block_for(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn moves_keep_the_ordered_window_or_the_configured_one_while_the_clock_is_vouched_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        until(&store, |_| store.is_ready());
+        store.adopt(1, 1, Vec::new()).unwrap();
+        let hours = |start| Window::new("UTC", start, Duration::from_secs(3600)).unwrap();
+        let (shown, fill) = watch::channel(Arc::default());
+        let moves = Moves {
+            store: store.clone(),
+            window: hours(0),
+            fill,
+        };
+        let at = |time: &str| clock::pin_wall(time.parse::<Wall>().unwrap());
+        let is_shut = |view: &MovesView| {
+            { view.reason.as_ref() }.is_some_and(|reason| reason.contains("window"))
+        };
+        at("2026-11-22T00:30:00Z");
+        moves.allow(None, false);
+        until(&store, is_shut);
+        moves.allow(None, true);
+        until(&store, |view| view.night.as_deref() == Some("2026-11-22"));
+        until(&store, |view| view.reason.is_none());
+        // The control plane's window is another one.
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, is_shut);
+        at("2026-11-23T02:59:57Z");
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, |view| view.night.as_deref() == Some("2026-11-23"));
+        // It ends by itself, also when nobody says so.
+        until(&store, is_shut);
+        // With no room for what is wanted a plan is made at any hour.
+        shown.send_replace(Arc::new(fill::View {
+            no_room: 1,
+            ..fill::View::default()
+        }));
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, |view| view.reason.is_none());
+    }
+}
