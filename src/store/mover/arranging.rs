@@ -296,7 +296,7 @@ impl Arranging {
 
     fn show_left(&self, shared: &Shared) {
         let writing = self.plan.iter().filter(|errand| errand::writes(errand));
-        let lengths = writing.filter_map(|errand| shared.index.object(errand::number(errand)));
+        let lengths = writing.filter_map(|errand| shared.index.object(errand.number()));
         let (objects, bytes) = lengths.fold((0, 0), |(objects, bytes), (_, length)| {
             (objects + 1, bytes + length)
         });
@@ -341,6 +341,7 @@ fn plan(shared: &Shared, manifest: &Manifest, terms: Terms) -> Vec<Errand> {
             candidate: candidate(volume)?,
             is_readable: volume.state().is_readable(),
             takes_objects: volume.takes_objects(),
+            retires: volume.retire.is_on(),
             device,
             held: volume.tally.bytes.load(Ordering::Relaxed),
         })

@@ -29,14 +29,6 @@ pub(super) struct Job<'a> {
     pub(super) to: &'a Arc<Volume>,
 }
 
-/// The object that an errand is about.
-pub(super) fn number(errand: &Errand) -> u32 {
-    match *errand {
-        Errand::Move { number, .. } | Errand::Copy { number, .. } => number,
-        Errand::Remove { number, .. } => number,
-    }
-}
-
 /// Does it write an object?
 pub(super) fn writes(errand: &Errand) -> bool {
     match errand {
@@ -52,7 +44,7 @@ impl<'a> Job<'a> {
             Errand::Move { from, to, .. } | Errand::Copy { from, to, .. } => (from, to),
             Errand::Remove { from, stays, .. } => (from, stays),
         };
-        let number = number(&errand);
+        let number = errand.number();
         let (digest, length) = shared.index.object(number)?;
         let job = Self {
             shared,
