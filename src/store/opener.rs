@@ -1,8 +1,8 @@
 //! From which of several disks an object is read.
 //!
-//! `handle` asks before it opens, again after each that failed. The fastest disk has it; of those as
-//! fast as each other always the same one, by rendezvous as `place` chooses, so that a page is in
-//! memory once; and only while so many more reads wait there, the one where the fewest do.
+//! `handle` asks before it opens, again after each that failed. The fastest disk has it; of those
+//! as fast as each other always the same one, by rendezvous as `place` chooses, so that a page is
+//! in memory once; and only while so many more reads wait there, the one where the fewest do.
 
 use super::core::Shared;
 use super::index::Places;

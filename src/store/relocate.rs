@@ -6,11 +6,11 @@
 //! ┌──────────────────── publish as `writer` does, known to the index ───────────┘ own threads
 //! └ read the survivor back ─ forget the old one ─ unlink it ─ flush its directory
 //! ```
-//! `mover` asks for one object at a time: [`Relocation::run`] goes all the way, `replicate` ends when
-//! the survivor was read, `remove_spare` begins with that. Whatever ends the process, the object is whole on one
-//! disk at least: on both, if it was between publishing and unlinking, and then the same call goes
-//! on with reading the survivor. A source that is damaged goes to quarantine and is never copied.
-//! Who has the old file open reads on.
+//! `mover` asks for one object at a time: [`Relocation::run`] goes all the way, `replicate` ends
+//! when the survivor was read, `remove_spare` begins with that. Whatever ends the process, the
+//! object is whole on one disk at least: on both, if it was between publishing and unlinking, and
+//! then the same call goes on with reading the survivor. A source that is damaged goes to
+//! quarantine and is never copied. Who has the old file open reads on.
 //!
 //! I/O: reads, writes and unlinks on the disks' own threads that write; waits for them. A hung disk
 //! ends the wait when it is isolated.

@@ -1,8 +1,8 @@
 //! Disks that are to leave: all that they have goes to the others, the most popular first.
 //!
-//! `mover` gives a turn at each of its looks. Picks one object after another and where it goes. What
-//! could not be moved is tried again a minute later. Nothing here is kept: a restart goes on with
-//! what still lies on the disk.
+//! `mover` gives a turn at each of its looks. Picks one object after another and where it goes.
+//! What could not be moved is tried again a minute later. Nothing here is kept: a restart goes on
+//! with what still lies on the disk.
 //!
 //! I/O: waits for the disks' threads.
 

@@ -1,7 +1,7 @@
 //! One errand of a night's plan: an object moved, copied, or taken off a disk, by `relocate`.
 //!
-//! A plan is of its moment. What has changed since (a fill took the room, a disk went out of service
-//! or retires, the object was deleted) is seen here, before anything is touched.
+//! A plan is of its moment. What has changed since (a fill took the room, a disk went out of
+//! service or retires, the object was deleted) is seen here, before anything is touched.
 //!
 //! I/O: waits for the disks' threads.
 

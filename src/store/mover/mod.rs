@@ -4,8 +4,8 @@
 //! `open` starts it. A look: `emptying` gives a retiring disk's objects to the others, all of them;
 //! then `arranging` runs one errand of the plan that `arrange` made (`errand`), while the window of
 //! [`Handle::allow_moves`] is open and the night's `budget` lasts. Both wait while viewers press on
-//! the box (`pace`); how one object is moved is `relocate`'s. Of the retiring disks nothing is kept:
-//! a restart goes on with what still lies there. Of the night its budget is.
+//! the box (`pace`); how one object is moved is `relocate`'s. Of the retiring disks nothing is
+//! kept: a restart goes on with what still lies there. Of the night its budget is.
 //!
 //! I/O: spawns nothing and touches no disk; waits for the disks' threads; keeps a small file.
 
