@@ -28,7 +28,6 @@
 mod absent;
 mod adopt;
 mod alive;
-#[cfg_attr(not(test), expect(dead_code, reason = "mover will ask it"))]
 mod arrange;
 mod audit;
 mod census;

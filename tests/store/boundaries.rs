@@ -179,9 +179,10 @@ fn killed_everywhere(name: &str) -> String {
         let traced = traced(&lab, name, Some((at, Fault::Kill)), &ANY);
         let all = traced.calls;
         if !traced.was_killed {
-            let least = match work {
-                Work::Spare => LEAST_REMOVING,
-                _ => LEAST,
+            let least = if work == Work::Spare {
+                LEAST_REMOVING
+            } else {
+                LEAST
             };
             assert!(at > least && all.len() < at, "{at}: {all:?}");
             return format!("{name}: killed at each of {} calls: {all:?}", all.len());
