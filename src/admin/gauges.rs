@@ -135,6 +135,7 @@ impl Gauges {
             count(disk.cold.reading)
         })?;
         retire_gauges(into, &paths, &store.disks)?;
+        move_counters(into, &store.moves)?;
         scrub_counters(into, &paths, &store.disks)?;
         cold_counters(into, &paths, &store.disks)
     }
@@ -160,6 +161,27 @@ fn retire_gauges(
         let left = disk.retire.as_ref().map(|retire| retire.bytes_left);
         count(left.unwrap_or(0))
     })
+}
+
+/// Objects that went from disk to disk as their ranks moved.
+fn move_counters(into: &mut Exposition<'_>, moves: &crate::store::MovesView) -> fmt::Result {
+    let total = &moves.total;
+    let kinds = |moved, copied, removed| {
+        let kinds = [("move", moved), ("copy", copied), ("remove", removed)];
+        kinds.map(|(kind, value)| (vec![("kind", kind)], count(value)))
+    };
+    let (moved, copied) = (total.moved_bytes, total.copied_bytes);
+    let bytes = kinds(moved, copied, total.removed_bytes);
+    let help = "Bytes of objects moved between disks, copied, and removed as spare copies";
+    into.counters("store_moves_bytes", help, &bytes)?;
+    let (moved, copied) = (total.moved_objects, total.copied_objects);
+    let objects = kinds(moved, copied, total.removed_objects);
+    into.counters("store_moves_objects", "Objects of these", &objects)?;
+    let help = "Bytes that the plan of moves has yet to write.";
+    into.gauge("store_moves_bytes_left", help, count(moves.bytes_left))?;
+    let help = "Bytes of a night's budget that its moves have used.";
+    let used = count(moves.budget_used_bytes);
+    into.gauge("store_moves_budget_used_bytes", help, used)
 }
 
 /// What each disk's scrub has read and found.

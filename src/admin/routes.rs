@@ -243,7 +243,8 @@ fn state(gate: &Gate) -> &'static str {
 }
 
 async fn disks(State(shared): State<Shared>) -> Response {
-    local::ok(json!({"disks": (shared.views.store)().disks}))
+    let store = (shared.views.store)();
+    local::ok(json!({"disks": store.disks, "moves": store.moves}))
 }
 
 async fn catalogue(State(shared): State<Shared>, uri: Uri) -> Result<Response, Failure> {

@@ -120,7 +120,12 @@ impl Night {
         };
         let fill = fill::start(config.clone(), deps);
         fill.register(ground.metrics);
-        let following = follow(ground.line.clone(), Arc::clone(&larder), orders);
+        let moves = Moves {
+            store: ground.store.clone(),
+            window: config.window.clone(),
+            fill: fill.subscribe(),
+        };
+        let following = follow(ground.line.clone(), Arc::clone(&larder), orders, moves);
         let follower = tokio::spawn(following);
         let (shown, pressure) = watch::channel(load::Valve::default().view());
         let (serve, store) = (ground.serve.clone(), ground.store.clone());
@@ -301,13 +306,16 @@ async fn follow(
     line: health::Line,
     larder: Arc<fill::Larder>,
     orders: watch::Sender<fill::Orders>,
+    moves: Moves,
 ) {
     let mut view = line.subscribe();
     let mut site = SiteWindow::default();
     loop {
         let told = view.borrow_and_update().clone();
         let window = told.fill.as_ref().and_then(|orders| site.of(orders));
-        let next = ordered(&told, window, clock_is_sane(&told, &larder));
+        let is_sane = clock_is_sane(&told, &larder);
+        moves.allow(window.as_ref(), is_sane);
+        let next = ordered(&told, window, is_sane);
         orders.send_if_modified(|old| {
             let differs = *old != next;
             if differs {
@@ -318,6 +326,33 @@ async fn follow(
         // A link that has ended says nothing, and the wiring ends the process.
         if let Ok(Err(_)) = clock::within(LOOK_EVERY, view.changed()).await {
             return;
+        }
+    }
+}
+
+/// Moves between disks keep the fill's hours, and make room for it.
+#[derive(Debug)]
+struct Moves {
+    store: store::Handle,
+    /// As configured: where the control plane says nothing else.
+    window: Window,
+    fill: watch::Receiver<Arc<fill::View>>,
+}
+
+impl Moves {
+    fn allow(&self, ordered: Option<&Window>, clock_is_sane: bool) {
+        let (now, wall) = (clock::now(), clock::wall());
+        let standing = ordered.unwrap_or(&self.window).standing(wall);
+        let open = standing.open.filter(|_| clock_is_sane);
+        self.store.allow_moves(open.map(|opening| {
+            let left = Duration::try_from(opening.closes.duration_since(wall));
+            store::Night {
+                date: opening.date,
+                until: now + left.unwrap_or_default(),
+            }
+        }));
+        if self.fill.borrow().no_room > 0 {
+            self.store.note_no_room();
         }
     }
 }
@@ -423,5 +458,78 @@ mod tests {
             assert!(!believed(ahead, Some(false), true), "{ahead}");
             assert!(!believed(ahead, None, false), "{ahead}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Wall;
+    use crate::store::MovesView;
+
+    fn store(dir: &std::path::Path) -> store::Handle {
+        let disk = dir.join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let config = store::Config {
+            disks: vec![store::DiskConfig {
+                path: disk,
+                class: store::DiskClass::Ssd,
+                zone: store::Zone::None,
+                plain_directory: true,
+            }],
+            state_dir: dir.join("state"),
+            deadline: Duration::from_secs(10),
+            upkeep: store::Upkeep::default(),
+        };
+        store::start(&config).unwrap()
+    }
+
+    /// Waits until the store shows it.
+    fn until(store: &store::Handle, holds: impl Fn(&MovesView) -> bool) {
+        let end = clock::now() + Duration::from_secs(30);
+        while !holds(&store.view().moves) {
+            assert!(clock::now() < end, "{:?}", store.view().moves);
+            clock::block_for(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn moves_keep_the_ordered_window_or_the_configured_one_while_the_clock_is_vouched_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        until(&store, |_| store.is_ready());
+        store.adopt(1, 1, Vec::new()).unwrap();
+        let hours = |start| Window::new("UTC", start, Duration::from_secs(3600)).unwrap();
+        let (shown, fill) = watch::channel(Arc::default());
+        let moves = Moves {
+            store: store.clone(),
+            window: hours(0),
+            fill,
+        };
+        let at = |time: &str| clock::pin_wall(time.parse::<Wall>().unwrap());
+        let is_shut = |view: &MovesView| {
+            { view.reason.as_ref() }.is_some_and(|reason| reason.contains("window"))
+        };
+        at("2026-11-22T00:30:00Z");
+        moves.allow(None, false);
+        until(&store, is_shut);
+        moves.allow(None, true);
+        until(&store, |view| view.night.as_deref() == Some("2026-11-22"));
+        until(&store, |view| view.reason.is_none());
+        // The control plane's window is another one.
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, is_shut);
+        at("2026-11-23T02:59:57Z");
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, |view| view.night.as_deref() == Some("2026-11-23"));
+        // It ends by itself, also when nobody says so.
+        until(&store, is_shut);
+        // With no room for what is wanted a plan is made at any hour.
+        shown.send_replace(Arc::new(fill::View {
+            no_room: 1,
+            ..fill::View::default()
+        }));
+        moves.allow(Some(&hours(7200)), true);
+        until(&store, |view| view.reason.is_none());
     }
 }

@@ -206,6 +206,7 @@ fn whole(
     if let Some((member, header)) = list(topic).filter(|(member, _)| value[*member].is_array()) {
         let rows = rows(&value, member, header, medium);
         out.write_all(table::table(medium, header, &rows).as_bytes())?;
+        out.write_all(table::below(medium, &value, "moves").as_bytes())?;
         return Ok(());
     }
     if let Some(members) = value.as_object_mut() {

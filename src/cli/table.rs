@@ -69,6 +69,14 @@ pub(super) fn table(medium: Medium, header: &[&str], rows: &[Vec<String>]) -> St
     }
 }
 
+/// Another member of an answer, below the rows for people; for whom rows are read by a program the
+/// JSON form has it.
+pub(super) fn below(medium: Medium, answer: &Value, member: &str) -> String {
+    let value = answer.get(member).filter(|_| medium == Medium::Terminal);
+    let shown = value.map(|value| properties(medium, &serde_json::json!({ (member): value })));
+    shown.map_or_else(String::new, |shown| format!("\n{shown}"))
+}
+
 /// Any JSON as one line a value, its path in front: `gate.state  serving`.
 pub(super) fn properties(medium: Medium, value: &Value) -> String {
     let mut rows = Vec::new();
@@ -148,6 +156,18 @@ mod tests {
             let text = properties(medium, &json!({"x\n": hostile}));
             assert_eq!(text.lines().count(), 1, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_stands_below_rows_is_for_people_alone() {
+        let answer = json!({"disks": [], "moves": {"reason": "it is day"}});
+        let shown = below(Medium::Terminal, &answer, "moves");
+        assert!(
+            shown.starts_with('\n') && shown.contains("moves.reason"),
+            "{shown}"
+        );
+        assert_eq!(below(Medium::Pipe, &answer, "moves"), "");
+        assert_eq!(below(Medium::Terminal, &answer, "other"), "");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! I/O: reads one object, on the caller's thread.
 
 use super::Handle;
-use super::handle::untried;
 use super::index::Places;
+use super::opener::untried;
 use super::root;
 use super::scrub::AuditFault;
 use super::scrub::Buffer;

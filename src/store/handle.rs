@@ -22,6 +22,7 @@ use super::manifest::Builder;
 use super::manifest::Manifest;
 use super::manifest::UNLISTED_RANK;
 use super::open;
+use super::opener::untried;
 use super::place;
 use super::place::Candidate;
 use super::root;
@@ -198,7 +199,8 @@ impl Handle {
         let manifest = shared.manifest.load();
         let listed = key.and_then(|key| manifest.as_ref()?.find(key));
         let rank = listed.map_or(UNLISTED_RANK, |row| row.rank);
-        let volume = choose(shared, name, length, rank, without)?;
+        let chosen = choose(shared, name, length, rank, without);
+        let volume = chosen.inspect_err(|error| shared.mover.note_refusal(error))?;
         writer::stage(shared, volume, length)
     }
 
@@ -305,12 +307,6 @@ impl Handle {
         }
         volume.unavailable(Some(error.to_string()))
     }
-}
-
-/// The fastest volume that holds an object and was not tried.
-pub(super) fn untried(shared: &Shared, number: u32, tried: Places) -> Option<&Arc<Volume>> {
-    let mut holders = shared.holders(number).into_iter();
-    holders.find(|volume| !tried.has(volume.number))
 }
 
 /// Was the object opened before its disk was mounted anew? Memory only.

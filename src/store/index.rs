@@ -241,6 +241,11 @@ impl Places {
         self.0[word] |= bit;
     }
 
+    /// Volumes that are in both.
+    pub(super) fn common(self, other: Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & other.0[word]))
+    }
+
     /// Is a volume in both?
     pub(super) fn meets(self, other: Self) -> bool {
         self.0
@@ -254,9 +259,15 @@ impl Places {
         self.0[word] & bit != 0
     }
 
+    /// In the order of their numbers.
     pub(super) fn iter(self) -> impl Iterator<Item = u16> {
-        let all = (0_u16..).take(VOLUMES_MAX);
-        all.filter(move |volume| self.has(*volume))
+        let words = (0_u16..).step_by(64).zip(self.0);
+        words.flat_map(|(first, word)| {
+            // Each without its lowest bit is the next.
+            let next = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
+            let rests = std::iter::successors(Some(word).filter(|word| *word != 0), next);
+            rests.map(move |rest| first + (rest.trailing_zeros() & 63) as u16)
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 //! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume by `speed` and by
 //! `rendezvous` → `writer` stages, makes
 //! durable and renames → `index` knows it → `manifest` binds keys to it (`adopt`: as the control
-//! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it.
+//! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it
+//! (`opener`: from which of several disks).
 //! A fill [`Handle::receive`]s: `staging` says who may go on with what, `staged` takes chunks,
 //! `landing` is what the disk's threads do with them, `writes` how, and `partial` the map of what
 //! is durable. `query` compares manifest and disks: what is wanted, what is surplus; `delete`
@@ -20,7 +21,7 @@
 //! A `volume` is one disk: its `root` descriptor, its threads (`lane`) and its `state`.
 //! What viewers read and is not in memory, `residency` brings there, on threads of the disk.
 //! An object goes from one disk to another by `relocate`, when `mover` says so: `retire` empties a
-//! disk that is to leave.
+//! disk that is to leave, and `arrange` plans what goes where as ranks move.
 //! What lies on a disk is read again and verified by `scrub`, and by `audit` when it is asked for;
 //! what is damaged goes to `quarantine`.
 
@@ -50,6 +51,7 @@ mod manifest;
 mod manifest_file;
 mod mover;
 mod open;
+mod opener;
 mod order;
 mod ours;
 #[cfg(test)]
@@ -101,6 +103,9 @@ pub use journal::Changes;
 pub use kept::KEPT_BYTES_MAX;
 pub use manifest::Binding;
 pub use manifest::UNLISTED_RANK;
+pub use mover::MovedView;
+pub use mover::MovesView;
+pub use mover::Night;
 pub use order::DiskOrderError;
 pub use query::Room;
 pub use query::Wanted;
@@ -265,6 +270,7 @@ pub struct View {
     pub bytes: u64,
     pub manifest: Option<ManifestView>,
     pub disks: Vec<DiskView>,
+    pub moves: MovesView,
 }
 
 #[derive(Clone, Debug, Serialize)]

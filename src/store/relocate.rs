@@ -1,15 +1,16 @@
 //! One object from one disk to another: copied and verified, durable there, and only then removed
-//! here.
+//! here; or only copied, or only removed here.
 //!
 //! ```text
 //! read a piece past the page cache ─ compare with the tree ─ write it directly ─┐ on both disks'
 //! ┌──────────────────── publish as `writer` does, known to the index ───────────┘ own threads
 //! └ read the survivor back ─ forget the old one ─ unlink it ─ flush its directory
 //! ```
-//! `mover` asks for one object at a time. Whatever ends the process, the object is whole on one
-//! disk at least: on both, if it was between publishing and unlinking, and then the same call goes
-//! on with reading the survivor. A source that is damaged goes to quarantine and is never copied.
-//! Who has the old file open reads on.
+//! `mover` asks for one object at a time: [`Relocation::run`] goes all the way, `replicate` ends
+//! when the survivor was read, `remove_spare` begins with that. Whatever ends the process, the
+//! object is whole on one disk at least: on both, if it was between publishing and unlinking, and
+//! then the same call goes on with reading the survivor. A source that is damaged goes to
+//! quarantine and is never copied. Who has the old file open reads on.
 //!
 //! I/O: reads, writes and unlinks on the disks' own threads that write; waits for them. A hung disk
 //! ends the wait when it is isolated.
@@ -109,19 +110,39 @@ impl Relocation<'_> {
     /// Copies what the target does not have, and removes it from the source, if that takes writes.
     /// Blocks.
     pub(super) fn run(&self) -> Result<(), RelocateError> {
+        self.replicate()?;
+        match self.from.state().is_writable() {
+            true => self.remove(),
+            false => Ok(()),
+        }
+    }
+
+    /// Copies what the target does not have, and reads it there. Both stay. Blocks.
+    pub(super) fn replicate(&self) -> Result<(), RelocateError> {
         if !self.is_on(self.from) {
             return Err(RelocateError::Gone);
         }
-        // The only copy would be taken for another.
-        if self.from.number == self.to.number {
-            return Err(RelocateError::Stopped);
-        }
+        self.are_two()?;
         if !self.is_on(self.to) {
             self.copy()?;
         }
+        self.read_back()
+    }
+
+    /// Removes what the target has as well from the source, once it was read whole there. Blocks.
+    pub(super) fn remove_spare(&self) -> Result<(), RelocateError> {
+        if !self.is_on(self.from) || !self.is_on(self.to) {
+            return Err(RelocateError::Gone);
+        }
+        self.are_two()?;
         self.read_back()?;
-        match self.from.state().is_writable() {
-            true => self.remove(),
+        self.remove()
+    }
+
+    /// The only copy would be taken for another.
+    fn are_two(&self) -> Result<(), RelocateError> {
+        match self.from.number == self.to.number {
+            true => Err(RelocateError::Stopped),
             false => Ok(()),
         }
     }

@@ -76,7 +76,7 @@ impl Capacities {
     }
 
     /// Each speed there is, fastest first.
-    fn iter(&self) -> impl Iterator<Item = (Speed, u64)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Speed, u64)> {
         let all = Speed::ALL.into_iter().zip(self.0);
         all.filter(|(_, bytes)| *bytes > 0)
     }
@@ -113,7 +113,7 @@ impl Demand {
     }
 
     /// Of ranks in order, each with a length. Steps are more than `width` bytes apart.
-    fn of_ranked(objects: impl Iterator<Item = (u32, u64)>, width: u64) -> Self {
+    pub(super) fn of_ranked(objects: impl Iterator<Item = (u32, u64)>, width: u64) -> Self {
         let mut steps = Vec::new();
         let (mut rank_before, mut total, mut told) = (0, 0_u64, 0_u64);
         for (rank, length) in objects {
@@ -142,6 +142,25 @@ impl Demand {
             slowest = speed;
         }
         slowest
+    }
+
+    /// All listed bytes.
+    pub(super) fn total(&self) -> u64 {
+        self.steps.last().map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Made without a manifest.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The first rank that so many bytes come before; `None`: there is none, listed or not.
+    pub(super) fn first_beyond(&self, bytes: u64) -> Option<u32> {
+        if bytes == 0 {
+            return Some(0);
+        }
+        let reached = self.steps.partition_point(|(_, before)| *before < bytes);
+        self.steps.get(reached).map(|(rank, _)| *rank)
     }
 
     /// Bytes of the ranks before this one.
@@ -263,6 +282,26 @@ mod tests {
         let demand = builder.build(position, &index).demand;
         let before = [3, 4, 5, 6, 9, UNLISTED_RANK].map(|rank| demand.before(rank));
         assert_eq!(before, [0, 100, 100, 200, 200, 200]);
+    }
+
+    #[test]
+    fn the_first_rank_beyond_a_border_is_that_whose_predecessors_fill_it() {
+        let demand = demand(&[(0, 60), (1, 60), (2, 100), (7, 500)]);
+        for (bytes, first) in [
+            (0, Some(0)),
+            (60, Some(1)),
+            (61, Some(2)),
+            (220, Some(3)),
+            (221, Some(8)),
+            (720, Some(8)),
+            (721, None),
+        ] {
+            assert_eq!(demand.first_beyond(bytes), first, "{bytes}");
+            let is_beyond = |rank: &u32| demand.before(*rank) >= bytes;
+            assert_eq!((0..20).find(is_beyond), first, "{bytes}");
+        }
+        assert_eq!(demand.total(), 720);
+        assert!(!demand.is_unknown() && Demand::default().is_unknown());
     }
 
     proptest! {

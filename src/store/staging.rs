@@ -307,7 +307,8 @@ fn try_claim(
             }
         }
     }
-    let volume = choose(shared, &digest.0, length, rank, without)?;
+    let chosen = choose(shared, &digest.0, length, rank, without);
+    let volume = chosen.inspect_err(|error| shared.mover.note_refusal(error))?;
     let partial = Partial::new(digest, volume, Chunks::none(length), Stage::Open);
     let partial = Arc::new(partial);
     partials.insert(digest, Arc::clone(&partial));

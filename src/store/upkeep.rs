@@ -23,6 +23,10 @@ pub struct Upkeep {
     pub refill_after: Duration,
     /// The most popular of them are missed sooner.
     pub refill_hot_after: Duration,
+    /// What a night's moves between disks may write. 0: there are none.
+    pub moves_per_night: Bytes,
+    /// Of all that the disks can hold, the part that second copies of the most popular may take.
+    pub replicas_percent: u32,
 }
 
 impl Default for Upkeep {
@@ -35,6 +39,8 @@ impl Default for Upkeep {
             quarantine_bytes: Bytes(10_000_000_000),
             refill_after: Duration::from_secs(DAY),
             refill_hot_after: Duration::from_secs(HOUR),
+            moves_per_night: Bytes(200_000_000_000),
+            replicas_percent: 2,
         }
     }
 }

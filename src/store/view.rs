@@ -23,6 +23,7 @@ pub(super) fn publish(shared: &Shared) {
     let mut view = View {
         generation,
         disks: shared.volumes.iter().map(|volume| disk(volume)).collect(),
+        moves: shared.mover.view(),
         ..View::default()
     };
     if let Some(manifest) = manifest.as_deref() {
@@ -38,6 +39,7 @@ pub(super) fn refresh_disks(shared: &Shared) {
     let _one_builder = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let mut view = View::clone(&shared.view.borrow());
     view.disks = shared.volumes.iter().map(|volume| disk(volume)).collect();
+    view.moves = shared.mover.view();
     shared.view.send_replace(Arc::new(view));
 }
 

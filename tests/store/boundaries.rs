@@ -56,9 +56,26 @@ const FLUSHES: [&str; 2] = ["fsync", "fdatasync"];
 /// Every call that is counted.
 const ANY: [&str; 0] = [];
 
-/// No operation has fewer calls or more: in each a file is made, written, flushed and named.
+/// No operation has fewer calls or more: in each a file is made, written, flushed and named …
 const LEAST: usize = 10;
+/// … or a copy unlinked, its directory flushed, and its sidecar unlinked.
+const LEAST_REMOVING: usize = 3;
 const CALLS_MAX: usize = 100;
+
+/// A listed object, alone or with its second copy.
+fn copied(is_done: bool) -> Vec<Work> {
+    let mut work = vec![Work::Publish(0), Work::Adopt(vec![0])];
+    work.extend(is_done.then_some(Work::Copy));
+    work
+}
+
+/// What a verdict says of it.
+const TWO_COPIES: &str = "1 objects are on disks 2 times";
+
+/// Between two operations an object of this case may be on two disks.
+fn may_be_twice(work: &Work) -> bool {
+    matches!(work, Work::Copy | Work::Spare)
+}
 
 /// What was done before, and what is done when the process is ended.
 fn case(name: &str) -> (Vec<Work>, Work) {
@@ -78,6 +95,8 @@ fn case(name: &str) -> (Vec<Work>, Work) {
             let lies = vec![Work::Retire(1), Work::Publish(0), Work::Stay(1)];
             ([lies, vec![Work::Bind(vec![0])]].concat(), Work::Retire(0))
         }
+        "copy" => (copied(false), Work::Copy),
+        "spare" => (copied(true), Work::Spare),
         "keep" => (vec![Work::Keep, Work::Keep], Work::Keep),
         other => panic!("{other}"),
     }
@@ -160,13 +179,21 @@ fn killed_everywhere(name: &str) -> String {
         let traced = traced(&lab, name, Some((at, Fault::Kill)), &ANY);
         let all = traced.calls;
         if !traced.was_killed {
-            assert!(at > LEAST && all.len() < at, "{at}: {all:?}");
+            let least = if work == Work::Spare {
+                LEAST_REMOVING
+            } else {
+                LEAST
+            };
+            assert!(at > least && all.len() < at, "{at}: {all:?}");
             return format!("{name}: killed at each of {} calls: {all:?}", all.len());
         }
         let perhaps = sure.after(&work);
         let store = opened(&work::config(lab.dir.path()));
         work::come_to_rest(&store);
-        let verdict = verdict::judge(&store, &sure, &perhaps);
+        let mut verdict = verdict::judge(&store, &sure, &perhaps);
+        if may_be_twice(&work) {
+            verdict.twice.retain(|told| *told != TWO_COPIES);
+        }
         let told = format!("{name} killed at the last of {all:?}");
         assert!(verdict.is_clean(), "{told}: {verdict:?}");
         // What was begun is gone on with, as if nothing had been.
@@ -174,7 +201,11 @@ fn killed_everywhere(name: &str) -> String {
         if !matches!(work, Work::Publish(object) if is_held(object)) {
             work::perform(&store, &sure, &work);
         }
-        let verdict = verdict::judge(&store, &perhaps, &perhaps);
+        let mut verdict = verdict::judge(&store, &perhaps, &perhaps);
+        if work == Work::Copy {
+            assert_eq!(verdict.twice, [TWO_COPIES], "{told}");
+            verdict.twice.clear();
+        }
         assert!(verdict.is_clean(), "{told}, and then: {verdict:?}");
         drop(store);
         for disk in &lab.disks {
@@ -272,6 +303,16 @@ fn a_flush_of_a_move_that_fails_costs_no_object() {
 #[test]
 fn a_disk_that_retires_and_is_killed_at_any_system_call_loses_nothing_and_is_emptied() {
     println!("{}", killed_everywhere("retire"));
+}
+
+#[test]
+fn a_second_copy_killed_at_any_system_call_is_whole_or_absent_and_made_then() {
+    println!("{}", killed_everywhere("copy"));
+}
+
+#[test]
+fn a_spare_copy_whose_removal_is_killed_at_any_system_call_leaves_the_other_and_goes() {
+    println!("{}", killed_everywhere("spare"));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod killed_fill;
 #[path = "../support/loop_disk.rs"]
 mod loop_disk;
 mod manifest;
+mod moves;
 mod outage;
 mod placement;
 mod prefill;

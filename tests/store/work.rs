@@ -19,6 +19,7 @@ use oca::store::Config;
 use oca::store::DiskClass;
 use oca::store::DiskConfig;
 use oca::store::Handle;
+use oca::store::Night;
 use oca::store::PublishError;
 use oca::store::Upkeep;
 use std::collections::BTreeMap;
@@ -55,6 +56,10 @@ pub(crate) enum Work {
     Retire(usize),
     /// It takes objects again.
     Stay(usize),
+    /// A night in which every object gets a second copy.
+    Copy,
+    /// There is no room for second copies any more.
+    Spare,
     Restart,
 }
 
@@ -116,7 +121,7 @@ impl State {
                 }
             }
             Work::Keep => next.kept += 1,
-            Work::Retire(_) | Work::Stay(_) | Work::Restart => {}
+            Work::Retire(_) | Work::Stay(_) | Work::Copy | Work::Spare | Work::Restart => {}
         }
         next
     }
@@ -219,8 +224,35 @@ pub(crate) fn attempt(store: &Handle, state: &State, work: &Work) -> Result<(), 
             let stayed = store.retire(&store.view().disks[*disk].path, true);
             stayed.map(drop).map_err(|error| told(&error))
         }
+        Work::Copy => {
+            store.allow_moves(Some(Night {
+                date: jiff::civil::date(2026, 11, 22),
+                until: oca::clock::now() + Duration::from_secs(600),
+            }));
+            let done = until_copies(store, 2);
+            store.allow_moves(None);
+            done
+        }
+        Work::Spare => {
+            store.note_no_room();
+            until_copies(store, 1)
+        }
         Work::Restart => Err("whoever has the store does that".to_owned()),
     }
+}
+
+/// Until each object is on so many disks.
+fn until_copies(store: &Handle, each: u64) -> Result<(), String> {
+    let end = oca::clock::now() + Duration::from_secs(20);
+    let held = store.held().digests.len() as u64;
+    while oca::clock::now() < end {
+        let view = store.view();
+        if view.disks.iter().map(|disk| disk.objects).sum::<u64>() == each * held {
+            return Ok(());
+        }
+        oca::clock::block_for(Duration::from_millis(2));
+    }
+    Err(format!("it does not end: {:?}", store.view().moves))
 }
 
 /// Until the disk is empty, or says why it is not.

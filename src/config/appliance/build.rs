@@ -139,6 +139,8 @@ fn store(settings: &Settings) -> Option<store::Config> {
             quarantine_bytes: store.number("quarantine_bytes").map(Bytes)?,
             refill_after: store.time("refill_after")?,
             refill_hot_after: store.time("refill_hot_after")?,
+            moves_per_night: store.number("moves_per_night").map(Bytes)?,
+            replicas_percent: store.number("replicas_percent")?,
         },
     })
 }

@@ -421,6 +421,25 @@ pub(super) const STORE: &[Key] = &[
         "/store/upkeep/refill_hot_after",
         "the same for the most popular objects",
     ),
+    key(
+        "moves_per_night",
+        Kind::Bytes {
+            min: 0,
+            max: 10_000_000_000_000,
+        },
+        Default(r#""200 GB""#),
+        false,
+        "/store/upkeep/moves_per_night",
+        "what a night's moves between disks may write",
+    ),
+    key(
+        "replicas_percent",
+        Kind::Integer { min: 0, max: 50 },
+        Default("2"),
+        false,
+        "/store/upkeep/replicas_percent",
+        "the part of all disks that second copies may take",
+    ),
 ];
 
 pub(super) const GATE: &[Key] = &[key(

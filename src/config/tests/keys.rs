@@ -56,6 +56,8 @@ pub(super) const BOX_OTHERWISE: &[(&str, &str)] = &[
     ("store.quarantine_bytes", r#""11 GB""#),
     ("store.refill_after", r#""23h""#),
     ("store.refill_hot_after", r#""2h""#),
+    ("store.moves_per_night", r#""300 GB""#),
+    ("store.replicas_percent", "3"),
     ("bgp.asn", "64502"),
     ("bgp.router_id", r#""192.0.2.10""#),
     ("bgp.listen", r#"["192.0.2.1:179"]"#),
@@ -284,7 +286,9 @@ fn ranges<C: Sort>() {
                 let shown = |n: u64| format!("\"{n} B\"");
                 let ends = [shown(min), shown(max)];
                 let (low, high) = (value::show_bytes(min), value::show_bytes(max));
-                (ends, [shown(min - 1), shown(max + 1)], low, high)
+                // Below nothing there is nothing.
+                let below = min.checked_sub(1).unwrap_or(max + 2);
+                (ends, [shown(below), shown(max + 1)], low, high)
             }
             Kind::Time { min, max } => {
                 let shown = |n: u128| format!("\"{n}ms\"");

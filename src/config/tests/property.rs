@@ -185,13 +185,17 @@ fn upkeep() -> impl Strategy<Value = store::Upkeep> {
     let scrub = (time(3_600_000, 30 * DAY), 1_000_000_u64..=1_250_000_000);
     let quarantine = (time(3_600_000, 90 * DAY), 1_u64..=1_000_000_000_000);
     let refill = (time(0, 7 * DAY), time(0, 7 * DAY));
-    (scrub, quarantine, refill).prop_map(|(scrub, quarantine, refill)| store::Upkeep {
+    let moves = (0_u64..=10_000_000_000_000, 0_u32..=50);
+    let all = (scrub, quarantine, refill, moves);
+    all.prop_map(|(scrub, quarantine, refill, moves)| store::Upkeep {
         scrub_every: scrub.0,
         scrub_rate: BytesPerSecond(scrub.1),
         quarantine_time: quarantine.0,
         quarantine_bytes: Bytes(quarantine.1),
         refill_after: refill.0,
         refill_hot_after: refill.1,
+        moves_per_night: Bytes(moves.0),
+        replicas_percent: moves.1,
     })
 }
 

@@ -228,6 +228,11 @@ impl Fills {
         self.0.watch();
     }
 
+    /// Chunks wanted or guessed that are not in memory yet. Without a lock.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.under_way()
+    }
+
     pub(super) fn is_overdue(&self) -> bool {
         self.0.is_overdue()
     }

@@ -89,6 +89,10 @@ impl Pool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.flying.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_flying(&self, digest: Digest, chunk: u64) -> bool {
         self.flying.load(Ordering::Acquire) > 0
             && self.lock().flights.contains_key(&(digest, chunk))

@@ -1,57 +1,38 @@
-//! The thread that moves objects between disks: what a retiring disk has, the most popular first.
+//! Disks that are to leave: all that they have goes to the others, the most popular first.
 //!
-//! `open` starts it. It picks one object after another and where it goes, and waits while viewers
-//! press on the box (`Handle::ease_moves`); how one is moved is `relocate`'s. What could not be
-//! moved is tried again a minute later: room comes with the next deletions, a disk with its cable.
-//! Nothing here is kept: a restart goes on with what still lies on the disk.
+//! `mover` gives a turn at each of its looks. Picks one object after another and where it goes.
+//! What could not be moved is tried again a minute later. Nothing here is kept: a restart goes on
+//! with what still lies on the disk.
 //!
-//! I/O: spawns nothing and touches no disk; waits for the disks' threads.
+//! I/O: waits for the disks' threads.
 
-use super::Handle;
-use super::core::Shared;
-use super::handle;
-use super::index::Places;
-use super::manifest::UNLISTED_RANK;
-use super::relocate::RelocateError;
-use super::relocate::Relocation;
-use super::retire::RetireView;
-use super::volume::Volume;
-use super::writer::PublishError;
+use super::super::core::Shared;
+use super::super::handle;
+use super::super::index::Places;
+use super::super::manifest::UNLISTED_RANK;
+use super::super::relocate::RelocateError;
+use super::super::relocate::Relocation;
+use super::super::retire::RetireView;
+use super::super::volume::Volume;
+use super::super::writer::PublishError;
+use super::FAILED_MAX;
+use super::RETRY_AFTER;
+use super::pace::Pace;
+use super::ranks;
 use crate::clock;
 use crate::clock::Instant;
-use crate::lock::lock;
 use crate::object::Digest;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
 
-/// Whether there is something to do is looked at this often; a look is a few loads.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// What could not be moved is tried again after this time.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// While viewers leave nothing, they are asked again this often.
-const EASE_EVERY: Duration = Duration::from_millis(100);
-
-/// A disk that fails so many objects in a row has another trouble: the rest waits for the next try.
-const FAILED_MAX: u32 = 8;
-
-/// What the thread and those who tell it something share.
-#[derive(Debug)]
-pub(super) struct Mover {
-    waker: SyncSender<()>,
-    /// Of the time, what viewers leave.
-    percent: AtomicU32,
-    because: Mutex<Option<String>>,
+/// What is known of the disks that retire.
+#[derive(Debug, Default)]
+pub(super) struct Emptying {
+    /// Disks with something that could not be moved.
+    not_before: BTreeMap<u16, Instant>,
+    read_back: ReadBack,
 }
 
 /// Objects of disks that take no writes, with the disk, whose copies elsewhere were read: the only
@@ -75,60 +56,31 @@ struct Pass {
     rotten: BTreeSet<u16>,
 }
 
-impl Handle {
-    /// Moves take this part of the time that they could, because of `because`: viewers come first.
-    pub fn ease_moves(&self, percent: u32, because: Option<String>) {
-        let mover = &self.shared().mover;
-        *lock(&mover.because) = because;
-        mover.percent.store(percent.min(100), Ordering::Release);
-    }
-}
-
-impl Mover {
-    pub(super) fn new() -> (Self, Receiver<()>) {
-        let (waker, woken) = sync_channel(1);
-        let mover = Self {
-            waker,
-            percent: AtomicU32::new(100),
-            because: Mutex::default(),
-        };
-        (mover, woken)
+impl Emptying {
+    /// What could not be moved is tried again at once.
+    pub(super) fn look_again(&mut self) {
+        self.not_before.clear();
     }
 
-    /// There may be something to do, or the store stops.
-    pub(super) fn wake(&self) {
-        // A full channel is a wake-up that has not been served yet.
-        let _ = self.waker.try_send(());
-    }
-}
-
-/// The thread's life.
-pub(super) fn run(shared: &Arc<Shared>, woken: &Receiver<()>) {
-    let mut not_before: BTreeMap<u16, Instant> = BTreeMap::new();
-    let mut read_back = ReadBack::default();
-    while !shared.is_stopping() {
-        let told = woken.recv_timeout(LOOK_EVERY);
+    /// Moves all that can be moved off the disks that retire.
+    pub(super) fn turn(&mut self, shared: &Arc<Shared>) {
         let now = clock::now();
-        match told {
-            Ok(()) => not_before.clear(),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if !*shared.settled.borrow() {
-            continue;
-        }
         for volume in shared.volumes.iter().filter(|v| v.retire.is_on()) {
             let is_empty = volume.tally.objects.load(Ordering::Relaxed) == 0;
             if is_empty && volume.state().is_writable() {
                 ended(shared, volume);
                 continue;
             }
-            let is_due = not_before.get(&volume.number).is_none_or(|at| *at <= now);
+            let last = self.not_before.get(&volume.number);
+            let is_due = last.is_none_or(|at| *at <= now);
             if is_due && !shared.is_stopping() {
-                match retire(shared, volume, &mut read_back) {
+                match retire(shared, volume, &mut self.read_back) {
                     // What may still land there is moved at once.
-                    true => not_before.remove(&volume.number),
-                    false => not_before.insert(volume.number, clock::now() + RETRY_AFTER),
+                    true => self.not_before.remove(&volume.number),
+                    false => {
+                        let later = clock::now() + RETRY_AFTER;
+                        self.not_before.insert(volume.number, later)
+                    }
                 };
                 shared.wake();
             }
@@ -205,7 +157,11 @@ fn one(shared: &Arc<Shared>, volume: &Arc<Volume>, load: &Load, pass: &mut Pass)
             }
         };
         let was_there = shared.index.places(load.number).has(to.number);
-        let paused = Pace::begin(shared, volume);
+        let tell = |why: Option<String>| {
+            let reason = why.map(|why| format!("it waits: {why}"));
+            volume.retire.show(|view| view.reason = reason);
+        };
+        let pace = Pace::begin(shared, &tell);
         let relocation = Relocation {
             shared,
             number: load.number,
@@ -213,7 +169,8 @@ fn one(shared: &Arc<Shared>, volume: &Arc<Volume>, load: &Load, pass: &mut Pass)
             length: load.length,
             from: volume,
             to,
-            go_on: &|_| paused.turn(),
+            // What was begun is ended, also when the disk is to stay: it would lie on two.
+            go_on: &|_| pace.turn(&|| true),
         };
         let problem = match relocation.run() {
             Ok(()) => {
@@ -332,18 +289,6 @@ fn loads(shared: &Shared, volume: &Volume, read_back: &ReadBack) -> Vec<Load> {
     loads
 }
 
-/// The best rank of each object, by number: one walk over the manifest.
-fn ranks(shared: &Shared) -> Vec<u32> {
-    let mut ranks = vec![UNLISTED_RANK; shared.index.len() as usize];
-    let manifest = shared.manifest.load();
-    for (_, row) in manifest.iter().flat_map(|manifest| manifest.rows()) {
-        if let Some(rank) = ranks.get_mut(row.object as usize) {
-            *rank = row.rank.min(*rank);
-        }
-    }
-    ranks
-}
-
 /// Disks that do not retire.
 fn staying(shared: &Shared) -> Places {
     let mut places = Places::default();
@@ -371,59 +316,4 @@ fn target<'a>(
     let mut without = without.clone();
     without.insert(volume.number);
     handle::choose(shared, &load.digest.0, load.length, load.rank, &without)
-}
-
-/// Viewers come first: between two pieces a move rests for as long as they need.
-struct Pace<'a> {
-    shared: &'a Shared,
-    volume: &'a Volume,
-    /// When the last piece was begun.
-    last: Mutex<Instant>,
-}
-
-impl<'a> Pace<'a> {
-    fn begin(shared: &'a Shared, volume: &'a Volume) -> Self {
-        let last = Mutex::new(clock::now());
-        Self {
-            shared,
-            volume,
-            last,
-        }
-    }
-
-    /// Waits for the next piece's turn. False: it has none.
-    fn turn(&self) -> bool {
-        let mover = &self.shared.mover;
-        let mut last = lock(&self.last);
-        let took = clock::now().saturating_duration_since(*last);
-        let mut eased = false;
-        loop {
-            // What was begun is ended, also when the disk is to stay: it would lie on two.
-            if self.shared.is_stopping() {
-                return false;
-            }
-            match mover.percent.load(Ordering::Acquire) {
-                0 => {
-                    if !eased {
-                        eased = true;
-                        let because = lock(&mover.because).clone();
-                        let because = because.map_or_else(String::new, |why| format!(": {why}"));
-                        let reason = format!("it waits: viewers come first{because}");
-                        self.volume.retire.show(|view| view.reason = Some(reason));
-                        self.shared.wake();
-                    }
-                    clock::block_for(EASE_EVERY);
-                }
-                percent => {
-                    if eased {
-                        self.volume.retire.show(|view| view.reason = None);
-                    }
-                    let rest = took * (100 - percent) / percent;
-                    clock::block_for(rest.min(EASE_EVERY * 10));
-                    *last = clock::now();
-                    return true;
-                }
-            }
-        }
-    }
 }
