@@ -84,7 +84,7 @@ fn is_left_behind(world: &World, item: &Item) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Each errand is checked as it is done (`World::one`).
     #[test]
@@ -116,6 +116,10 @@ proptest! {
             prop_assert!(!is_left_behind(&world, item), "{item:?}");
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Within 1 % of the border, where all lie as they deserve, or not: nothing moves.
     #[test]
