@@ -259,6 +259,7 @@ fn store_view() -> store::View {
         retire: None,
     };
     store::View {
+        moves: store::MovesView::default(),
         generation: 5,
         objects: 7,
         bytes: 1_500_000,

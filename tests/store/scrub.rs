@@ -22,9 +22,9 @@ use oca::object::Digest;
 use oca::store::Binding;
 use oca::store::Config;
 use oca::store::DiskClass;
+use oca::store::DiskOrderError;
 use oca::store::Finding;
 use oca::store::Handle;
-use oca::store::RecheckError;
 use oca::sys::page_cache;
 use oca::units::Bytes;
 use oca::units::BytesPerSecond;
@@ -381,7 +381,7 @@ fn a_disk_that_is_pulled_while_it_is_scrubbed_is_out_of_service_and_nothing_on_i
         ailing.put_back();
         // It may have been looked at unasked meanwhile.
         match block(store.recheck(&at)) {
-            Ok(()) | Err(RecheckError::State { .. }) => {}
+            Ok(()) | Err(DiskOrderError::State { .. }) => {}
             Err(error) => panic!("{error}"),
         }
         until("it is back", || disk(&store, 0).state == "online");
