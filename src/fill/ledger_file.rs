@@ -54,12 +54,15 @@ pub trait KeepLedger: Send + Sync + Debug {
     }
 }
 
+/// Name and bytes of a copy that cannot be read here.
+type Foreign = (String, Vec<u8>);
+
 /// In the store's small state, beside the manifest. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ContentKeeper {
     content: Arc<dyn Content>,
-    /// Name and bytes of copies that cannot be read here, until they are kept aside.
-    aside: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    /// Until they are kept aside.
+    aside: Arc<Mutex<Vec<Foreign>>>,
 }
 
 /// For worlds, whose disks are memory too. Clones share it: it outlives a simulated crash.

@@ -95,6 +95,11 @@ impl Shared {
         volumes
     }
 
+    /// Is a disk out of service?
+    pub(super) fn is_one_away(&self) -> bool {
+        { self.volumes.iter() }.any(|volume| !volume.state().is_readable())
+    }
+
     /// An object is whole and durable on `volume`.
     pub(super) fn add(&self, number: u32, volume: &Volume) {
         let length = self.index.object(number).map_or(0, |(_, length)| length);

@@ -200,7 +200,12 @@ impl Handle {
         let listed = key.and_then(|key| manifest.as_ref()?.find(key));
         let rank = listed.map_or(UNLISTED_RANK, |row| row.rank);
         let chosen = choose(shared, name, length, rank, without);
-        let volume = chosen.inspect_err(|error| shared.mover.note_refusal(error))?;
+        // Without the disks that refused it the others may be full.
+        let volume = chosen.inspect_err(|error| {
+            if without.is_empty() && !shared.is_one_away() {
+                shared.mover.note_refusal(error);
+            }
+        })?;
         writer::stage(shared, volume, length)
     }
 

@@ -178,7 +178,24 @@ impl Relocation<'_> {
         Ok(())
     }
 
+    /// The survivor's name may be in memory alone, if a process was killed before it flushed it.
+    /// It outlasts a power failure before the other one goes.
+    fn fasten(&self) -> Result<(), RelocateError> {
+        let (shared, digest) = (Arc::clone(self.shared), self.digest);
+        let flushed = call(self.to, move |volume, _| {
+            let directory = volume.root()?.dir(&layout::object_dir(digest))?;
+            let failed = |error: &io::Error| shared.flush_failed(volume, error);
+            directory.sync_all().inspect_err(failed)
+        });
+        match flushed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unread(self.to, error.to_string())),
+            Err(error) => Err(unread(self.to, error.to_string())),
+        }
+    }
+
     fn remove(&self) -> Result<(), RelocateError> {
+        self.fasten()?;
         let (own, to, number) = (Arc::clone(self.shared), Arc::clone(self.to), self.number);
         let doomed = [(self.digest, self.length)];
         let patience = self.from.flush_patience();
@@ -186,8 +203,11 @@ impl Relocation<'_> {
             // The last look, on the thread that unlinks: the other must be there, and in service.
             pulse.beat(patience);
             let is_other = to.number != volume.number && own.index.places(number).has(to.number);
-            if !is_other || !to.state().is_readable() {
-                return Err(io::Error::other("the other copy went out of service"));
+            // One that turned read-only has had an error: it is no survivor to rely on.
+            if !is_other || !to.state().is_writable() {
+                return Err(io::Error::other(
+                    "the other copy's disk takes no writes any more",
+                ));
             }
             delete::unlink_batch(&own, volume, pulse, &doomed, &AtomicU64::new(0))
         });
@@ -236,6 +256,10 @@ impl<'a> Source<'a> {
         let shared = relocation.shared;
         let (reading, buffer) = match opened {
             Ok(Ok(opened)) => opened,
+            // Of another mount it says nothing, and of what is there as little.
+            Ok(Err(_)) if !volume.is_at(home.as_ref()) => {
+                return Err(unread(volume, "it was mounted anew".to_owned()));
+            }
             Ok(Err(fault)) => return Err(found(shared, volume, digest, fault)),
             Err(error) => return Err(unread(volume, error.to_string())),
         };

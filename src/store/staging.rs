@@ -308,7 +308,12 @@ fn try_claim(
         }
     }
     let chosen = choose(shared, &digest.0, length, rank, without);
-    let volume = chosen.inspect_err(|error| shared.mover.note_refusal(error))?;
+    // Without the disks that refused it the others may be full.
+    let volume = chosen.inspect_err(|error| {
+        if without.is_empty() && !shared.is_one_away() {
+            shared.mover.note_refusal(error);
+        }
+    })?;
     let partial = Partial::new(digest, volume, Chunks::none(length), Stage::Open);
     let partial = Arc::new(partial);
     partials.insert(digest, Arc::clone(&partial));

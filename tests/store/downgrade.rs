@@ -12,6 +12,7 @@ use crate::tools::object_path;
 use crate::tools::receive;
 use crate::tools::run;
 use crate::tools::was_logged;
+use oca::clock;
 use oca::fill::Book;
 use oca::fill::ContentKeeper;
 use oca::fill::KeepLedger;
@@ -154,7 +155,7 @@ fn a_newer_releases_fill_ledger_is_kept_aside_and_everything_counts_as_spent() {
         .open(&places[0])
         .unwrap();
     touched
-        .set_modified(SystemTime::now() + Duration::from_secs(9))
+        .set_modified(SystemTime::from(clock::wall()) + Duration::from_secs(9))
         .unwrap();
     let (keeper, _) = ledger(&lab, &store);
     let kept = keeper.kept().unwrap();

@@ -71,6 +71,8 @@ pub(super) struct Arranging {
     pass: Pass,
     /// The next plan is not made before this.
     not_before: Option<Instant>,
+    /// Disks whose copies were not what was written: for the life of this process they get no more.
+    rotten: BTreeSet<u16>,
 }
 
 /// What one plan has come to.
@@ -82,8 +84,6 @@ struct Pass {
     is_short: bool,
     failed_in_a_row: u32,
     last_failure: Option<String>,
-    /// Disks whose copies were not what was written.
-    rotten: BTreeSet<u16>,
 }
 
 impl Arranging {
@@ -103,6 +103,7 @@ impl Arranging {
             plan: VecDeque::new(),
             pass: Pass::default(),
             not_before: None,
+            rotten: BTreeSet::new(),
         }
     }
 
@@ -162,7 +163,11 @@ impl Arranging {
         self.pass = Pass::default();
         self.not_before = None;
         if let Some(date) = grounds.night {
-            self.budget.begin(date);
+            let was_in_doubt = self.budget.is_in_doubt();
+            if self.budget.begin(date) && was_in_doubt {
+                // The next start need not doubt it again. What fails here fails before a write, too.
+                let _ = self.keep(shared);
+            }
             let (used, night) = (self.budget.used(), Some(date.to_string()));
             shared.mover.show(|view| {
                 if view.night != night {
@@ -199,6 +204,10 @@ impl Arranging {
         };
         let mut plan = plan(shared, manifest, terms);
         plan.retain(|errand| grounds.night.is_some() || !errand::writes(errand));
+        // A disk that is out of service comes back with its copies, and its room.
+        if shared.is_one_away() {
+            plan.retain(|errand| matches!(errand, Errand::Move { .. }));
+        }
         self.plan = plan.into();
         self.pass.has_begun = !self.plan.is_empty();
         self.show_left(shared);
@@ -213,7 +222,11 @@ impl Arranging {
         let Some(job) = Job::of(shared, errand) else {
             return;
         };
-        if self.pass.rotten.contains(&job.to.number) || !self.pay(shared, job.cost()) {
+        if !errand::writes(&errand) && self.is_in_vain(shared) {
+            self.pass.is_short = true;
+            return;
+        }
+        if self.rotten.contains(&job.to.number) || !self.pay(shared, job.cost()) {
             return;
         }
         let cost = job.cost();
@@ -263,29 +276,45 @@ impl Arranging {
                 false
             }
             Answer::Keep => {
-                let path = shared.state_dir.path.join(LEDGER);
-                let kept = durable::replace(&path, self.budget.record().as_bytes(), 0o644);
-                if let Err(error) = &kept {
+                let kept = self.keep(shared);
+                let is_kept = kept.is_ok();
+                if let Err(problem) = kept {
                     self.budget.not_kept(bytes);
-                    let path = path.display();
-                    let problem = format!("{path} cannot be written: {error}");
                     tracing::error!("nothing is moved: {problem}");
                     self.pass.last_failure = Some(problem);
                     // Nothing else that writes would fare better.
                     self.plan.clear();
                 }
-                kept.is_ok()
+                is_kept
             }
         }
     }
 
+    fn keep(&self, shared: &Shared) -> Result<(), String> {
+        let path = shared.state_dir.path.join(LEDGER);
+        let kept = durable::replace(&path, self.budget.record().as_bytes(), 0o644);
+        kept.map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    }
+
+    /// Second copies make room for what comes after them: not for what cannot be paid.
+    fn is_in_vain(&self, shared: &Shared) -> bool {
+        let next = self.plan.iter().find(|errand| errand::writes(errand));
+        let next = next.and_then(|errand| shared.index.object(errand.number()));
+        let limit = shared.upkeep.moves_per_night.0;
+        next.is_some_and(|(_, length)| self.budget.used().saturating_add(length) > limit)
+    }
+
     fn failed(&mut self, shared: &Shared, job: &Job<'_>, error: &RelocateError) {
-        let pass = &mut self.pass;
-        // The damaged one may have been the source: it is not there any more then.
-        if matches!(error, RelocateError::Damaged { .. }) && job.is_at_source() {
-            pass.rotten.insert(job.to.number);
-        }
         let (disk, digest) = (job.to.name(), job.digest);
+        // The damaged one may have been the source: it is not there any more then.
+        let is_rotten = matches!(error, RelocateError::Damaged { .. }) && job.is_at_source();
+        if is_rotten && self.rotten.insert(job.to.number) {
+            tracing::error!(
+                disk,
+                "disk {disk} gave back something else than was written to it"
+            );
+        }
+        let pass = &mut self.pass;
         if job.to.may_log().is_some() {
             tracing::warn!(disk, %digest, %error, "{digest} was not moved to disk {disk}: {error}");
         }

@@ -5,6 +5,7 @@
 //! reads and writes the file.
 
 use crate::object::Digest;
+use jiff::ToSpan;
 use jiff::civil::Date;
 use serde_json::Value;
 use serde_json::json;
@@ -16,6 +17,9 @@ const AHEAD_PARTS: u64 = 256;
 pub(super) const RECORD_BYTES_MAX: u64 = 4096;
 
 const CHECKSUM_DIGITS: usize = 64;
+
+/// A calendar that is further back was wrong before.
+const SETTLED_DAYS: i64 = 2;
 
 /// Of one night.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,15 +69,22 @@ impl Budget {
         self.used
     }
 
-    /// It is this night. True if that is another one than before.
+    /// It is this night. True if that is another one than before, and [`Budget::record`] is to be
+    /// kept. Windows and clocks that are corrected open no night twice: one that is over by a day
+    /// or two goes on with the last one's budget.
     pub(super) fn begin(&mut self, night: Date) -> bool {
-        if self.night == Some(night) {
+        let is_over = |last: Date| {
+            let end = last.saturating_sub(SETTLED_DAYS.days());
+            night <= last && night >= end
+        };
+        if self.night.is_some_and(is_over) {
             return false;
         }
+        let used = if self.in_doubt { u64::MAX } else { 0 };
         *self = Self {
             night: Some(night),
-            used: if self.in_doubt { u64::MAX } else { 0 },
-            kept: 0,
+            used,
+            kept: used,
             in_doubt: false,
         };
         true
@@ -163,6 +174,33 @@ mod tests {
         // What writes nothing is free, and a budget of nothing lets nothing else.
         assert_eq!(budget.take(0, LIMIT), Answer::Yes);
         assert_eq!(begun().take(1, 0), Answer::No);
+    }
+
+    #[test]
+    fn a_window_that_is_corrected_to_and_fro_has_one_budget_and_a_wrong_calendar_costs_none() {
+        let mut budget = begun();
+        assert_eq!(budget.take(LIMIT, LIMIT), Answer::Keep);
+        assert!(budget.begin(date(2026, 11, 23)));
+        assert_eq!(budget.take(LIMIT, LIMIT), Answer::Keep);
+        for day in [22, 23, 21, 22, 23] {
+            assert!(!budget.begin(date(2026, 11, day)), "{day}");
+            assert_eq!(budget.take(1, LIMIT), Answer::No, "{day}");
+        }
+        assert!(budget.begin(date(2096, 1, 1)));
+        assert_eq!(budget.take(LIMIT, LIMIT), Answer::Keep);
+        assert!(budget.begin(date(2026, 11, 24)));
+        assert_eq!(budget.take(LIMIT, LIMIT), Answer::Keep);
+    }
+
+    #[test]
+    fn a_doubt_is_over_with_the_night_restarts_included() {
+        let mut budget = Budget::read(Some(b"?"));
+        assert!(budget.begin(tonight()));
+        let mut again = restarted(&budget);
+        assert!(!again.is_in_doubt() && !again.begin(tonight()));
+        assert_eq!(again.take(1, LIMIT), Answer::No);
+        assert!(again.begin(date(2026, 11, 23)));
+        assert_eq!(again.take(1, LIMIT), Answer::Keep);
     }
 
     #[test]

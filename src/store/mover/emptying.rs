@@ -205,15 +205,19 @@ fn one(shared: &Arc<Shared>, volume: &Arc<Volume>, load: &Load, pass: &mut Pass)
                 error.to_string()
             }
         };
-        let (disk, digest) = (volume.name(), load.digest);
-        if volume.may_log().is_some() {
-            tracing::warn!(disk, %digest, problem, "disk {disk}: {digest} stays there: {problem}");
-        }
-        pass.last_failure = Some(problem);
-        pass.failed_in_a_row += 1;
+        stays(volume, load, pass, problem);
         return false;
     }
     false
+}
+
+fn stays(volume: &Volume, load: &Load, pass: &mut Pass, problem: String) {
+    let (disk, digest) = (volume.name(), load.digest);
+    if volume.may_log().is_some() {
+        tracing::warn!(disk, %digest, problem, "disk {disk}: {digest} stays there: {problem}");
+    }
+    pass.last_failure = Some(problem);
+    pass.failed_in_a_row += 1;
 }
 
 fn settled(volume: &Volume, load: &Load, is_moved: bool) {
@@ -309,7 +313,8 @@ fn target<'a>(
 ) -> Result<&'a Arc<Volume>, PublishError> {
     let has = |v: &&Arc<Volume>| v.number != volume.number && !v.retire.is_on();
     let mut holders = shared.holders(load.number).into_iter().filter(has);
-    if let Some(holder) = holders.find(|v| v.state().is_readable()) {
+    // Of one that takes no writes nobody knows how long it will be read.
+    if let Some(holder) = holders.find(|v| v.state().is_writable()) {
         return Ok(holder);
     }
     // Itself it may be again, if the disk is to stay after all.

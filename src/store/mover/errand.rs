@@ -75,7 +75,7 @@ impl<'a> Job<'a> {
                         && !is_at_both
                 }
                 Errand::Remove { .. } => {
-                    self.from.state().is_writable() && is_at_both && !self.to.retire.is_on()
+                    self.from.state().is_writable() && is_at_both && self.to.takes_objects()
                 }
             }
     }

@@ -101,7 +101,11 @@ impl Handle {
 
     /// Objects that the box should hold have no room: second copies go, at any hour.
     pub fn note_no_room(&self) {
-        self.shared().mover.note_no_room();
+        let shared = self.shared();
+        // The room of a disk that is out of service comes back with it.
+        if !shared.is_one_away() {
+            shared.mover.note_no_room();
+        }
     }
 }
 
