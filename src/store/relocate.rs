@@ -187,11 +187,8 @@ impl Relocation<'_> {
             let failed = |error: &io::Error| shared.flush_failed(volume, error);
             directory.sync_all().inspect_err(failed)
         });
-        match flushed {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unread(self.to, error.to_string())),
-            Err(error) => Err(unread(self.to, error.to_string())),
-        }
+        let flushed = flushed.map_err(io::Error::other).flatten();
+        flushed.map_err(|error| unread(self.to, error.to_string()))
     }
 
     fn remove(&self) -> Result<(), RelocateError> {

@@ -165,7 +165,7 @@ impl Arranging {
         if let Some(date) = grounds.night {
             let was_in_doubt = self.budget.is_in_doubt();
             if self.budget.begin(date) && was_in_doubt {
-                // The next start need not doubt it again. What fails here fails before a write, too.
+                // The next start need not doubt it again. What fails here fails before a write.
                 let _ = self.keep(shared);
             }
             let (used, night) = (self.budget.used(), Some(date.to_string()));
@@ -226,10 +226,10 @@ impl Arranging {
             self.pass.is_short = true;
             return;
         }
-        if self.rotten.contains(&job.to.number) || !self.pay(shared, job.cost()) {
+        let cost = job.cost();
+        if (cost > 0 && self.rotten.contains(&job.to.number)) || !self.pay(shared, cost) {
             return;
         }
-        let cost = job.cost();
         let tell = |reason: Option<String>| {
             let reason = reason.map(|why| format!("it waits: {why}"));
             shared.mover.show(|view| view.reason = reason);
@@ -262,7 +262,7 @@ impl Arranging {
                 self.pass.failed_in_a_row = 0;
             }
             Err(RelocateError::Stopped | RelocateError::Gone) => {}
-            Err(error) => self.failed(shared, &job, &error),
+            Err(error) => self.failed(shared, &job, cost > 0, &error),
         }
     }
 
@@ -304,11 +304,11 @@ impl Arranging {
         next.is_some_and(|(_, length)| self.budget.used().saturating_add(length) > limit)
     }
 
-    fn failed(&mut self, shared: &Shared, job: &Job<'_>, error: &RelocateError) {
+    fn failed(&mut self, shared: &Shared, job: &Job<'_>, has_written: bool, error: &RelocateError) {
         let (disk, digest) = (job.to.name(), job.digest);
         // The damaged one may have been the source: it is not there any more then.
         let is_rotten = matches!(error, RelocateError::Damaged { .. }) && job.is_at_source();
-        if is_rotten && self.rotten.insert(job.to.number) {
+        if has_written && is_rotten && self.rotten.insert(job.to.number) {
             tracing::error!(
                 disk,
                 "disk {disk} gave back something else than was written to it"
