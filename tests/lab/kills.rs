@@ -69,6 +69,7 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         disks: DISKS,
     };
     let mut it = Box::make(&scratch, &plane, net.host(1), &plan);
+    without_second_copies(&it);
     let counter = Counter::start(&net, 1);
     let mut held: BTreeMap<String, String> = BTreeMap::new();
     let mut whole = BTreeSet::new();
@@ -115,6 +116,13 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         whole.len()
     );
     println!("{}", judge(&counter, files));
+}
+
+/// Then an object on two disks is always an error.
+fn without_second_copies(it: &Box) {
+    let config = it.dir.join("oca.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(config, text + "\n[store]\nreplicas_percent = 0\n").unwrap();
 }
 
 /// Every key, byte for byte.

@@ -306,7 +306,7 @@ fn received(fill: &Value) -> u64 {
     each.filter_map(Value::as_u64).sum()
 }
 
-/// Real mount points, a short hold-down, and two workers that share what viewers ask.
+/// Real mount points, a short hold-down, two workers, no second copies (they need no refill).
 fn configure(it: &Box) {
     let config = it.dir.join("oca.toml");
     let hold = (hang_time() + HOLD_AFTER).as_secs();
@@ -315,7 +315,8 @@ fn configure(it: &Box) {
         .replace("plain_directory = true\n", "")
         .replace("workers = 1\n", "workers = 2\n");
     let store = format!(
-        "[store]\ndeadline = \"{}s\"\nrefill_after = \"{hold}s\"\nrefill_hot_after = \"{hold}s\"\n",
+        "[store]\nreplicas_percent = 0\ndeadline = \"{}s\"\nrefill_after = \"{hold}s\"\n\
+         refill_hot_after = \"{hold}s\"\n",
         DEADLINE.as_secs()
     );
     fs::write(config, text + &store).unwrap();
