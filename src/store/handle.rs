@@ -21,6 +21,7 @@ use super::manifest::Binding;
 use super::manifest::Builder;
 use super::manifest::Manifest;
 use super::manifest::UNLISTED_RANK;
+use super::mover;
 use super::open;
 use super::opener::untried;
 use super::place;
@@ -200,12 +201,7 @@ impl Handle {
         let listed = key.and_then(|key| manifest.as_ref()?.find(key));
         let rank = listed.map_or(UNLISTED_RANK, |row| row.rank);
         let chosen = choose(shared, name, length, rank, without);
-        // Without the disks that refused it the others may be full.
-        let volume = chosen.inspect_err(|error| {
-            if without.is_empty() && !shared.is_one_away() {
-                shared.mover.note_refusal(error);
-            }
-        })?;
+        let volume = chosen.inspect_err(|error| mover::note_refusal(shared, without, error))?;
         writer::stage(shared, volume, length)
     }
 

@@ -123,8 +123,9 @@ impl Relocation<'_> {
             return Err(RelocateError::Gone);
         }
         self.are_two()?;
-        if !self.is_on(self.to) {
-            self.copy()?;
+        match self.is_on(self.to) {
+            true => self.fasten()?,
+            false => self.copy()?,
         }
         self.read_back()
     }
@@ -135,6 +136,7 @@ impl Relocation<'_> {
             return Err(RelocateError::Gone);
         }
         self.are_two()?;
+        self.fasten()?;
         self.read_back()?;
         self.remove()
     }
@@ -178,8 +180,8 @@ impl Relocation<'_> {
         Ok(())
     }
 
-    /// The survivor's name may be in memory alone, if a process was killed before it flushed it.
-    /// It outlasts a power failure before the other one goes.
+    /// What was found there and not written by this call: its name may be in memory alone, if a
+    /// process was killed before it flushed it. It outlasts a power failure before the other goes.
     fn fasten(&self) -> Result<(), RelocateError> {
         let (shared, digest) = (Arc::clone(self.shared), self.digest);
         let flushed = call(self.to, move |volume, _| {
@@ -192,7 +194,6 @@ impl Relocation<'_> {
     }
 
     fn remove(&self) -> Result<(), RelocateError> {
-        self.fasten()?;
         let (own, to, number) = (Arc::clone(self.shared), Arc::clone(self.to), self.number);
         let doomed = [(self.digest, self.length)];
         let patience = self.from.flush_patience();

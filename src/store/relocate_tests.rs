@@ -3,43 +3,22 @@
 
 use super::super::state::Event;
 use super::super::state::State;
+use super::super::tests_support::store_of;
 use super::super::tests_support::until;
 use super::*;
-use crate::store;
 use crate::store::Binding;
-use crate::store::DiskClass;
-use crate::store::DiskConfig;
 use crate::store::Handle;
-use crate::store::Zone;
+use crate::store::Upkeep;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 /// Four pieces, the last of them short.
 const LENGTH: usize = 3 * (1 << 20) + 12_345;
 
 fn opened(dir: &Path) -> Handle {
-    let disk = |number: usize| {
-        let path = dir.join(format!("disk{number}"));
-        std::fs::create_dir_all(&path).unwrap();
-        DiskConfig {
-            path,
-            class: DiskClass::Ssd,
-            zone: Zone::None,
-            plain_directory: true,
-        }
-    };
-    let config = store::Config {
-        disks: (0..2).map(disk).collect(),
-        state_dir: dir.join("state"),
-        deadline: Duration::from_secs(10),
-        upkeep: store::Upkeep::default(),
-    };
-    let store = store::start(&config).unwrap();
-    until(|| store.is_ready());
-    store
+    store_of(dir, &["disk0", "disk1"], Upkeep::default())
 }
 
 fn content() -> Vec<u8> {
@@ -307,7 +286,7 @@ fn what_is_audited_on_a_disk_that_was_mounted_anew_meanwhile_is_not_condemned() 
             }
             true
         };
-        let mut buffer = store::AuditBuffer::new();
+        let mut buffer = crate::store::AuditBuffer::new();
         let error = store.audit(digest, &mut buffer, &mut go_on).unwrap_err();
         assert!(
             error.to_string().contains("it was mounted anew"),

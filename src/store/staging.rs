@@ -11,6 +11,7 @@ use super::core::Shared;
 use super::handle::choose;
 use super::lane::Pulse;
 use super::layout;
+use super::mover;
 use super::partial;
 use super::partial::Chunks;
 use super::root;
@@ -308,12 +309,7 @@ fn try_claim(
         }
     }
     let chosen = choose(shared, &digest.0, length, rank, without);
-    // Without the disks that refused it the others may be full.
-    let volume = chosen.inspect_err(|error| {
-        if without.is_empty() && !shared.is_one_away() {
-            shared.mover.note_refusal(error);
-        }
-    })?;
+    let volume = chosen.inspect_err(|error| mover::note_refusal(shared, without, error))?;
     let partial = Partial::new(digest, volume, Chunks::none(length), Stage::Open);
     let partial = Arc::new(partial);
     partials.insert(digest, Arc::clone(&partial));

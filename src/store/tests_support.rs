@@ -12,19 +12,26 @@ use std::time::Duration;
 
 /// A store with the one disk `dir/disk`, which it makes if it is not there; ready.
 pub(super) fn store_of_one(dir: &Path) -> Handle {
-    let path = dir.join("disk");
-    std::fs::create_dir_all(&path).unwrap();
-    let disk = DiskConfig {
-        path,
-        class: DiskClass::Ssd,
-        zone: Zone::None,
-        plain_directory: true,
+    store_of(dir, &["disk"], Upkeep::default())
+}
+
+/// As [`store_of_one`], with these disks below `dir`.
+pub(super) fn store_of(dir: &Path, disks: &[&str], upkeep: Upkeep) -> Handle {
+    let disk = |name: &&str| {
+        let path = dir.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        DiskConfig {
+            path,
+            class: DiskClass::Ssd,
+            zone: Zone::None,
+            plain_directory: true,
+        }
     };
     let config = Config {
-        disks: vec![disk],
+        disks: disks.iter().map(disk).collect(),
         state_dir: dir.join("state"),
         deadline: Duration::from_secs(10),
-        upkeep: Upkeep::default(),
+        upkeep,
     };
     let store = super::start(&config).unwrap();
     until(|| store.is_ready());

@@ -60,10 +60,7 @@ fn prepare(scratch: &Scratch) -> (Plane, Box, Vec<String>) {
         harness::sparse(&plane.media.join(key), WANTED_BYTES);
     }
     plane.control(&["import", plane.media.to_str().unwrap()]);
-    harness::add_site(&plane, "TLS001.example.isp", 60, "12h");
-    plane.control(&["cluster", "add", "toulouse"]);
-    let at_once = ["--network-wait", "0s", "--origin-wait", "0s"];
-    plane.control(&[&["policy", "set", "default"][..], &at_once].concat());
+    harness::add_cluster_at_once(&plane, "TLS001.example.isp", "toulouse");
     let plan = Plan {
         site: "TLS001.example.isp",
         cluster: "toulouse",

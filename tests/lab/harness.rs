@@ -403,6 +403,14 @@ impl Box {
     }
 }
 
+/// A site whose window is open, and a cluster in it that asks every source at once.
+pub(crate) fn add_cluster_at_once(plane: &Plane, site: &str, cluster: &str) {
+    add_site(plane, site, 60, "12h");
+    plane.control(&["cluster", "add", cluster]);
+    let at_once = ["--network-wait", "0s", "--origin-wait", "0s"];
+    plane.control(&[&["policy", "set", "default"][..], &at_once].concat());
+}
+
 /// A site whose window opened `before` seconds ago, at its midnight at the earliest, and stays open
 /// for `length`.
 pub(crate) fn add_site(plane: &Plane, name: &str, before: i64, length: &str) {

@@ -4,6 +4,7 @@ use super::super::arrange::Errand;
 use super::super::arrange::Terms;
 use super::super::core::Shared;
 use super::super::layout;
+use super::super::tests_support::store_of;
 use super::super::tests_support::until;
 use super::Night;
 use super::view::MovesView;
@@ -13,10 +14,7 @@ use crate::lock::lock;
 use crate::object::Digest;
 use crate::store;
 use crate::store::Binding;
-use crate::store::DiskClass;
-use crate::store::DiskConfig;
 use crate::store::Handle;
-use crate::store::Zone;
 use crate::units::Bytes;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -45,27 +43,11 @@ impl Lab {
     }
 
     fn open(&self, planner: Planner) -> Handle {
-        let disk = |number: usize| {
-            let path = self.disk(number);
-            std::fs::create_dir_all(&path).unwrap();
-            DiskConfig {
-                path,
-                class: DiskClass::Ssd,
-                zone: Zone::None,
-                plain_directory: true,
-            }
+        let upkeep = store::Upkeep {
+            moves_per_night: Bytes(self.budget),
+            ..store::Upkeep::default()
         };
-        let config = store::Config {
-            disks: (0..2).map(disk).collect(),
-            state_dir: self.dir.path().join("state"),
-            deadline: Duration::from_secs(10),
-            upkeep: store::Upkeep {
-                moves_per_night: Bytes(self.budget),
-                ..store::Upkeep::default()
-            },
-        };
-        let store = store::start(&config).unwrap();
-        until(|| store.is_ready());
+        let store = store_of(self.dir.path(), &["disk0", "disk1"], upkeep);
         *lock(&store.shared().mover.given) = Some(planner);
         store
     }

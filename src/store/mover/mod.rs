@@ -32,6 +32,7 @@ use crate::lock::lock;
 use arranging::Arranging;
 use emptying::Emptying;
 use jiff::civil::Date;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
@@ -101,11 +102,7 @@ impl Handle {
 
     /// Objects that the box should hold have no room: second copies go, at any hour.
     pub fn note_no_room(&self) {
-        let shared = self.shared();
-        // The room of a disk that is out of service comes back with it.
-        if !shared.is_one_away() {
-            shared.mover.note_no_room();
-        }
+        note_no_room(self.shared());
     }
 }
 
@@ -131,21 +128,6 @@ impl Mover {
         let _ = self.waker.try_send(());
     }
 
-    /// Somebody could not place an object: is it for want of room?
-    pub(super) fn note_refusal(&self, error: &PublishError) {
-        if matches!(error, PublishError::NoRoom { .. }) {
-            self.note_no_room();
-        }
-    }
-
-    fn note_no_room(&self) {
-        let now = clock::now();
-        let before = lock(&self.no_room).replace(now + NO_ROOM_FOR);
-        if before.is_none_or(|until| until <= now) {
-            self.wake();
-        }
-    }
-
     /// The night that it is.
     fn night(&self, now: Instant) -> Option<Night> {
         lock(&self.night).filter(|night| now < night.until)
@@ -161,6 +143,28 @@ impl Mover {
 
     pub(super) fn view(&self) -> MovesView {
         lock(&self.view).clone()
+    }
+}
+
+/// Somebody could not place an object: is it for want of room?
+///
+/// `without`: the disks that had refused it.
+pub(super) fn note_refusal(shared: &Shared, without: &BTreeSet<u16>, error: &PublishError) {
+    // Without those disks the others may be full.
+    if without.is_empty() && matches!(error, PublishError::NoRoom { .. }) {
+        note_no_room(shared);
+    }
+}
+
+fn note_no_room(shared: &Shared) {
+    // The room of a disk that is out of service comes back with it.
+    if shared.is_one_away() {
+        return;
+    }
+    let now = clock::now();
+    let before = lock(&shared.mover.no_room).replace(now + NO_ROOM_FOR);
+    if before.is_none_or(|until| until <= now) {
+        shared.mover.wake();
     }
 }
 
