@@ -46,6 +46,18 @@ pub struct ChunkTree {
 #[error("the chunk tree does not hash to the object's digest")]
 pub struct TreeError;
 
+/// Verifies one chunk from bytes fed in order, in pieces of any size: what is hashed as it comes is
+/// still in the processor's cache.
+#[derive(Clone, Debug)]
+pub struct ChunkCheck<'a> {
+    tree: &'a ChunkTree,
+    index: u64,
+    /// Of the chunk; `None`: the object has no such chunk.
+    length: Option<u64>,
+    fed: u64,
+    hasher: blake3::Hasher,
+}
+
 /// Builds a [`ChunkTree`] from bytes fed in order, in pieces of any size.
 #[derive(Clone, Debug)]
 pub struct TreeBuilder {
@@ -137,21 +149,56 @@ impl ChunkTree {
 
     /// Is `bytes` chunk number `index` of this object?
     pub fn verify_chunk(&self, index: u64, bytes: &[u8]) -> bool {
+        let mut check = self.check(index);
+        check.update(bytes);
+        check.verifies()
+    }
+
+    /// As [`ChunkTree::verify_chunk`], piece by piece.
+    pub fn check(&self, index: u64) -> ChunkCheck<'_> {
         let offset = index.saturating_mul(CHUNK_BYTES);
-        let expected = self.length.saturating_sub(offset).min(CHUNK_BYTES);
-        if u64::try_from(bytes.len()) != Ok(expected) || (offset > 0 && offset >= self.length) {
+        let is_there = offset == 0 || offset < self.length;
+        let length = is_there.then(|| (self.length - offset).min(CHUNK_BYTES));
+        let mut hasher = blake3::Hasher::new();
+        if length.is_some() {
+            hasher.set_input_offset(offset);
+        }
+        ChunkCheck {
+            tree: self,
+            index,
+            length,
+            fed: 0,
+            hasher,
+        }
+    }
+}
+
+impl ChunkCheck<'_> {
+    /// Bytes of the chunk; none if the object has no such chunk.
+    pub fn length(&self) -> u64 {
+        self.length.unwrap_or(0)
+    }
+
+    /// The next bytes. What goes beyond the chunk is not hashed: it does not verify any more.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.fed += bytes.len() as u64;
+        if self.fed <= self.length() {
+            self.hasher.update(bytes);
+        }
+    }
+
+    /// Were these the bytes of the chunk, all of them and no more?
+    pub fn verifies(self) -> bool {
+        if self.length != Some(self.fed) {
             return false;
         }
-        if self.chunks.is_empty() {
-            return Digest::of(bytes) == self.digest;
+        let chunks = &self.tree.chunks;
+        if chunks.is_empty() {
+            return Digest(*self.hasher.finalize().as_bytes()) == self.tree.digest;
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.set_input_offset(offset);
-        hasher.update(bytes);
-        let chunk = usize::try_from(index)
-            .ok()
-            .and_then(|at| self.chunks.get(at));
-        chunk == Some(&hasher.finalize_non_root())
+        let at = usize::try_from(self.index).ok();
+        let chunk = at.and_then(|at| chunks.get(at));
+        chunk == Some(&self.hasher.finalize_non_root())
     }
 }
 

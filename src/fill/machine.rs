@@ -94,7 +94,12 @@ pub(super) enum Action {
     },
     Shut(Class),
     Survey,
-    Ask(FillSourcesRequest),
+    Ask {
+        request: FillSourcesRequest,
+        /// Whose turns pay for the answer, and how many bytes it has at most.
+        class: Class,
+        bytes: u64,
+    },
     Transfer {
         id: u64,
         job: Box<Job>,

@@ -281,7 +281,11 @@ impl Task {
             }
             Action::Shut(class) => ration.shut(class),
             Action::Survey => self.survey(),
-            Action::Ask(request) => self.ask(request),
+            Action::Ask {
+                request,
+                class,
+                bytes,
+            } => self.ask(request, class, bytes),
             Action::Transfer { id, job } => {
                 let is_free = job.source.kind == SourceKind::Peer && !self.config.count_peers;
                 let staged = self.staged.get(&job.want.digest).copied().unwrap_or(0);
@@ -294,9 +298,17 @@ impl Task {
         }
     }
 
-    fn ask(&mut self, request: FillSourcesRequest) {
-        let ask = Arc::clone(&self.deps.ask);
-        self.asking = Some(tokio::spawn(async move { ask.ask(request).await }));
+    /// The answer, `bytes` at most, is a part of what the cap counts.
+    fn ask(&mut self, request: FillSourcesRequest, class: Class, bytes: u64) {
+        let (ask, ration) = (Arc::clone(&self.deps.ask), Arc::clone(&self.deps.ration));
+        self.asking = Some(tokio::spawn(async move {
+            if ration.lend(class, bytes).await.is_err() {
+                return Err("the fill was stopped before the control plane was asked".to_owned());
+            }
+            let answer = ask.ask(request).await;
+            ration.came(bytes);
+            answer
+        }));
     }
 
     fn survey(&mut self) {

@@ -8,6 +8,7 @@
 use super::Config;
 use super::TlsFor;
 use super::answer::HEAD_BYTES_MAX;
+use super::drain::Drain;
 use super::meter::Meter;
 use super::meter::Metered;
 use super::place::Door;
@@ -48,6 +49,10 @@ const ADDRESSES_MAX: usize = 4;
 
 /// For one address, when there are others.
 const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Read of an answer at a time. Each time the task that reads wakes the one that hashes and writes,
+/// and the allocator gives larger buffers back to the kernel after each use.
+const READ_BYTES_MAX: usize = 64 << 10;
 
 /// An answer of a sensible service has a dozen.
 const HEADERS_MAX: usize = 100;
@@ -134,7 +139,7 @@ impl Dialler {
             None => shake(metered).await?,
             Some((config, name)) => {
                 let tls = TlsConnector::from(config).connect(name, metered);
-                shake(tls.await.map_err(|error| fault(&error))?).await?
+                shake(Drain::new(tls.await.map_err(|error| fault(&error))?)).await?
             }
         };
         Ok(Connection {
@@ -270,7 +275,8 @@ where
 {
     let mut builder = http1::Builder::new();
     builder
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_buf_size(READ_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let shaken = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(|error| fault(&error))?;

@@ -13,6 +13,7 @@
 
 mod answer;
 mod dial;
+mod drain;
 mod gather;
 mod meter;
 mod norm;

@@ -228,14 +228,10 @@ impl Common<'_> {
         gather: &mut Gather,
         (purse, meter): (&mut Purse, &Meter),
     ) -> Result<Option<Bytes>, Fault> {
-        let bytes = {
-            let work = self.work();
-            if !work.holds(stream, index) {
-                return Ok(None);
-            }
-            work.bytes(&(index..index + 1))
-        };
-        let mut chunk = pin!(gather.chunk(purse, bytes.end - bytes.start));
+        if !self.work().holds(stream, index) {
+            return Ok(None);
+        }
+        let mut chunk = pin!(gather.chunk(purse, (&self.job.tree, index)));
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -452,10 +448,6 @@ impl Piece<'_> {
                 return Ok(false);
             };
             let length = bytes.len() as u64;
-            if !common.job.tree.verify_chunk(index, &bytes) {
-                let problem = format!("chunk {index} does not verify");
-                return Err(Fault::WrongBytes(problem));
-            }
             if !common.work().claim(number, index) {
                 return Ok(false);
             }

@@ -142,14 +142,10 @@ impl Transfer<'_> {
         gather: &mut Gather,
     ) -> Result<(), Fault> {
         let mut index = range.start / CHUNK_BYTES;
-        let size = |index: u64| (range.end - index * CHUNK_BYTES).min(CHUNK_BYTES);
-        let mut chunk = gather.chunk(&mut self.stream.purse, size(index)).await?;
+        let (tree, purse) = (&self.job.tree, &mut self.stream.purse);
+        let mut chunk = gather.chunk(purse, (tree, index)).await?;
         loop {
             let length = chunk.len() as u64;
-            if !self.job.tree.verify_chunk(index, &chunk) {
-                let problem = format!("chunk {index} does not verify");
-                return Err(Fault::WrongBytes(problem));
-            }
             let writing = staging.write(index, chunk);
             index += 1;
             if index * CHUNK_BYTES >= range.end {
@@ -157,7 +153,7 @@ impl Transfer<'_> {
                 self.verified += length;
                 return Ok(());
             }
-            let next = gather.chunk(&mut self.stream.purse, size(index));
+            let next = gather.chunk(purse, (tree, index));
             let (written, next) = join(writing, next).await;
             written?;
             self.verified += length;

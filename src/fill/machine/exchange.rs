@@ -19,6 +19,7 @@ use crate::link::message::FillSource;
 use crate::link::message::FillSources;
 use crate::link::message::FillSourcesRequest;
 use crate::link::message::VERSION;
+use crate::object::CHUNK_BYTES;
 use crate::object::Digest;
 use crate::store::PublishError;
 use std::collections::BTreeSet;
@@ -34,8 +35,17 @@ const READY_MAX: usize = 2_048;
 /// Content asked for at a time: its chunk trees are 4 MB of hexadecimal.
 const ASKED_BYTES_MAX: u64 = 16 << 30;
 
+/// What an answer has of each object and of each of its chunks, from above: digest, URLs, ticket or
+/// signature, and chaining values in hexadecimal, as they come compressed.
+const ANSWER_BYTES: u64 = 768;
+const ANSWER_CHUNK_BYTES: u64 = 36;
+
+/// SAFETY: cap. An answer comes in one burst: it brings no more than the cap does in these, which
+/// is what `Share` leaves of its 50 ms.
+const ANSWER_TIME: Duration = Duration::from_millis(5);
+
 /// Between two questions, and after the first that failed.
-const ASK_GAP: Duration = Duration::from_millis(200);
+const ASK_GAP: Duration = Duration::from_millis(100);
 const ASK_FAILED_FIRST: Duration = Duration::from_secs(1);
 const ASK_FAILED_MAX: Duration = Duration::from_secs(60);
 
@@ -78,21 +88,30 @@ impl Machine {
         usable.take(enough).count() < enough
     }
 
-    /// Asks for the next objects in order, as many as one question takes.
+    /// Asks for the next objects in order, as many as one question and its answer take.
     pub(super) fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
         if now.at < self.ask_at || !self.may_ask(now) {
             return;
         }
-        let (mut bytes, mut numbers) = (0_u64, Vec::new());
+        let most = u128::from(self.rate.0) * ANSWER_TIME.as_millis() / 1_000;
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        let (mut bytes, mut answer, mut numbers) = (0_u64, 0_u64, Vec::new());
+        let mut payer = None;
         for (number, object) in self.queue.queued() {
             if !self.is_open(object.class) {
                 continue;
             }
-            bytes = bytes.saturating_add(object.want.length);
-            let is_enough = numbers.len() >= FILL_WANTED_MAX || bytes > ASKED_BYTES_MAX;
+            let length = object.want.length;
+            let of_answer = ANSWER_BYTES + length.div_ceil(CHUNK_BYTES) * ANSWER_CHUNK_BYTES;
+            let is_enough = numbers.len() >= FILL_WANTED_MAX
+                || bytes.saturating_add(length) > ASKED_BYTES_MAX
+                || answer + of_answer > most;
             if is_enough && !numbers.is_empty() {
                 break;
             }
+            bytes = bytes.saturating_add(length);
+            answer += of_answer;
+            payer = payer.or(Some(object.class));
             numbers.push(number);
         }
         let mut wanted = Vec::with_capacity(numbers.len());
@@ -100,22 +119,26 @@ impl Machine {
             wanted.extend(self.queue.get(number).map(|object| object.want.digest));
             self.queue.put(number, Place::Asked);
         }
-        if wanted.is_empty() {
+        let Some(class) = payer else {
             // The plan keeps a part of what there is: the rest comes with the next one.
             if self.more && self.queue.len() == 0 {
                 self.survey_soon(now);
             }
             return;
-        }
+        };
         self.asked = Some(wanted.clone());
         self.ask_at = now.at + ASK_GAP;
         let complaints = std::mem::take(&mut self.complaints);
         self.telling.clone_from(&complaints);
-        actions.push(Action::Ask(FillSourcesRequest {
-            v: VERSION,
-            wanted,
-            complaints,
-        }));
+        actions.push(Action::Ask {
+            request: FillSourcesRequest {
+                v: VERSION,
+                wanted,
+                complaints,
+            },
+            class,
+            bytes: answer,
+        });
     }
 
     pub(super) fn answered(&mut self, now: Now, answer: Result<FillSources, String>) {

@@ -1,5 +1,6 @@
 //! The machine against values, and against any order of faults.
 
+mod asks;
 mod prefill;
 mod several;
 mod streams;
@@ -94,8 +95,8 @@ impl World {
         let asked = self
             .actions
             .iter()
-            .position(|action| matches!(action, Action::Ask(_)));
-        let Some(Action::Ask(request)) = asked.map(|at| self.actions.remove(at)) else {
+            .position(|action| matches!(action, Action::Ask { .. }));
+        let Some(Action::Ask { request, .. }) = asked.map(|at| self.actions.remove(at)) else {
             return Vec::new();
         };
         let objects = request.wanted.iter().map(|digest| ObjectSources {
@@ -253,7 +254,7 @@ fn a_liar_is_left_alone_for_an_hour_and_complained_of() {
     // A question that failed has told nothing.
     for _ in 0..2 {
         let asks = world.actions.iter().find_map(|action| {
-            let Action::Ask(request) = action else {
+            let Action::Ask { request, .. } = action else {
                 return None;
             };
             Some(request.complaints.clone())
@@ -286,7 +287,7 @@ fn our_own_disk_blames_no_source_and_other_objects_go_on() {
         !world
             .actions
             .iter()
-            .any(|action| matches!(action, Action::Ask(_)))
+            .any(|action| matches!(action, Action::Ask { .. }))
     );
     world.pass(1);
     assert_eq!(world.answer(&[source("near", 0)]), [want(0).digest]);
@@ -360,7 +361,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
         if let Some(at) = world
             .actions
             .iter()
-            .position(|action| matches!(action, Action::Ask(_)))
+            .position(|action| matches!(action, Action::Ask { .. }))
         {
             world.actions.remove(at);
             asked += 1;
@@ -375,7 +376,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
     world.pass(60);
     world
         .actions
-        .retain(|action| !matches!(action, Action::Ask(_)));
+        .retain(|action| !matches!(action, Action::Ask { .. }));
     let object = |digest, length, tree: &str| ObjectSources {
         digest,
         length,
@@ -405,7 +406,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
         world
             .actions
             .iter()
-            .any(|action| matches!(action, Action::Ask(_))),
+            .any(|action| matches!(action, Action::Ask { .. })),
         "after an hour"
     );
 }
