@@ -94,12 +94,7 @@ pub(super) enum Action {
     },
     Shut(Class),
     Survey,
-    Ask {
-        request: FillSourcesRequest,
-        /// Whose turns pay for the answer, and how many bytes it has at most.
-        class: Class,
-        bytes: u64,
-    },
+    Ask(Inquiry),
     Transfer {
         id: u64,
         job: Box<Job>,
@@ -107,6 +102,15 @@ pub(super) enum Action {
     Stop(u64),
     /// A fill without window and cap has brought what it could.
     Prefilled,
+}
+
+/// A question to the control plane.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    pub(super) request: FillSourcesRequest,
+    /// Whose turns pay for the answer, and how many bytes it has at most.
+    pub(super) class: Class,
+    pub(super) bytes: u64,
 }
 
 /// One box's fill.

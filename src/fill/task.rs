@@ -20,6 +20,7 @@ use super::deletion;
 use super::deletion::Deletion;
 use super::machine::Action;
 use super::machine::Input;
+use super::machine::Inquiry;
 use super::machine::Machine;
 use super::machine::Now;
 use super::machine::StoreSign;
@@ -35,7 +36,6 @@ use crate::clock::Instant;
 use crate::command::Refusal;
 use crate::link::message::FillProgress;
 use crate::link::message::FillSources;
-use crate::link::message::FillSourcesRequest;
 use crate::link::message::SourceKind;
 use crate::object::Digest;
 use crate::store;
@@ -281,11 +281,7 @@ impl Task {
             }
             Action::Shut(class) => ration.shut(class),
             Action::Survey => self.survey(),
-            Action::Ask {
-                request,
-                class,
-                bytes,
-            } => self.ask(request, class, bytes),
+            Action::Ask(inquiry) => self.ask(inquiry),
             Action::Transfer { id, job } => {
                 let is_free = job.source.kind == SourceKind::Peer && !self.config.count_peers;
                 let staged = self.staged.get(&job.want.digest).copied().unwrap_or(0);
@@ -298,15 +294,14 @@ impl Task {
         }
     }
 
-    /// The answer, `bytes` at most, is a part of what the cap counts.
-    fn ask(&mut self, request: FillSourcesRequest, class: Class, bytes: u64) {
+    /// The answer is a part of what the cap counts.
+    fn ask(&mut self, inquiry: Inquiry) {
         let (ask, ration) = (Arc::clone(&self.deps.ask), Arc::clone(&self.deps.ration));
         self.asking = Some(tokio::spawn(async move {
-            if ration.lend(class, bytes).await.is_err() {
-                return Err("the fill was stopped before the control plane was asked".to_owned());
-            }
-            let answer = ask.ask(request).await;
-            ration.came(bytes);
+            let lent = ration.lend(inquiry.class, inquiry.bytes).await;
+            lent.map_err(|_| "the fill was stopped before it could ask for sources".to_owned())?;
+            let answer = ask.ask(inquiry.request).await;
+            ration.came(inquiry.bytes);
             answer
         }));
     }

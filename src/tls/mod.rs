@@ -6,6 +6,7 @@
 
 mod certificate;
 mod der;
+pub mod record;
 mod roots;
 pub mod token;
 

@@ -8,7 +8,7 @@
 use super::Config;
 use super::TlsFor;
 use super::answer::HEAD_BYTES_MAX;
-use super::drain::Drain;
+use super::handshake;
 use super::meter::Meter;
 use super::meter::Metered;
 use super::place::Door;
@@ -42,7 +42,6 @@ use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
@@ -138,8 +137,8 @@ impl Dialler {
         let (sender, driver) = match tls {
             None => shake(metered).await?,
             Some((config, name)) => {
-                let tls = TlsConnector::from(config).connect(name, metered);
-                shake(Drain::new(tls.await.map_err(|error| fault(&error))?)).await?
+                let sealed = handshake::shake(&config, name, metered).await;
+                shake(sealed.map_err(|error| fault(&error))?).await?
             }
         };
         Ok(Connection {

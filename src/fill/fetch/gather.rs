@@ -1,7 +1,8 @@
 //! The body of an answer, gathered into chunks that verify.
 //!
-//! [`super::transfer`] asks for one chunk after another. Bytes are hashed as they come. While bytes are waited for, turns are
-//! bought and the source's patience runs; neither happens while nobody asks.
+//! [`super::transfer`] asks for one chunk after another. Bytes are hashed as they come. While they
+//! are waited for, turns are bought and the source's patience runs; neither happens while nobody
+//! asks.
 //!
 //! I/O: reads the answer, waits for turns.
 

@@ -14,7 +14,6 @@ use crate::sys::arrivals::Arrivals;
 use std::fmt;
 use std::io;
 use std::io::IoSlice;
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -31,9 +30,6 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-
-/// rustls reads 4 KiB at a time: one system call for sixteen of them.
-const READ_BYTES: usize = 64 << 10;
 
 /// A kept connection may say that it closes: an alert, a page of plain text.
 pub(super) const IDLE_BYTES: u64 = 4 << 10;
@@ -65,8 +61,6 @@ pub(super) struct Metered {
     meter: Arc<Meter>,
     /// For the meter, which outlives the stream: its own way to the socket must not.
     _socket: Option<Arc<OwnedFd>>,
-    buffer: Box<[u8]>,
-    unread: Range<usize>,
 }
 
 impl Meter {
@@ -195,8 +189,6 @@ impl Metered {
             stream,
             meter,
             _socket: socket,
-            buffer: vec![0; READ_BYTES].into(),
-            unread: 0..0,
         }
     }
 }
@@ -208,22 +200,18 @@ impl AsyncRead for Metered {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.unread.is_empty() {
-            let room = this.meter.room(context);
-            if room == 0 {
-                return Poll::Pending;
-            }
-            let most = usize::try_from(room).unwrap_or(READ_BYTES).min(READ_BYTES);
-            let mut fresh = ReadBuf::new(&mut this.buffer[..most]);
-            std::task::ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
-            this.unread = 0..fresh.filled().len();
-            let arrived = arrivals::arrivals(this.stream.as_fd());
-            this.meter.count(this.unread.len(), arrived.ok());
+        let room = this.meter.room(context);
+        if room == 0 {
+            return Poll::Pending;
         }
-        let most = into.remaining().min(this.unread.len());
-        let end = this.unread.start + most;
-        into.put_slice(&this.buffer[this.unread.start..end]);
-        this.unread.start = end;
+        let most = usize::try_from(room).unwrap_or(usize::MAX);
+        let most = most.min(into.remaining());
+        let mut fresh = ReadBuf::new(into.initialize_unfilled_to(most));
+        std::task::ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
+        let count = fresh.filled().len();
+        into.advance(count);
+        let arrived = arrivals::arrivals(this.stream.as_fd());
+        this.meter.count(count, arrived.ok());
         Poll::Ready(Ok(()))
     }
 }

@@ -13,14 +13,15 @@
 
 mod answer;
 mod dial;
-mod drain;
 mod gather;
+mod handshake;
 mod meter;
 mod norm;
 mod place;
 mod pool;
 mod purse;
 mod resolve;
+mod sealed;
 mod several;
 mod share;
 mod stream;

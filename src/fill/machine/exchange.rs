@@ -1,6 +1,7 @@
 //! Questions, answers and ends: what moves an object from place to place.
 
 use super::Action;
+use super::Inquiry;
 use super::Machine;
 use super::Now;
 use crate::clock::Instant;
@@ -130,7 +131,7 @@ impl Machine {
         self.ask_at = now.at + ASK_GAP;
         let complaints = std::mem::take(&mut self.complaints);
         self.telling.clone_from(&complaints);
-        actions.push(Action::Ask {
+        actions.push(Action::Ask(Inquiry {
             request: FillSourcesRequest {
                 v: VERSION,
                 wanted,
@@ -138,7 +139,7 @@ impl Machine {
             },
             class,
             bytes: answer,
-        });
+        }));
     }
 
     pub(super) fn answered(&mut self, now: Now, answer: Result<FillSources, String>) {

@@ -95,8 +95,9 @@ impl World {
         let asked = self
             .actions
             .iter()
-            .position(|action| matches!(action, Action::Ask { .. }));
-        let Some(Action::Ask { request, .. }) = asked.map(|at| self.actions.remove(at)) else {
+            .position(|action| matches!(action, Action::Ask(_)));
+        let Some(Action::Ask(Inquiry { request, .. })) = asked.map(|at| self.actions.remove(at))
+        else {
             return Vec::new();
         };
         let objects = request.wanted.iter().map(|digest| ObjectSources {
@@ -254,7 +255,7 @@ fn a_liar_is_left_alone_for_an_hour_and_complained_of() {
     // A question that failed has told nothing.
     for _ in 0..2 {
         let asks = world.actions.iter().find_map(|action| {
-            let Action::Ask { request, .. } = action else {
+            let Action::Ask(Inquiry { request, .. }) = action else {
                 return None;
             };
             Some(request.complaints.clone())
@@ -287,7 +288,7 @@ fn our_own_disk_blames_no_source_and_other_objects_go_on() {
         !world
             .actions
             .iter()
-            .any(|action| matches!(action, Action::Ask { .. }))
+            .any(|action| matches!(action, Action::Ask(_)))
     );
     world.pass(1);
     assert_eq!(world.answer(&[source("near", 0)]), [want(0).digest]);
@@ -361,7 +362,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
         if let Some(at) = world
             .actions
             .iter()
-            .position(|action| matches!(action, Action::Ask { .. }))
+            .position(|action| matches!(action, Action::Ask(_)))
         {
             world.actions.remove(at);
             asked += 1;
@@ -376,7 +377,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
     world.pass(60);
     world
         .actions
-        .retain(|action| !matches!(action, Action::Ask { .. }));
+        .retain(|action| !matches!(action, Action::Ask(_)));
     let object = |digest, length, tree: &str| ObjectSources {
         digest,
         length,
@@ -406,7 +407,7 @@ fn a_silent_control_plane_is_asked_ever_less_often_and_hostile_answers_change_no
         world
             .actions
             .iter()
-            .any(|action| matches!(action, Action::Ask { .. })),
+            .any(|action| matches!(action, Action::Ask(_))),
         "after an hour"
     );
 }

@@ -10,7 +10,6 @@ use super::Path;
 use super::Wanted;
 use super::Why;
 use super::opened::Opened;
-use super::records::Key;
 use super::records::Records;
 use super::transport::KernelTransport;
 use crate::serve::connection::Connection;
@@ -19,9 +18,10 @@ use crate::serve::session::Session;
 use crate::serve::session::SessionError;
 use crate::serve::transport::TlsTransport;
 use crate::serve::transport::Transport;
-use crate::sys::ktls::Cipher;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::ktls::Version;
+use crate::tls::record;
+use crate::tls::record::Key;
 use rustls::ConnectionTrafficSecrets as Secrets;
 use std::future::poll_fn;
 use std::io;
@@ -63,7 +63,7 @@ impl Given {
         let (sealed, transmit) = &parts.secrets.tx;
         let (read, receive) = &parts.secrets.rx;
         let key = transmit_key(version, transmit, *sealed).ok_or(SessionError::CannotSend)?;
-        let opening = opening_key(version, receive, *read).ok_or(SessionError::CannotSend)?;
+        let opening = Key::of(version, receive, *read).ok_or(SessionError::CannotSend)?;
         let records = Records::new(opening);
         let mut opened = Opened::new(parts.connection, records, parts.plain, *sealed, can_rekey);
         // A fault in here is met again, with its alert, at the next read.
@@ -78,25 +78,8 @@ pub(super) fn transmit_key(
     secret: &Secrets,
     sequence: u64,
 ) -> Option<TransmitKey> {
-    let (cipher, key, iv) = plain_parts(secret)?;
+    let (cipher, key, iv) = record::parts_of(secret)?;
     TransmitKey::new(version, cipher, key, iv, sequence)
-}
-
-/// The library's secret as `records` wants it.
-pub(super) fn opening_key(version: Version, secret: &Secrets, sequence: u64) -> Option<Key> {
-    let (cipher, key, iv) = plain_parts(secret)?;
-    Key::new(version, cipher, key, iv, sequence)
-}
-
-fn plain_parts(secret: &Secrets) -> Option<(Cipher, &[u8], &[u8])> {
-    let (cipher, key, iv) = match secret {
-        Secrets::Aes128Gcm { key, iv } => (Cipher::Aes128Gcm, key, iv),
-        Secrets::Aes256Gcm { key, iv } => (Cipher::Aes256Gcm, key, iv),
-        Secrets::Chacha20Poly1305 { key, iv } => (Cipher::ChaCha20Poly1305, key, iv),
-        // A cipher that a later library may add.
-        _ => return None,
-    };
-    Some((cipher, key.as_ref(), iv.as_ref()))
 }
 
 impl Connection {

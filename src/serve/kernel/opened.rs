@@ -5,11 +5,12 @@
 
 use super::super::session;
 use super::handover;
-use super::records::Content;
-use super::records::RecordFault;
 use super::records::Records;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::ktls::Version;
+use crate::tls::record::Content;
+use crate::tls::record::Key;
+use crate::tls::record::RecordFault;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData as Side;
 
@@ -139,6 +140,7 @@ impl Opened {
                         self.updates_in_a_row = 0;
                     }
                 }
+                Some(Content::Tickets(_)) => return Err(RecordFault::Unexpected.into()),
                 Some(Content::KeyUpdate { is_answer_asked }) => self.key_update(is_answer_asked)?,
                 Some(Content::Alert {
                     is_fatal,
@@ -158,7 +160,7 @@ impl Opened {
         }
         let next = self.connection.update_rx_secret();
         let (sequence, secret) = next.map_err(|_| RecordFault::Key)?;
-        let key = handover::opening_key(self.records.version(), &secret, sequence);
+        let key = Key::of(self.records.version(), &secret, sequence);
         self.records.rekey(key.ok_or(RecordFault::Key)?);
         if is_answer_asked {
             self.change_key();

@@ -9,14 +9,14 @@
 use super::offload::ALL;
 use super::offload::CipherView;
 use super::offload::Verdict;
-use super::records::ALERT;
-use super::records::Content;
-use super::records::Key;
 use super::records::Records;
 use crate::sys::ktls;
 use crate::sys::ktls::Cipher;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::ktls::Version;
+use crate::tls::record::ALERT;
+use crate::tls::record::Content;
+use crate::tls::record::Key;
 use std::io;
 use std::io::Read;
 use std::io::Write;

@@ -5,10 +5,10 @@
 use super::opened::Due;
 use super::opened::Opened;
 use super::opened::OpenedError;
-use super::records::ALERT;
-use super::records::HANDSHAKE;
 use crate::serve::listener::ViewerStream;
 use crate::serve::transport::poll_read;
+use crate::tls::record::ALERT;
+use crate::tls::record::HANDSHAKE;
 use std::io;
 use std::pin::Pin;
 use std::task::Context;

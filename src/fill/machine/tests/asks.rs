@@ -13,11 +13,7 @@ impl World {
     /// The question that is out: objects, who pays, and how much.
     fn asked(&self) -> (usize, Class, u64) {
         let asked = self.actions.iter().find_map(|action| match action {
-            Action::Ask {
-                request,
-                class,
-                bytes,
-            } => Some((request.wanted.len(), *class, *bytes)),
+            Action::Ask(asked) => Some((asked.request.wanted.len(), asked.class, asked.bytes)),
             _ => None,
         });
         asked.expect("nothing is asked")

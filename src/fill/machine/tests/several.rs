@@ -20,8 +20,9 @@ impl World {
         let asked = self
             .actions
             .iter()
-            .position(|one| matches!(one, Action::Ask { .. }));
-        let Some(Action::Ask { request, .. }) = asked.map(|at| self.actions.remove(at)) else {
+            .position(|one| matches!(one, Action::Ask(_)));
+        let Some(Action::Ask(Inquiry { request, .. })) = asked.map(|at| self.actions.remove(at))
+        else {
             return;
         };
         let objects = request.wanted.iter().map(|digest| ObjectSources {

@@ -5,7 +5,7 @@ use super::*;
 impl World {
     fn asks(&self) -> bool {
         let mut actions = self.actions.iter();
-        actions.any(|action| matches!(action, Action::Ask { .. }))
+        actions.any(|action| matches!(action, Action::Ask(_)))
     }
 
     /// Answers with what may be asked only later, or with nobody.

@@ -1,0 +1,354 @@
+//! A client's TLS whose records are opened where they lie.
+//!
+//! rustls does the handshake and then gives its keys away: it would copy each byte three times, in
+//! pieces of 4 KiB, and give one record at a time. Here a read of the socket is opened in its
+//! buffer and copied once, all records of it together: hyper makes one frame of them, and each
+//! frame wakes the task that hashes and writes. [`super::dial`] makes one of each connection.
+//!
+//! I/O: reads and writes the stream beneath.
+
+use crate::tls::record;
+use crate::tls::record::ALERT;
+use crate::tls::record::Content;
+use crate::tls::record::DATA;
+use crate::tls::record::HANDSHAKE;
+use crate::tls::record::Key;
+use crate::tls::record::PLAIN_BYTES_MAX;
+use crate::tls::record::RecordFault;
+use rustls::AlertDescription;
+use rustls::client::ClientConnectionData as Side;
+use rustls::kernel::KernelConnection;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+/// Four records of full size, which hyper takes at a time, behind a part of one: with less room
+/// each read leaves a record that is moved to the front.
+pub(super) const BUFFER_BYTES: usize = 84 << 10;
+
+/// RFC 8446 section 4.6.3: a key update that asks for none.
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+/// Records without a byte of data in a row: tickets, key updates, warnings, empty ones.
+const IDLE_RECORDS_MAX: u32 = 32;
+
+/// RFC 8446 section 6.
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+/// Type and length of a handshake message (RFC 8446 section 4).
+const MESSAGE_HEAD_BYTES: usize = 4;
+
+/// Sealed bytes that wait for the socket; a request has a tenth of it.
+const OUTGOING_BYTES_MAX: usize = 64 << 10;
+
+/// The two keys of a session and what the library keeps of it.
+pub(super) struct Keys {
+    pub(super) opening: Key,
+    pub(super) sealing: Key,
+    pub(super) later: KernelConnection<Side>,
+}
+
+pub(super) struct Sealed<S> {
+    inner: S,
+    keys: Keys,
+    buffer: Box<[u8]>,
+    /// Of the buffer: sealed bytes that have come.
+    held: Range<usize>,
+    /// Of the buffer, before `held`: opened, and nobody has taken it.
+    plain: Range<usize>,
+    /// Since the last byte of data.
+    idle_records: u32,
+    is_ended: bool,
+    /// It came after bytes that were given first.
+    failure: Option<io::Error>,
+    outgoing: Vec<u8>,
+    sent: usize,
+    is_closing: bool,
+}
+
+impl<S> Sealed<S> {
+    /// `early`: sealed bytes that came with the handshake, at most [`BUFFER_BYTES`].
+    pub(super) fn new(inner: S, keys: Keys, early: &[u8]) -> Self {
+        let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        buffer[..early.len()].copy_from_slice(early);
+        Self {
+            inner,
+            keys,
+            buffer,
+            held: 0..early.len(),
+            plain: 0..0,
+            idle_records: 0,
+            is_ended: false,
+            failure: None,
+            outgoing: Vec::new(),
+            sent: 0,
+            is_closing: false,
+        }
+    }
+
+    /// Opens the next record. `false`: more must come first.
+    fn open(&mut self) -> io::Result<bool> {
+        let sealed = &mut self.buffer[self.held.clone()];
+        let Some(length) = record::whole(self.keys.opening.version, sealed).map_err(refused)?
+        else {
+            return Ok(false);
+        };
+        let (from, at) = (self.held.start, self.keys.opening.content_at());
+        self.held.start += length;
+        let content = self.keys.opening.content(&mut sealed[..length]);
+        self.idle_records += 1;
+        match content.map_err(refused)? {
+            Content::Data(data) => {
+                if !data.is_empty() {
+                    self.idle_records = 0;
+                }
+                self.plain = from + at..from + at + data.len();
+            }
+            Content::Alert {
+                is_fatal,
+                description,
+            } => self.is_ended = is_goodbye(is_fatal, description, &self.keys.opening)?,
+            Content::Tickets(messages) => {
+                tickets(messages, &mut self.keys.later).map_err(refused)?;
+            }
+            Content::KeyUpdate { is_answer_asked } => {
+                self.update_keys(is_answer_asked).map_err(refused)?;
+            }
+        }
+        match self.idle_records > IDLE_RECORDS_MAX {
+            true => Err(refused(RecordFault::TooMany)),
+            false => Ok(true),
+        }
+    }
+
+    /// RFC 8446 section 4.6.3.
+    fn update_keys(&mut self, is_answer_asked: bool) -> Result<(), RecordFault> {
+        let Keys {
+            opening,
+            sealing,
+            later,
+        } = &mut self.keys;
+        let next = later.update_rx_secret();
+        let (sequence, secret) = next.map_err(|_| RecordFault::Key)?;
+        *opening = Key::of(opening.version, &secret, sequence).ok_or(RecordFault::Key)?;
+        if is_answer_asked {
+            sealing.seal(HANDSHAKE, &KEY_UPDATE, &mut self.outgoing)?;
+            let next = later.update_tx_secret();
+            let (sequence, secret) = next.map_err(|_| RecordFault::Key)?;
+            *sealing = Key::of(sealing.version, &secret, sequence).ok_or(RecordFault::Key)?;
+        }
+        Ok(())
+    }
+
+    /// Gives what is opened.
+    fn give(&mut self, into: &mut ReadBuf<'_>) {
+        let most = into.remaining().min(self.plain.len());
+        let end = self.plain.start + most;
+        into.put_slice(&self.buffer[self.plain.start..end]);
+        self.plain.start = end;
+    }
+
+    /// Opens and gives until there is no more of either, or no room.
+    fn drain(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
+        loop {
+            self.give(into);
+            if into.remaining() == 0 || self.is_ended || !self.open()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is wrong, for the other end to know; it may not hear of it.
+    fn say(&mut self, description: u8) {
+        let alert = [FATAL, description];
+        let _ = self.keys.sealing.seal(ALERT, &alert, &mut self.outgoing);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sealed<S> {
+    /// Reads once behind what is held.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.held.start > 0 {
+            self.buffer.copy_within(self.held.clone(), 0);
+            self.held = 0..self.held.len();
+        }
+        let mut fresh = ReadBuf::new(&mut self.buffer[self.held.end..]);
+        ready!(Pin::new(&mut self.inner).poll_read(context, &mut fresh))?;
+        let count = fresh.filled().len();
+        self.held.end += count;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.outgoing.len() {
+            let rest = &self.outgoing[self.sent..];
+            match ready!(Pin::new(&mut self.inner).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        (self.outgoing, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Answers of the protocol leave when there is a turn; who does not take them is read from all
+    /// the same.
+    fn answer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.poll_send(context) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending if self.outgoing.len() > OUTGOING_BYTES_MAX => {
+                Err(refused(RecordFault::TooMany))
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(failure) = this.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        let before = into.filled().len();
+        loop {
+            let drained = this.drain(into);
+            if let Err(error) = &drained
+                && let Some(fault) = fault_of(error)
+            {
+                this.say(fault.alert());
+            }
+            let drained = drained.and(this.answer(context));
+            let is_given = into.filled().len() > before;
+            match drained {
+                Err(failure) if is_given => {
+                    this.failure = Some(failure);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(failure) => return Poll::Ready(Err(failure)),
+                Ok(()) if is_given || this.is_ended || into.remaining() == 0 => {
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(()) => {}
+            }
+            if ready!(this.poll_fill(context))? == 0 {
+                let problem = "the connection ended without a TLS close_notify";
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, problem);
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.poll_send(context))?;
+        let most = bytes.len().min(PLAIN_BYTES_MAX);
+        let sealed = this
+            .keys
+            .sealing
+            .seal(DATA, &bytes[..most], &mut this.outgoing);
+        sealed.map_err(refused)?;
+        // What the socket does not take now is flushed.
+        match this.poll_send(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(most)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !std::mem::replace(&mut this.is_closing, true) {
+            let alert = [WARNING, CLOSE_NOTIFY];
+            let sealed = this.keys.sealing.seal(ALERT, &alert, &mut this.outgoing);
+            sealed.map_err(refused)?;
+        }
+        ready!(this.poll_send(context))?;
+        Pin::new(&mut this.inner).poll_shutdown(context)
+    }
+}
+
+/// An alert that ends the connection in good order. Of a warning nothing follows.
+fn is_goodbye(is_fatal: bool, description: u8, key: &Key) -> io::Result<bool> {
+    use crate::sys::ktls::Version;
+    let is_warning = match key.version {
+        // RFC 8446 section 6.2: the level says nothing.
+        Version::Tls13 => description == USER_CANCELED,
+        Version::Tls12 => !is_fatal,
+    };
+    match description {
+        CLOSE_NOTIFY => Ok(true),
+        _ if is_warning => Ok(false),
+        _ => {
+            let alert = rustls::Error::AlertReceived(AlertDescription::from(description));
+            Err(io::Error::new(io::ErrorKind::InvalidData, alert))
+        }
+    }
+}
+
+/// Each is for a later session with the same server. RFC 8446 section 4.6.1.
+fn tickets(mut messages: &[u8], later: &mut KernelConnection<Side>) -> Result<(), RecordFault> {
+    while let Some((&[kind, high, middle, low], rest)) =
+        messages.split_first_chunk::<MESSAGE_HEAD_BYTES>()
+    {
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        let length = usize::try_from(length).map_err(|_| RecordFault::Undecodable)?;
+        // A ticket that goes on in the next record is longer than any.
+        let ticket = rest.get(..length).ok_or(RecordFault::Undecodable)?;
+        if kind != record::NEW_SESSION_TICKET {
+            return Err(RecordFault::Unexpected);
+        }
+        let taken = later.handle_new_session_ticket(ticket);
+        taken.map_err(|_| RecordFault::Undecodable)?;
+        messages = &rest[length..];
+    }
+    match messages {
+        [] => Ok(()),
+        _ => Err(RecordFault::Undecodable),
+    }
+}
+
+fn refused(fault: RecordFault) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault)
+}
+
+/// None: the other end knows.
+fn fault_of(error: &io::Error) -> Option<RecordFault> {
+    error.get_ref()?.downcast_ref().copied()
+}
+
+impl<S: fmt::Debug> fmt::Debug for Sealed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed")
+            .field("inner", &self.inner)
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
