@@ -1,5 +1,6 @@
 //! Whole nights: how much fits, in every kind of night, and what stays for the next one.
 
+use super::world::ANSWERS_MAX;
 use super::world::RATE;
 use super::world::TB;
 use super::world::WIRE_PER_BYTE;
@@ -72,7 +73,9 @@ async fn a_night_brings_six_and_a_half_terabytes_and_not_a_byte_outside_of_it() 
     let ever = world
         .ration
         .granted(Class::Night, opens, wall("2027-01-01T00:00:00Z"));
-    assert_eq!(ever, NIGHT, "nothing was fetched twice");
+    let answers = ever.checked_sub(NIGHT).expect("all of it was paid for");
+    assert!(answers > 0, "what the control plane answers is paid for");
+    assert!(answers < ANSWERS_MAX, "nothing was fetched twice");
     let view = world.fill.view();
     assert_eq!((view.wanted, view.wanted_bytes), (0, 0));
     let opened = view.nights.iter().filter(|shown| shown.night.opened);
@@ -235,10 +238,8 @@ async fn an_urgent_object_comes_at_noon_within_its_own_budget_and_nothing_else_m
         2,
         "the third does not fit into its budget"
     );
-    assert_eq!(
-        world.ration.granted(Class::Urgent, noon, night),
-        180_000_000_000
-    );
+    let urgent = world.ration.granted(Class::Urgent, noon, night);
+    assert!((180_000_000_000..180_000_000_000 + ANSWERS_MAX).contains(&urgent));
     assert_eq!(
         world
             .ration

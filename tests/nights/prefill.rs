@@ -1,6 +1,7 @@
 //! A box that is filled before it is shipped: neither window nor cap, and only while the control
 //! plane has it so.
 
+use super::world::ANSWERS_MAX;
 use super::world::TB;
 use super::world::World;
 use super::world::objects;
@@ -67,7 +68,8 @@ async fn ten_terabytes_come_in_the_afternoon_and_the_cap_holds_again_after_them(
     let night = world
         .ration
         .granted(Class::Night, opens, wall("2026-03-04T13:00:00Z"));
-    assert_eq!(night, 200_000_000_000, "a day later it fills as ever");
+    let filled = 200_000_000_000..200_000_000_000 + ANSWERS_MAX;
+    assert!(filled.contains(&night), "a day later it fills as ever");
 }
 
 #[tokio::test(start_paused = true)]
