@@ -154,7 +154,7 @@ impl ChunkTree {
         check.verifies()
     }
 
-    /// As [`ChunkTree::verify_chunk`], piece by piece.
+    /// A check of chunk `index` that is fed in pieces; beyond the object it never verifies.
     pub fn check(&self, index: u64) -> ChunkCheck<'_> {
         let offset = index.saturating_mul(CHUNK_BYTES);
         let is_there = offset == 0 || offset < self.length;
@@ -297,6 +297,33 @@ mod tests {
         data.chunks(piece.max(1))
             .for_each(|part| builder.update(part));
         builder.finish()
+    }
+
+    #[test]
+    fn a_chunk_verifies_in_pieces_of_any_size_whole_and_in_order_alone() {
+        let chunk = CHUNK_BYTES as usize;
+        for length in [1, 5_000, chunk, chunk + 1, 2 * chunk + 70_001] {
+            let data = bytes(length);
+            let tree = tree(&data, length);
+            for (index, whole) in data.chunks(chunk).enumerate() {
+                for piece in [1_000, 16 << 10, 100_000] {
+                    let feed = |pieces: &[&[u8]]| {
+                        let mut check = tree.check(index as u64);
+                        pieces.iter().for_each(|piece| check.update(piece));
+                        check.verifies()
+                    };
+                    let pieces: Vec<&[u8]> = whole.chunks(piece).collect();
+                    assert!(feed(&pieces), "{length} {index} {piece}");
+                    assert!(!feed(&pieces[1..]), "its start is missing");
+                    let more = [&pieces[..], &[&[0][..]]].concat();
+                    assert!(!feed(&more), "a byte too many");
+                    let mut wrong = whole.to_vec();
+                    wrong[whole.len() / 2] ^= 1;
+                    assert!(!feed(&wrong.chunks(piece).collect::<Vec<_>>()));
+                }
+            }
+            assert!(!tree.check(9).verifies());
+        }
     }
 
     #[test]

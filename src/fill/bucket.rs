@@ -19,8 +19,8 @@ use crate::units::BytesPerSecond;
 use std::time::Duration;
 
 /// What idleness may save up, and a late timer make good. SAFETY: cap. An interface may carry 50 ms
-/// beyond the cap in any time; a tenth of them is for what is not fill and does not wait for a
-/// turn: heartbeats, manifests, answers of the control plane.
+/// beyond the cap in any time; a tenth of them is for what does not wait for a turn (heartbeats,
+/// manifests), and for an answer about sources, which is paid for and comes in one burst.
 pub(super) const DEPTH: Duration = Duration::from_millis(45);
 
 const NANOS: u128 = 1_000_000_000;

@@ -62,6 +62,8 @@ pub(super) enum Input {
     /// A look ended by a panic: the plan that there is goes on.
     SurveyFailed,
     Answered(Result<FillSources, String>),
+    /// There were no turns to pay for the answer: nobody was asked.
+    Unasked,
     Ended {
         id: u64,
         outcome: Outcome,
@@ -218,6 +220,7 @@ impl Machine {
                 self.survey_at = now.at + SURVEY_BUSY;
             }
             Input::Answered(answer) => self.answered(now, answer),
+            Input::Unasked => self.unasked(now),
             Input::Ended { id, outcome } => self.ended(now, id, outcome),
             Input::Pause(paused) => {
                 self.paused = paused;
@@ -262,7 +265,7 @@ impl Machine {
             && self
                 .queue
                 .queued()
-                .any(|(_, object)| self.is_open(object.class))
+                .any(|(_, object)| self.may_pay(object.class, now.at))
         {
             sooner(self.ask_at);
         }
@@ -295,6 +298,10 @@ impl Machine {
 
     pub(super) fn is_dry(&self, class: Class, now: Instant) -> bool {
         self.dry.get(&class).is_some_and(|(until, _)| *until > now)
+    }
+
+    pub(super) fn may_pay(&self, class: Class, now: Instant) -> bool {
+        self.is_open(class) && !self.is_dry(class, now)
     }
 
     pub(super) fn quarantined(&self, now: Instant) -> Vec<String> {

@@ -164,7 +164,8 @@ struct Task {
     /// With the survey that runs, if one does.
     deletion: Option<Deletion>,
     surveying: Option<JoinHandle<(Deletion, Survey)>>,
-    asking: Option<JoinHandle<Result<FillSources, String>>>,
+    /// Ends with none if there were no turns for the answer.
+    asking: Option<JoinHandle<Option<Result<FillSources, String>>>>,
     saving: Option<JoinHandle<()>>,
     history: History,
     /// Of the last survey.
@@ -245,9 +246,9 @@ async fn run(
             ended = task.transfers.next() => task.transfer_ended(ended),
             surveyed = finished(&mut task.surveying) => task.surveyed(surveyed),
             answered = finished(&mut task.asking) => {
-                let answer = answered.unwrap_or_else(|error| Err(error.to_string()));
+                let answer = answered.unwrap_or_else(|error| Some(Err(error.to_string())));
                 task.asking = None;
-                task.step(Input::Answered(answer));
+                task.step(answer.map_or(Input::Unasked, Input::Answered));
             }
             () = clock::sleep_until(deadline) => task.step(Input::Tick),
             () = clock::sleep_until(show_at), if !task.transfers.is_empty() => {}
@@ -298,11 +299,11 @@ impl Task {
     fn ask(&mut self, inquiry: Inquiry) {
         let (ask, ration) = (Arc::clone(&self.deps.ask), Arc::clone(&self.deps.ration));
         self.asking = Some(tokio::spawn(async move {
-            let lent = ration.lend(inquiry.class, inquiry.bytes).await;
-            lent.map_err(|_| "the fill was stopped before it could ask for sources".to_owned())?;
+            ration.lend(inquiry.class, inquiry.bytes).await.ok()?;
             let answer = ask.ask(inquiry.request).await;
+            // SAFETY: cap. What was refused has come all the same.
             ration.came(inquiry.bytes);
-            answer
+            Some(answer)
         }));
     }
 

@@ -1,7 +1,8 @@
 //! TLS material: certificates chosen by server name, session tickets, one provider (aws-lc-rs).
 //!
 //! `serve` runs the protocol (`serve/handshake.rs`); this room only makes and checks the
-//! `rustls::ServerConfig`, and knows what clients of public authorities trust (`roots`). Tokens of
+//! `rustls::ServerConfig`, and knows what clients of public authorities trust (`roots`). `record`
+//! opens and seals records for `serve::kernel` and `fill::fetch` once rustls has given its keys away. Tokens of
 //! signed URLs are in `token`.
 
 mod certificate;

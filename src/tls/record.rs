@@ -22,6 +22,18 @@ pub const ALERT: u8 = 21;
 pub const HANDSHAKE: u8 = 22;
 pub const DATA: u8 = 23;
 
+/// RFC 8446 section 4.6.3: a key update that asks for none.
+pub const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+/// The alert that ends a session in good order, and the level of every other one that is sent for
+/// a fault (RFC 8446 section 6).
+pub const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+pub const FATAL: u8 = 2;
+const USER_CANCELED: u8 = 90;
+
+/// RFC 5246 section 7.4.1.1: type 0, no length.
+const HELLO_REQUEST: [u8; 4] = [0; 4];
+
 /// Type, version, length.
 pub const HEADER_BYTES: usize = 5;
 
@@ -47,8 +59,9 @@ pub const NEW_SESSION_TICKET: u8 = 4;
 /// RFC 5246 section 7.4: type 1.
 const CLIENT_HELLO: u8 = 1;
 
-/// AES-GCM is good for 2^24.5 records of full size (RFC 8446 section 5.5).
-const SEALED_MAX: u64 = 1 << 23;
+/// Records under one sealing key. AES-GCM is good for 2^24.5 of full size (RFC 8446 section 5.5);
+/// half of that leaves a response time to finish.
+pub const RECORDS_MAX: u64 = 1 << 23;
 
 /// The version that every record of TLS 1.2 and 1.3 says it has.
 const LEGACY_VERSION: [u8; 2] = [3, 3];
@@ -77,6 +90,18 @@ pub enum Content<'a> {
     },
     /// Handshake messages of TLS 1.3, of which the first is a new session ticket: a client's.
     Tickets(&'a [u8]),
+    /// A server of TLS 1.2 would like to begin anew (RFC 5246 section 7.4.1.1).
+    HelloRequest,
+}
+
+/// What an alert means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing more comes, in good order.
+    Goodbye,
+    /// Nothing follows from it.
+    Warning,
+    Failure,
 }
 
 /// Why the peer's bytes cannot be taken. The connection ends.
@@ -125,6 +150,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
+    /// `iv`: 12 bytes. `sequence`: of the next record. None for a key or IV of another length.
     pub fn new(
         version: Version,
         cipher: Cipher,
@@ -159,6 +185,10 @@ impl Key {
         let plain = &record[plain];
         let (kind, content) = match self.version {
             Version::Tls12 => (outer, plain),
+            // RFC 8446 section 5.4: padding counts, and one byte is the type.
+            Version::Tls13 if plain.len() > PLAIN_BYTES_MAX + 1 => {
+                return Err(RecordFault::TooLong);
+            }
             Version::Tls13 => inner(plain)?,
         };
         if content.len() > PLAIN_BYTES_MAX {
@@ -178,11 +208,12 @@ impl Key {
         }
     }
 
-    /// Adds one record of `plain`, [`PLAIN_BYTES_MAX`] at most, behind `into`. Nonces are the
-    /// library's way, which an explicit half may count in too, and go on with its number: none of
-    /// its own comes again.
+    /// Adds one record of `plain`, [`PLAIN_BYTES_MAX`] bytes at most, behind `into`. Its nonce is
+    /// made as the library makes them, with explicit halves too, and `sequence` begins where the
+    /// library stopped: none comes twice. `Err`: [`RecordFault::TooLong`] for more than a record
+    /// holds, [`RecordFault::Key`] once [`RECORDS_MAX`] are sealed.
     pub fn seal(&mut self, kind: u8, plain: &[u8], into: &mut Vec<u8>) -> Result<(), RecordFault> {
-        if self.sequence >= SEALED_MAX {
+        if self.sequence >= RECORDS_MAX {
             return Err(RecordFault::Key);
         }
         let plain_bytes = u16::try_from(plain.len()).map_err(|_| RecordFault::TooLong)?;
@@ -281,6 +312,20 @@ impl Key {
     }
 }
 
+/// What an alert means to who receives it.
+pub fn said(version: Version, is_fatal: bool, description: u8) -> Said {
+    let is_warning = match version {
+        // RFC 8446 section 6.2: the level says nothing.
+        Version::Tls13 => description == USER_CANCELED,
+        Version::Tls12 => !is_fatal,
+    };
+    match description {
+        description if description == CLOSE_NOTIFY[1] => Said::Goodbye,
+        _ if is_warning => Said::Warning,
+        _ => Said::Failure,
+    }
+}
+
 /// The length of the whole record that `bytes` begin with; `None` until all of it is there. Its
 /// header is judged as soon as it is there.
 pub fn whole(version: Version, bytes: &[u8]) -> Result<Option<usize>, RecordFault> {
@@ -325,8 +370,8 @@ fn inner(plain: &[u8]) -> Result<(u8, &[u8]), RecordFault> {
     Ok((plain[at], &plain[..at]))
 }
 
-/// Anything but data. Each record holds exactly one message: libraries send these alone, and a key
-/// update must end its record (RFC 8446 section 5.1).
+/// Anything but data. A record holds whole messages: tickets may be several, everything else comes
+/// alone, and a key update must end its record (RFC 8446 section 5.1).
 fn message(version: Version, kind: u8, content: &[u8]) -> Result<Content<'_>, RecordFault> {
     match (version, kind, content) {
         (_, ALERT, &[level, description]) => Ok(Content::Alert {
@@ -344,6 +389,9 @@ fn message(version: Version, kind: u8, content: &[u8]) -> Result<Content<'_>, Re
             }
         }
         (Version::Tls13, HANDSHAKE, [NEW_SESSION_TICKET, ..]) => Ok(Content::Tickets(content)),
+        (Version::Tls12, HANDSHAKE, message) if *message == HELLO_REQUEST => {
+            Ok(Content::HelloRequest)
+        }
         (Version::Tls12, HANDSHAKE, [CLIENT_HELLO, ..]) => Err(RecordFault::Renegotiation),
         _ => Err(RecordFault::Unexpected),
     }

@@ -1,6 +1,6 @@
 //! Whole nights: how much fits, in every kind of night, and what stays for the next one.
 
-use super::world::ANSWERS_MAX;
+use super::ration::ANSWERS_MAX;
 use super::world::RATE;
 use super::world::TB;
 use super::world::WIRE_PER_BYTE;

@@ -1,7 +1,7 @@
 //! A box that is filled before it is shipped: neither window nor cap, and only while the control
 //! plane has it so.
 
-use super::world::ANSWERS_MAX;
+use super::ration::ANSWERS_MAX;
 use super::world::TB;
 use super::world::World;
 use super::world::objects;

@@ -24,6 +24,9 @@ use oca::window::Window;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+/// What the answers about sources of a night cost is less than a byte of content.
+pub(crate) const ANSWERS_MAX: u64 = super::world::WIRE_PER_BYTE;
+
 #[derive(Debug)]
 pub(crate) struct SimRation {
     pace: Larder,

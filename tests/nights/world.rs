@@ -42,9 +42,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What the answers about sources cost is less than a byte of content.
-pub(crate) const ANSWERS_MAX: u64 = WIRE_PER_BYTE;
-
 /// What a byte of content costs on the wire.
 pub(crate) const WIRE_PER_BYTE: u64 = 1_000_000;
 

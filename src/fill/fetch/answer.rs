@@ -15,7 +15,7 @@ use hyper::header::HeaderName;
 use std::ops::Range;
 use std::time::Duration;
 
-/// No head is larger; what the parser may buffer is bounded elsewhere, to the same figure.
+/// No head is larger: `dial` tells the parser so.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// A source cannot send us away for longer.

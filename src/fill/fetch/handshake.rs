@@ -61,25 +61,25 @@ where
         incoming: Vec::new(),
         outgoing: Vec::new(),
     };
+    let mut lost = None;
     loop {
         let turn = handshake.turn();
         if turn.is_err() {
             handshake.fetch_alert();
         }
         let sent = stream.write_all(&handshake.outgoing).await;
+        lost = lost.or(sent.and(stream.flush().await).err());
         handshake.outgoing.clear();
-        match turn? {
-            Turn::Again => {}
-            Turn::Done => {
-                sent?;
-                stream.flush().await?;
-                return handshake.end(stream);
-            }
-            Turn::Read => {
-                // Who has hung up may have said why.
-                stream.flush().await.and(sent).or_else(is_hung_up)?;
+        match (turn?, lost.take()) {
+            (Turn::Done, None) => return handshake.end(stream),
+            (Turn::Read, None) => handshake.read(&mut stream).await?,
+            // Who has hung up may have said why.
+            (Turn::Read, Some(error)) if is_hung_up(&error) => {
                 handshake.read(&mut stream).await?;
+                lost = Some(error);
             }
+            (Turn::Again, error) => lost = error,
+            (Turn::Read | Turn::Done, Some(error)) => return Err(error),
         }
     }
 }
@@ -111,11 +111,12 @@ impl Handshake {
             ConnectionState::BlockedHandshake => Turn::Read,
             ConnectionState::WriteTraffic(_) => Turn::Done,
             ConnectionState::PeerClosed | ConnectionState::Closed => {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                let problem = "it closed TLS in the handshake";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
             }
             // A server that talks before it was asked.
             _ => {
-                let problem = "data before the first request";
+                let problem = "it sent data before the first request";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
             }
         };
@@ -145,7 +146,7 @@ impl Handshake {
     async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
         let room = BUFFER_BYTES - self.incoming.len();
         if room == 0 {
-            let problem = "a handshake that is longer than any";
+            let problem = "its TLS handshake is longer than any";
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let at = self.incoming.len();
@@ -155,7 +156,7 @@ impl Handshake {
             .truncate(at + count.as_ref().map_or(0, |count| *count));
         match count? {
             0 => {
-                let problem = "the connection ended in the middle of its handshake";
+                let problem = "it closed the connection in the TLS handshake";
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem))
             }
             _ => Ok(()),
@@ -166,13 +167,19 @@ impl Handshake {
         let version = match self.tls.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => Version::Tls13,
             Some(ProtocolVersion::TLSv1_2) => Version::Tls12,
-            Some(_) | None => return Err(io::Error::other("a version of TLS without a name")),
+            Some(_) | None => {
+                return Err(io::Error::other(
+                    "a TLS version that this box cannot open: a fault of ours",
+                ));
+            }
         };
         let taken = self.tls.dangerous_into_kernel_connection();
         let (secrets, later) = taken.map_err(failed)?;
         let key = |(sequence, secret): &(u64, _)| {
             let key = Key::of(version, secret, *sequence);
-            key.ok_or_else(|| io::Error::other("a cipher without a name"))
+            key.ok_or_else(|| {
+                io::Error::other("a TLS cipher that this box cannot open: a fault of ours")
+            })
         };
         let keys = Keys {
             opening: key(&secrets.rx)?,
@@ -188,9 +195,7 @@ fn failed(error: rustls::Error) -> io::Error {
 }
 
 /// A write to a connection that the other end has closed.
-fn is_hung_up(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
-        _ => Err(error),
-    }
+fn is_hung_up(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+    kinds.contains(&error.kind())
 }

@@ -25,6 +25,7 @@ use std::sync::Weak;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::task::ready;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -207,7 +208,7 @@ impl AsyncRead for Metered {
         let most = usize::try_from(room).unwrap_or(usize::MAX);
         let most = most.min(into.remaining());
         let mut fresh = ReadBuf::new(into.initialize_unfilled_to(most));
-        std::task::ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
+        ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
         let count = fresh.filled().len();
         into.advance(count);
         let arrived = arrivals::arrivals(this.stream.as_fd());

@@ -1,11 +1,11 @@
 //! One transfer: the missing chunks of an object from its sources, verified as they come.
 //!
 //! `share` says what a stream may hold. `place` reads where the source is → `resolve` turns its
-//! name into addresses that are allowed → `dial` connects with a receive buffer of known size, or
-//! `pool` has a connection → `purse` pays for bytes before they may reach the wire, `meter` lets no
-//! more be read → `answer` checks the head → `gather` makes chunks of the body, while `watch` looks
-//! for slowness by the `norm` of all sources → `transfer`, which leads all this on one `stream`,
-//! verifies and stages them. `several` leads some streams for one object, each with a source of its
+//! name into addresses that are allowed → `dial` connects with a receive buffer of known size,
+//! `handshake` shakes hands and `sealed` opens the records, or `pool` has a connection → `purse`
+//! pays for bytes before they may reach the wire, `meter` lets no more be read → `answer` checks
+//! the head → `gather` makes chunks of the body that verify, while `watch` looks for slowness by
+//! the `norm` of all sources → `transfer`, which leads all this on one `stream`, stages them. `several` leads some streams for one object, each with a source of its
 //! own: `work` says who brings what, by the `tempo` of each.
 //! Redirects are never followed; nothing that does not verify is ever staged.
 //!

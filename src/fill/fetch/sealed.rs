@@ -9,12 +9,16 @@
 
 use crate::tls::record;
 use crate::tls::record::ALERT;
+use crate::tls::record::CLOSE_NOTIFY;
 use crate::tls::record::Content;
 use crate::tls::record::DATA;
+use crate::tls::record::FATAL;
 use crate::tls::record::HANDSHAKE;
+use crate::tls::record::KEY_UPDATE;
 use crate::tls::record::Key;
 use crate::tls::record::PLAIN_BYTES_MAX;
 use crate::tls::record::RecordFault;
+use crate::tls::record::Said;
 use rustls::AlertDescription;
 use rustls::client::ClientConnectionData as Side;
 use rustls::kernel::KernelConnection;
@@ -33,23 +37,31 @@ use tokio::io::ReadBuf;
 /// each read leaves a record that is moved to the front.
 pub(super) const BUFFER_BYTES: usize = 84 << 10;
 
-/// RFC 8446 section 4.6.3: a key update that asks for none.
-const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
-
 /// Records without a byte of data in a row: tickets, key updates, warnings, empty ones.
 const IDLE_RECORDS_MAX: u32 = 32;
 
-/// RFC 8446 section 6.
-const WARNING: u8 = 1;
-const FATAL: u8 = 2;
-const CLOSE_NOTIFY: u8 = 0;
-const USER_CANCELED: u8 = 90;
+/// On one connection in all, as for viewers.
+const KEY_UPDATES_MAX: u32 = 1024;
+
+/// A warning (RFC 5246 section 7.2.2).
+const NO_RENEGOTIATION: [u8; 2] = [1, 100];
 
 /// Type and length of a handshake message (RFC 8446 section 4).
 const MESSAGE_HEAD_BYTES: usize = 4;
 
 /// Sealed bytes that wait for the socket; a request has a tenth of it.
 const OUTGOING_BYTES_MAX: usize = 64 << 10;
+
+/// Why a connection cannot go on.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum SealedError {
+    #[error("its TLS sent {0}")]
+    Source(RecordFault),
+    #[error("this box's own TLS failed: {0}")]
+    Ours(RecordFault),
+    #[error("it was read again after its TLS had failed, which is a fault of this box")]
+    ReadAgain,
+}
 
 /// The two keys of a session and what the library keeps of it.
 pub(super) struct Keys {
@@ -68,7 +80,9 @@ pub(super) struct Sealed<S> {
     plain: Range<usize>,
     /// Since the last byte of data.
     idle_records: u32,
+    key_updates: u32,
     is_ended: bool,
+    is_broken: bool,
     /// It came after bytes that were given first.
     failure: Option<io::Error>,
     outgoing: Vec<u8>,
@@ -88,7 +102,9 @@ impl<S> Sealed<S> {
             held: 0..early.len(),
             plain: 0..0,
             idle_records: 0,
+            key_updates: 0,
             is_ended: false,
+            is_broken: false,
             failure: None,
             outgoing: Vec::new(),
             sent: 0,
@@ -121,6 +137,11 @@ impl<S> Sealed<S> {
             Content::Tickets(messages) => {
                 tickets(messages, &mut self.keys.later).map_err(refused)?;
             }
+            Content::HelloRequest => {
+                let Keys { sealing, .. } = &mut self.keys;
+                let sealed = sealing.seal(ALERT, &NO_RENEGOTIATION, &mut self.outgoing);
+                sealed.map_err(refused)?;
+            }
             Content::KeyUpdate { is_answer_asked } => {
                 self.update_keys(is_answer_asked).map_err(refused)?;
             }
@@ -133,6 +154,10 @@ impl<S> Sealed<S> {
 
     /// RFC 8446 section 4.6.3.
     fn update_keys(&mut self, is_answer_asked: bool) -> Result<(), RecordFault> {
+        self.key_updates += 1;
+        if self.key_updates > KEY_UPDATES_MAX {
+            return Err(RecordFault::TooMany);
+        }
         let Keys {
             opening,
             sealing,
@@ -178,6 +203,7 @@ impl<S> Sealed<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Sealed<S> {
     /// Reads once behind what is held.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        debug_assert!(self.plain.is_empty(), "opened bytes would be written over");
         if self.held.start > 0 {
             self.buffer.copy_within(self.held.clone(), 0);
             self.held = 0..self.held.len();
@@ -224,6 +250,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
         if let Some(failure) = this.failure.take() {
             return Poll::Ready(Err(failure));
         }
+        if this.is_broken {
+            let error = SealedError::ReadAgain;
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
         let before = into.filled().len();
         loop {
             let drained = this.drain(into);
@@ -233,6 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
                 this.say(fault.alert());
             }
             let drained = drained.and(this.answer(context));
+            this.is_broken = drained.is_err();
             let is_given = into.filled().len() > before;
             match drained {
                 Err(failure) if is_given => {
@@ -246,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
                 Ok(()) => {}
             }
             if ready!(this.poll_fill(context))? == 0 {
-                let problem = "the connection ended without a TLS close_notify";
+                let problem = "it closed the connection without a TLS close_notify";
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, problem);
                 return Poll::Ready(Err(error));
             }
@@ -283,8 +314,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !std::mem::replace(&mut this.is_closing, true) {
-            let alert = [WARNING, CLOSE_NOTIFY];
-            let sealed = this.keys.sealing.seal(ALERT, &alert, &mut this.outgoing);
+            let Keys { sealing, .. } = &mut this.keys;
+            let sealed = sealing.seal(ALERT, &CLOSE_NOTIFY, &mut this.outgoing);
             sealed.map_err(refused)?;
         }
         ready!(this.poll_send(context))?;
@@ -292,18 +323,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
     }
 }
 
-/// An alert that ends the connection in good order. Of a warning nothing follows.
+/// Is it the end, in good order?
 fn is_goodbye(is_fatal: bool, description: u8, key: &Key) -> io::Result<bool> {
-    use crate::sys::ktls::Version;
-    let is_warning = match key.version {
-        // RFC 8446 section 6.2: the level says nothing.
-        Version::Tls13 => description == USER_CANCELED,
-        Version::Tls12 => !is_fatal,
-    };
-    match description {
-        CLOSE_NOTIFY => Ok(true),
-        _ if is_warning => Ok(false),
-        _ => {
+    match record::said(key.version, is_fatal, description) {
+        Said::Goodbye => Ok(true),
+        Said::Warning => Ok(false),
+        Said::Failure => {
             let alert = rustls::Error::AlertReceived(AlertDescription::from(description));
             Err(io::Error::new(io::ErrorKind::InvalidData, alert))
         }
@@ -317,7 +342,7 @@ fn tickets(mut messages: &[u8], later: &mut KernelConnection<Side>) -> Result<()
     {
         let length = u32::from_be_bytes([0, high, middle, low]);
         let length = usize::try_from(length).map_err(|_| RecordFault::Undecodable)?;
-        // A ticket that goes on in the next record is longer than any.
+        // Not joined: one that is split ends the connection, as after the kernel's handover.
         let ticket = rest.get(..length).ok_or(RecordFault::Undecodable)?;
         if kind != record::NEW_SESSION_TICKET {
             return Err(RecordFault::Unexpected);
@@ -333,12 +358,19 @@ fn tickets(mut messages: &[u8], later: &mut KernelConnection<Side>) -> Result<()
 }
 
 fn refused(fault: RecordFault) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, fault)
+    let error = match fault {
+        RecordFault::Key => SealedError::Ours(fault),
+        fault => SealedError::Source(fault),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// None: the other end knows.
 fn fault_of(error: &io::Error) -> Option<RecordFault> {
-    error.get_ref()?.downcast_ref().copied()
+    match *error.get_ref()?.downcast_ref()? {
+        SealedError::Source(fault) | SealedError::Ours(fault) => Some(fault),
+        SealedError::ReadAgain => None,
+    }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Sealed<S> {

@@ -36,13 +36,16 @@ const READY_MAX: usize = 2_048;
 /// Content asked for at a time: its chunk trees are 4 MB of hexadecimal.
 const ASKED_BYTES_MAX: u64 = 16 << 30;
 
-/// What an answer has of each object and of each of its chunks, from above: digest, URLs, ticket or
-/// signature, and chaining values in hexadecimal, as they come compressed.
+/// What an answer has besides its objects, of each object and of each of its chunks, from above:
+/// heads and the signatures of tickets; digest and URLs; chaining values in hexadecimal. As they
+/// come compressed.
+const ANSWER_HEAD_BYTES: u64 = 4 << 10;
 const ANSWER_BYTES: u64 = 768;
 const ANSWER_CHUNK_BYTES: u64 = 36;
 
-/// SAFETY: cap. An answer comes in one burst: it brings no more than the cap does in these, which
-/// is what `Share` leaves of its 50 ms.
+/// SAFETY: cap. An answer comes in one burst: about several objects it brings no more than the cap
+/// does in these, which is what `Share` leaves of its 50 ms. One object is asked for in any case:
+/// above 400 MB at 100 Mbit/s its answer takes longer.
 const ANSWER_TIME: Duration = Duration::from_millis(5);
 
 /// Between two questions, and after the first that failed.
@@ -96,11 +99,15 @@ impl Machine {
         }
         let most = u128::from(self.rate.0) * ANSWER_TIME.as_millis() / 1_000;
         let most = u64::try_from(most).unwrap_or(u64::MAX);
-        let (mut bytes, mut answer, mut numbers) = (0_u64, 0_u64, Vec::new());
+        let (mut bytes, mut answer, mut numbers) = (0_u64, ANSWER_HEAD_BYTES, Vec::new());
         let mut payer = None;
         for (number, object) in self.queue.queued() {
-            if !self.is_open(object.class) {
+            if !self.may_pay(object.class, now.at) {
                 continue;
+            }
+            // Each class pays for its own.
+            if payer.is_some_and(|payer| payer != object.class) {
+                break;
             }
             let length = object.want.length;
             let of_answer = ANSWER_BYTES + length.div_ceil(CHUNK_BYTES) * ANSWER_CHUNK_BYTES;
@@ -112,7 +119,7 @@ impl Machine {
             }
             bytes = bytes.saturating_add(length);
             answer += of_answer;
-            payer = payer.or(Some(object.class));
+            payer = Some(object.class);
             numbers.push(number);
         }
         let mut wanted = Vec::with_capacity(numbers.len());
@@ -202,6 +209,22 @@ impl Machine {
                 planned.ask_again = Some(again);
             }
             self.wait(now, number, Pick::Nobody);
+        }
+    }
+
+    /// The budget of those that were to be asked for is spent, or their class is shut.
+    pub(super) fn unasked(&mut self, now: Now) {
+        let asked = self.asked.take().unwrap_or_default();
+        let newer = std::mem::take(&mut self.complaints);
+        self.complaints = std::mem::take(&mut self.telling);
+        self.complaints.extend(newer);
+        self.complaints.truncate(COMPLAINTS_MAX);
+        for number in self.queue.numbers(&asked) {
+            let class = self.queue.get(number).map(|object| object.class);
+            if let Some(class) = class.filter(|class| self.is_open(*class)) {
+                self.rest_class(now.at, class, false);
+            }
+            self.queue.put(number, Place::Queued);
         }
     }
 

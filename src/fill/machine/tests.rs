@@ -298,17 +298,13 @@ fn our_own_disk_blames_no_source_and_other_objects_go_on() {
 fn the_end_of_the_window_stops_the_night_and_not_what_is_urgent() {
     let mut world = World::new();
     let mut plan = nightly(0..2);
-    plan.insert(
-        0,
-        (
-            Want {
-                urgent: true,
-                ..want(9)
-            },
-            Class::Urgent,
-        ),
-    );
+    let mut urgent = want(9);
+    urgent.urgent = true;
+    plan.insert(0, (urgent, Class::Urgent));
     world.plan(plan);
+    world.answer(&[source("near", 0)]);
+    world.pass(1);
+    // The night's are asked for by themselves.
     world.answer(&[source("near", 0)]);
     let begun = world.begun();
     // Of two streams the urgent object has one.

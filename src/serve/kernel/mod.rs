@@ -10,7 +10,8 @@
 //! `send` takes the plain path over the same socket. Never back: a socket whose kernel seals is
 //! closed when something fails.
 //!
-//! All that depends on the library's form is in `handover`, `opened` and `super::session`. rustls
+//! All that depends on the library's form is in `handover`, `opened`, `super::session` and
+//! `tls::record::parts_of` (for fills, in `fill::fetch`'s `handshake` and `sealed`). rustls
 //! 0.23 gives the secrets by `UnbufferedServerConnection::dangerous_into_kernel_connection`. 0.24
 //! takes the unbuffered API away and hangs the same function on its split connection: `handover`
 //! then takes a write half that has nothing to send, the ciphertext the read half has not used, and

@@ -8,15 +8,16 @@ use super::handover;
 use super::records::Records;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::ktls::Version;
+use crate::tls::record;
+use crate::tls::record::CLOSE_NOTIFY;
 use crate::tls::record::Content;
+use crate::tls::record::FATAL;
 use crate::tls::record::Key;
+use crate::tls::record::RECORDS_MAX;
 use crate::tls::record::RecordFault;
+use crate::tls::record::Said;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData as Side;
-
-/// Records under one key before it is changed, or the connection closed. AES-GCM is good for 2^24.5
-/// records of full size (RFC 8446 section 5.5); half of that leaves a response time to finish.
-const RECORDS_MAX: u64 = 1 << 23;
 
 /// Bytes of one record that the kernel seals.
 const RECORD_BYTES: u64 = 16 * 1024;
@@ -28,12 +29,6 @@ const KEY_UPDATES_MAX: u32 = 1024;
 
 /// Warnings other than close_notify.
 const WARNINGS_MAX: u32 = 4;
-
-/// RFC 8446 section 6.
-const WARNING: u8 = 1;
-const FATAL: u8 = 2;
-const CLOSE_NOTIFY: u8 = 0;
-const USER_CANCELED: u8 = 90;
 
 /// Why a session cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +135,9 @@ impl Opened {
                         self.updates_in_a_row = 0;
                     }
                 }
-                Some(Content::Tickets(_)) => return Err(RecordFault::Unexpected.into()),
+                Some(Content::Tickets(_) | Content::HelloRequest) => {
+                    return Err(RecordFault::Unexpected.into());
+                }
                 Some(Content::KeyUpdate { is_answer_asked }) => self.key_update(is_answer_asked)?,
                 Some(Content::Alert {
                     is_fatal,
@@ -179,17 +176,13 @@ impl Opened {
     }
 
     fn alert(&mut self, is_fatal: bool, description: u8) -> Result<(), OpenedError> {
-        let is_warning = match self.records.version() {
-            // RFC 8446 section 6.2: the level says nothing.
-            Version::Tls13 => description == USER_CANCELED,
-            Version::Tls12 => !is_fatal,
-        };
-        if description == CLOSE_NOTIFY {
-            self.is_peer_closed = true;
-            return Ok(());
-        }
-        if !is_warning {
-            return Err(OpenedError::Alert(description));
+        match record::said(self.records.version(), is_fatal, description) {
+            Said::Goodbye => {
+                self.is_peer_closed = true;
+                return Ok(());
+            }
+            Said::Failure => return Err(OpenedError::Alert(description)),
+            Said::Warning => {}
         }
         self.warnings += 1;
         if self.warnings > WARNINGS_MAX {
@@ -221,7 +214,7 @@ impl Opened {
     /// Says that nothing more will be sent. Once; and not after a failure, which has said its own.
     pub(super) fn close(&mut self) {
         if !self.is_failed && !std::mem::replace(&mut self.is_closing, true) {
-            self.alert_due = Some([WARNING, CLOSE_NOTIFY]);
+            self.alert_due = Some(CLOSE_NOTIFY);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::sys::ktls::Cipher;
 use crate::sys::ktls::TransmitKey;
 use crate::sys::ktls::Version;
 use crate::tls::record::ALERT;
+use crate::tls::record::CLOSE_NOTIFY;
 use crate::tls::record::Content;
 use crate::tls::record::Key;
 use std::io;
@@ -38,8 +39,6 @@ const TEXT: &[u8] = b"a record of the probe";
 
 /// Above zero, so that a kernel which begins at zero is found out.
 const SEQUENCE: u64 = 7;
-
-const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 /// Everything about this host's kernel TLS.
 pub(in crate::serve) fn probe() -> Verdict {

@@ -9,14 +9,12 @@ use crate::serve::listener::ViewerStream;
 use crate::serve::transport::poll_read;
 use crate::tls::record::ALERT;
 use crate::tls::record::HANDSHAKE;
+use crate::tls::record::KEY_UPDATE;
 use std::io;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
-
-/// RFC 8446 section 4.6.3: a key update that asks for none.
-const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
 pub(in crate::serve) struct KernelTransport {
     pub(in crate::serve) opened: Box<Opened>,

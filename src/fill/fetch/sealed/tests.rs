@@ -4,6 +4,8 @@ use super::super::dial;
 use super::super::handshake;
 use super::*;
 use crate::fill::Fault;
+use crate::sys::ktls::Cipher;
+use crate::sys::ktls::Version;
 use rustls::ClientConfig;
 use rustls::HandshakeKind;
 use rustls::RootCertStore;
@@ -263,18 +265,139 @@ async fn a_ticket_is_kept_and_the_next_session_resumes() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_cut_off_or_talks_nonsense_in_the_handshake_is_an_error() {
-    for said in [
-        &b""[..],
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        &[22, 3, 3, 0xff, 0xff],
-    ] {
+async fn a_server_that_is_cut_off_or_talks_nonsense_in_the_handshake_is_named() {
+    let said: [(&[u8], &str); 3] = [
+        (b"", "it closed the connection in the TLS handshake"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "corrupt message"),
+        (&[22, 3, 3, 0xff, 0xff], "corrupt message"),
+    ];
+    for (said, expected) in said {
         let (client, _) = configs(suites()[0]);
         let (near, mut far) = tokio::io::duplex(PIPE_BYTES);
         let name = "source.example".try_into().unwrap();
         far.write_all(said).await.unwrap();
         far.shutdown().await.unwrap();
-        let shaken = handshake::shake(&client, name, near).await;
-        assert!(shaken.is_err(), "{said:?}");
+        let error = handshake::shake(&client, name, near).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_came_with_the_handshake_is_opened_first() {
+    let (mut ours, mut theirs) = usual().await;
+    theirs.write_all(b"all of it").await.unwrap();
+    theirs.flush().await.unwrap();
+    let mut early = [0; 10];
+    ours.inner.read_exact(&mut early).await.unwrap();
+    let mut ours = Sealed::new(ours.inner, ours.keys, &early);
+    let mut got = [0; 9];
+    ours.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"all of it");
+}
+
+/// A server that can say anything: our side, its pipe, and the keys that it seals and opens with.
+async fn crafted(version: Version) -> (Ours, DuplexStream, Key, Key) {
+    let key = |secret: u8| Key::new(version, Cipher::Aes128Gcm, &[secret; 16], &[secret; 12], 1);
+    let key = |secret| key(secret).unwrap();
+    let (donor, _theirs) = usual().await;
+    let keys = Keys {
+        opening: key(1),
+        sealing: key(2),
+        later: donor.keys.later,
+    };
+    let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    (Sealed::new(near, keys, &[]), far, key(1), key(2))
+}
+
+/// RFC 8446 section 4.6.1: lifetime, age, nonce, ticket, no extensions.
+fn a_ticket() -> Vec<u8> {
+    let body = [
+        &[0, 0, 1, 0, 1, 2, 3, 4, 1, 9][..],
+        &[0, 4, 7, 7, 7, 7, 0, 0],
+    ]
+    .concat();
+    [&[4, 0, 0, 18][..], &body].concat()
+}
+
+#[tokio::test]
+async fn two_tickets_in_a_record_are_taken_and_a_part_of_one_is_not() {
+    let two = [a_ticket(), a_ticket()].concat();
+    for (tickets, is_taken) in [(&two[..], true), (&two[..30], false), (&two[..24], false)] {
+        let (mut ours, mut far, mut sealing, _) = crafted(Version::Tls13).await;
+        let mut sealed = Vec::new();
+        sealing.seal(HANDSHAKE, tickets, &mut sealed).unwrap();
+        sealing.seal(DATA, b"x", &mut sealed).unwrap();
+        far.write_all(&sealed).await.unwrap();
+        let read = ours.read_u8().await;
+        assert_eq!(read.is_ok(), is_taken, "{read:?}");
+        if let Err(error) = read {
+            assert_eq!(fault_of(&error), Some(RecordFault::Undecodable));
+            assert!(error.to_string().starts_with("its TLS sent"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_tls_1_2_that_would_begin_anew_is_told_no_and_goes_on() {
+    let (mut ours, mut far, mut sealing, mut opening) = crafted(Version::Tls12).await;
+    let mut sealed = Vec::new();
+    sealing.seal(HANDSHAKE, &[0; 4], &mut sealed).unwrap();
+    sealing.seal(DATA, b"x", &mut sealed).unwrap();
+    far.write_all(&sealed).await.unwrap();
+    assert_eq!(ours.read_u8().await.unwrap(), b'x');
+    let mut answer = [0; 64];
+    let count = far.read(&mut answer).await.unwrap();
+    assert_eq!(
+        record::whole(Version::Tls12, &answer[..count]),
+        Ok(Some(count))
+    );
+    let expected = Content::Alert {
+        is_fatal: false,
+        description: 100,
+    };
+    assert_eq!(opening.content(&mut answer[..count]), Ok(expected));
+    // An alert that is a failure, and not of TLS 1.3's kind.
+    let mut sealed = Vec::new();
+    sealing.seal(ALERT, &[2, 40], &mut sealed).unwrap();
+    far.write_all(&sealed).await.unwrap();
+    let fault = dial::fault(&ours.read_u8().await.unwrap_err());
+    assert!(matches!(fault, Fault::Refused(_)), "{fault:?}");
+    // Nothing is opened after it.
+    assert!(
+        ours.read_u8()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("read again")
+    );
+}
+
+#[tokio::test]
+async fn a_new_key_that_asks_for_no_answer_gets_none() {
+    let (mut ours, mut far, mut sealing, _) = crafted(Version::Tls13).await;
+    let mut sealed = Vec::new();
+    sealing.seal(DATA, b"x", &mut sealed).unwrap();
+    sealing.seal(HANDSHAKE, &KEY_UPDATE, &mut sealed).unwrap();
+    far.write_all(&sealed).await.unwrap();
+    assert_eq!(ours.read_u8().await.unwrap(), b'x');
+    ours.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    far.read_to_end(&mut said).await.unwrap();
+    // A close_notify, type and tag: nothing else.
+    assert_eq!(said.len(), 5 + 2 + 1 + 16);
+}
+
+#[tokio::test]
+async fn padding_beyond_a_record_is_too_long() {
+    let (mut ours, mut far, mut sealing, _) = crafted(Version::Tls13).await;
+    let mut sealed = Vec::new();
+    // Content that is type and padding, sealed as if it were content: one byte too many.
+    let mut padded = vec![0; PLAIN_BYTES_MAX + 1];
+    padded[0] = DATA;
+    sealing.seal(0, &padded, &mut sealed).unwrap();
+    let sent = tokio::spawn(async move { far.write_all(&sealed).await });
+    let error = ours.read_u8().await.unwrap_err();
+    assert_eq!(fault_of(&error), Some(RecordFault::TooLong));
+    drop(ours);
+    let _ = sent.await;
 }
