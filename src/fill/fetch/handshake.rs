@@ -114,8 +114,8 @@ impl Handshake {
                 let problem = "it closed TLS in the handshake";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
             }
-            // A server that talks before it was asked.
-            _ => {
+            // A server that talks before it was asked, or a state of a later library.
+            ConnectionState::ReadTraffic(_) | ConnectionState::ReadEarlyData(_) | _ => {
                 let problem = "it sent data before the first request";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
             }

@@ -358,9 +358,9 @@ fn tickets(mut messages: &[u8], later: &mut KernelConnection<Side>) -> Result<()
 }
 
 fn refused(fault: RecordFault) -> io::Error {
-    let error = match fault {
-        RecordFault::Key => SealedError::Ours(fault),
-        fault => SealedError::Source(fault),
+    let error = match fault == RecordFault::Key {
+        true => SealedError::Ours(fault),
+        false => SealedError::Source(fault),
     };
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -12,9 +12,11 @@ const LENGTH: u64 = 10_000_000;
 impl World {
     /// The question that is out: objects, who pays, and how much.
     fn asked(&self) -> (usize, Class, u64) {
-        let asked = self.actions.iter().find_map(|action| match action {
-            Action::Ask(asked) => Some((asked.request.wanted.len(), asked.class, asked.bytes)),
-            _ => None,
+        let asked = self.actions.iter().find_map(|action| {
+            let Action::Ask(asked) = action else {
+                return None;
+            };
+            Some((asked.request.wanted.len(), asked.class, asked.bytes))
         });
         asked.expect("nothing is asked")
     }
