@@ -2,8 +2,8 @@
 //!
 //! `serve` runs the protocol (`serve/handshake.rs`); this room only makes and checks the
 //! `rustls::ServerConfig`, and knows what clients of public authorities trust (`roots`). `record`
-//! opens and seals records for `serve::kernel` and `fill::fetch` once rustls has given its keys away. Tokens of
-//! signed URLs are in `token`.
+//! opens and seals records for `serve::kernel` and `fill::fetch` once rustls has given its keys
+//! away. Tokens of signed URLs are in `token`.
 
 mod certificate;
 mod der;

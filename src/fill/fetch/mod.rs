@@ -5,8 +5,9 @@
 //! `handshake` shakes hands and `sealed` opens the records, or `pool` has a connection → `purse`
 //! pays for bytes before they may reach the wire, `meter` lets no more be read → `answer` checks
 //! the head → `gather` makes chunks of the body that verify, while `watch` looks for slowness by
-//! the `norm` of all sources → `transfer`, which leads all this on one `stream`, stages them. `several` leads some streams for one object, each with a source of its
-//! own: `work` says who brings what, by the `tempo` of each.
+//! the `norm` of all sources → `transfer`, which leads all this on one `stream`, stages them.
+//! `several` leads some streams for one object, each with a source of its own: `work` says who
+//! brings what, by the `tempo` of each.
 //! Redirects are never followed; nothing that does not verify is ever staged.
 //!
 //! I/O: resolves names, connects, reads; the files that do say so.
