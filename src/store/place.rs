@@ -70,6 +70,11 @@ pub(super) fn room(candidate: &Candidate) -> u64 {
     candidate.free.saturating_sub(reserve(candidate.size))
 }
 
+/// What is missing of the reserve.
+pub(super) fn lack(candidate: &Candidate) -> u64 {
+    reserve(candidate.size).saturating_sub(candidate.free)
+}
+
 /// What a volume of this size can hold when nothing else is on it.
 pub(super) fn capacity(size: u64) -> u64 {
     size - reserve(size)

@@ -30,18 +30,24 @@ enum Victim {
 #[derive(Debug)]
 struct Clearing {
     room: u64,
+    /// The guest, and what the disk lacks of its reserve before anybody comes.
+    wanted: u64,
     victims: Vec<Victim>,
 }
 
 impl Plan {
     /// To the speed that the object deserves, or as near to it as there is room.
     pub(super) fn promote(&mut self, item: &Item) {
-        if self.planned.contains(&item.number) {
-            return;
+        // It is nobody's victim on the way, with none of its copies.
+        if self.planned.insert(item.number) && !self.is_promoted(item) {
+            self.planned.remove(&item.number);
         }
+    }
+
+    fn is_promoted(&mut self, item: &Item) -> bool {
         let copies = self.copies(item);
         let Some(fastest) = copies.iter().map(|disk| disk.candidate.speed).min() else {
-            return;
+            return false;
         };
         // Of two the worse one moves, if its way is free.
         let worst_first = copies.iter().rev();
@@ -56,12 +62,12 @@ impl Plan {
                 let to = self.room(&guest, speed, |host| host == speed);
                 if let Some(to) = to.or_else(|| self.make_room(&guest, speed)) {
                     let number = item.number;
-                    self.book(item, Errand::Move { number, from, to });
-                    return;
+                    return self.book(item, Errand::Move { number, from, to });
                 }
             }
             self.is_short[speed as usize] = true;
         }
+        false
     }
 
     /// Books what has to go for the guest to have room on a disk of this speed, which is answered.
@@ -74,6 +80,7 @@ impl Plan {
         for host in self.hosts(guest).filter(|host| host.speed == speed) {
             let clearing = Clearing {
                 room: place::room(host),
+                wanted: length.saturating_add(place::lack(host)),
                 victims: Vec::new(),
             };
             if length <= place::capacity(host.size) {
@@ -83,7 +90,7 @@ impl Plan {
         // An object of two copies may not go everywhere: what is in its way is in no other's.
         let is_alone = self.disks.holding(guest.item.places).nth(1).is_none();
         let mut stuck = BTreeSet::new();
-        while let Some((host, victims)) = self.victims(length, speed, &hosts, &stuck) {
+        while let Some((host, victims)) = self.victims(speed, &hosts, &stuck) {
             // The guest itself is the last.
             if self.errands.len() + victims.len() >= ERRANDS_MAX || stuck.len() >= STUCK_MAX {
                 break;
@@ -102,10 +109,9 @@ impl Plan {
         None
     }
 
-    /// The disk that is cleared for `length` bytes with the least popular victims, and these.
+    /// The disk that is cleared with the least popular victims, and these.
     fn victims(
         &self,
-        length: u64,
         speed: Speed,
         hosts: &BTreeMap<u16, Clearing>,
         stuck: &BTreeSet<u32>,
@@ -132,12 +138,14 @@ impl Plan {
             }
             let clearing = clearings.entry(from).or_insert_with(|| Clearing {
                 room: host.room,
+                wanted: host.wanted,
                 victims: Vec::new(),
             });
             clearing.room = clearing.room.saturating_add(item.length);
             clearing.victims.push(victim);
-            if clearing.room >= length {
-                let (mut spare, mut victims) = (clearing.room - length, clearings.remove(&from)?);
+            if clearing.room >= clearing.wanted {
+                let spare = clearing.room - clearing.wanted;
+                let (mut spare, mut victims) = (spare, clearings.remove(&from)?);
                 // A long one may have made those before it needless.
                 victims.victims.reverse();
                 victims.victims.retain(|victim| {
@@ -170,6 +178,10 @@ impl Plan {
     }
 
     fn evict(&mut self, victim: &Victim) -> bool {
+        // Those before it may have sent its other copy away.
+        if self.planned.contains(&victim.copy().0.number) {
+            return false;
+        }
         match victim {
             Victim::Demoted { item, from } => self.demote(item, *from),
             Victim::Removed(spare) => self.remove(spare),

@@ -306,3 +306,21 @@ fn borders_agree_with_what_new_objects_are_placed_by() {
         assert_eq!(world.borders().deserved(rank), deserved, "{rank}");
     }
 }
+
+#[test]
+fn a_disk_that_lacks_of_its_reserve_is_cleared_for_that_too() {
+    let mut world = World::of(
+        vec![disk(0, Speed::Ssd, 1000), disk(1, Speed::Hdd, 9000)],
+        0,
+    );
+    // 4 bytes are free, where 10 are kept.
+    for (rank, length) in [(1, 700), (100, 196), (90, 100)] {
+        world.add(rank, length, &[0]);
+    }
+    let guest = world.add(0, 195, &[1]);
+    world.add(2, 500, &[1]);
+    let plan = world.plan();
+    assert_eq!(plan.len(), 3, "the 196 bytes of rank 100 are not enough");
+    world.execute(&plan);
+    assert_eq!(world.speeds(guest), [Speed::Ssd]);
+}
