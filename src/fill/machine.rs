@@ -110,7 +110,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Inquiry {
     pub(super) request: FillSourcesRequest,
-    /// Whose turns pay for the answer, and how many bytes it has at most.
+    /// Whose turns pay for the answer, and how many bytes it has, as estimated.
     pub(super) class: Class,
     pub(super) bytes: u64,
 }

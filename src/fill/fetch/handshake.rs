@@ -11,10 +11,12 @@ use crate::sys::ktls::Version;
 use crate::tls::record::Key;
 use rustls::ClientConfig;
 use rustls::ProtocolVersion;
+use rustls::client::ClientConnectionData as Side;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::unbuffered::ConnectionState;
 use rustls::unbuffered::EncodeError;
+use rustls::unbuffered::EncodeTlsData;
 use rustls::unbuffered::UnbufferedStatus;
 use std::io;
 use std::sync::Arc;
@@ -89,18 +91,8 @@ impl Handshake {
     fn turn(&mut self) -> io::Result<Turn> {
         let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.incoming);
         let turn = match state.map_err(failed)? {
-            ConnectionState::EncodeTlsData(mut data) => {
-                let at = self.outgoing.len();
-                self.outgoing.resize(at + MESSAGE_BYTES, 0);
-                let written = match data.encode(&mut self.outgoing[at..]) {
-                    Err(EncodeError::InsufficientSize(need)) => {
-                        self.outgoing.resize(at + need.required_size, 0);
-                        data.encode(&mut self.outgoing[at..])
-                    }
-                    outcome => outcome,
-                };
-                let written = written.map_err(io::Error::other)?;
-                self.outgoing.truncate(at + written);
+            ConnectionState::EncodeTlsData(data) => {
+                encode(data, &mut self.outgoing)?;
                 Turn::Again
             }
             // It is written before anything else is read.
@@ -129,15 +121,10 @@ impl Handshake {
     fn fetch_alert(&mut self) {
         for _ in 0..WAITING_MESSAGES_MAX {
             let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut self.incoming);
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else {
                 return;
             };
-            let mut message = [0; MESSAGE_BYTES];
-            let Ok(written) = data.encode(&mut message) else {
-                return;
-            };
-            self.outgoing.extend_from_slice(&message[..written]);
-            if !self.incoming.is_empty() {
+            if encode(data, &mut self.outgoing).is_err() || !self.incoming.is_empty() {
                 return;
             }
         }
@@ -188,6 +175,21 @@ impl Handshake {
         };
         Ok(Sealed::new(stream, keys, &self.incoming))
     }
+}
+
+/// Adds a message of the protocol behind `outgoing`.
+fn encode(mut data: EncodeTlsData<'_, Side>, outgoing: &mut Vec<u8>) -> io::Result<()> {
+    let at = outgoing.len();
+    outgoing.resize(at + MESSAGE_BYTES, 0);
+    let written = match data.encode(&mut outgoing[at..]) {
+        Err(EncodeError::InsufficientSize(need)) => {
+            outgoing.resize(at + need.required_size, 0);
+            data.encode(&mut outgoing[at..])
+        }
+        outcome => outcome,
+    };
+    outgoing.truncate(at + *written.as_ref().unwrap_or(&0));
+    written.map(drop).map_err(io::Error::other)
 }
 
 fn failed(error: rustls::Error) -> io::Error {

@@ -138,9 +138,7 @@ impl<S> Sealed<S> {
                 tickets(messages, &mut self.keys.later).map_err(refused)?;
             }
             Content::HelloRequest => {
-                let Keys { sealing, .. } = &mut self.keys;
-                let sealed = sealing.seal(ALERT, &NO_RENEGOTIATION, &mut self.outgoing);
-                sealed.map_err(refused)?;
+                self.seal(ALERT, &NO_RENEGOTIATION)?;
             }
             Content::KeyUpdate { is_answer_asked } => {
                 self.update_keys(is_answer_asked).map_err(refused)?;
@@ -193,10 +191,9 @@ impl<S> Sealed<S> {
         }
     }
 
-    /// What is wrong, for the other end to know; it may not hear of it.
-    fn say(&mut self, description: u8) {
-        let alert = [FATAL, description];
-        let _ = self.keys.sealing.seal(ALERT, &alert, &mut self.outgoing);
+    fn seal(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        let sealed = self.keys.sealing.seal(kind, bytes, &mut self.outgoing);
+        sealed.map_err(refused)
     }
 }
 
@@ -260,7 +257,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
             if let Err(error) = &drained
                 && let Some(fault) = fault_of(error)
             {
-                this.say(fault.alert());
+                // For the other end to know; it may not hear of it.
+                let _ = this.seal(ALERT, &[FATAL, fault.alert()]);
             }
             let drained = drained.and(this.answer(context));
             this.is_broken = drained.is_err();
@@ -294,11 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
         let this = &mut *self;
         ready!(this.poll_send(context))?;
         let most = bytes.len().min(PLAIN_BYTES_MAX);
-        let sealed = this
-            .keys
-            .sealing
-            .seal(DATA, &bytes[..most], &mut this.outgoing);
-        sealed.map_err(refused)?;
+        this.seal(DATA, &bytes[..most])?;
         // What the socket does not take now is flushed.
         match this.poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -314,9 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !std::mem::replace(&mut this.is_closing, true) {
-            let Keys { sealing, .. } = &mut this.keys;
-            let sealed = sealing.seal(ALERT, &CLOSE_NOTIFY, &mut this.outgoing);
-            sealed.map_err(refused)?;
+            this.seal(ALERT, &CLOSE_NOTIFY)?;
         }
         ready!(this.poll_send(context))?;
         Pin::new(&mut this.inner).poll_shutdown(context)

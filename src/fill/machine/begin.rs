@@ -37,7 +37,7 @@ impl Machine {
         let (mut chosen, mut away) = (Vec::new(), Vec::new());
         let mut urgent_left = 0;
         for class in [Class::Urgent, Class::Night] {
-            if !self.is_open(class) || self.is_dry(class, now.at) {
+            if !self.may_pay(class, now.at) {
                 continue;
             }
             for (number, object) in self.queue.ready().filter(|(_, one)| one.class == class) {

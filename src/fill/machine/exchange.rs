@@ -44,8 +44,8 @@ const ANSWER_BYTES: u64 = 768;
 const ANSWER_CHUNK_BYTES: u64 = 36;
 
 /// SAFETY: cap. An answer comes in one burst: about several objects it brings no more than the cap
-/// does in these, which is what `Share` leaves of its 50 ms. One object is asked for in any case:
-/// above 400 MB at 100 Mbit/s its answer takes longer.
+/// does in these, which is what `bucket::DEPTH` leaves of the interface's 50 ms. One object is
+/// asked for in any case: above 400 MB at 100 Mbit/s its answer takes longer.
 const ANSWER_TIME: Duration = Duration::from_millis(5);
 
 /// Between two questions, and after the first that failed.
@@ -161,9 +161,7 @@ impl Machine {
                 self.problem = Some(problem);
                 // A busy control plane must hear of a liar; one that chokes on it need not.
                 if self.ask_failures <= TELL_TRIES {
-                    let newer = std::mem::replace(&mut self.complaints, telling);
-                    self.complaints.extend(newer);
-                    self.complaints.truncate(COMPLAINTS_MAX);
+                    self.tell_again(telling);
                 }
                 for number in self.queue.numbers(&asked) {
                     self.queue.put(number, Place::Queued);
@@ -215,17 +213,22 @@ impl Machine {
     /// The budget of those that were to be asked for is spent, or their class is shut.
     pub(super) fn unasked(&mut self, now: Now) {
         let asked = self.asked.take().unwrap_or_default();
-        let newer = std::mem::take(&mut self.complaints);
-        self.complaints = std::mem::take(&mut self.telling);
-        self.complaints.extend(newer);
-        self.complaints.truncate(COMPLAINTS_MAX);
+        let telling = std::mem::take(&mut self.telling);
+        self.tell_again(telling);
         for number in self.queue.numbers(&asked) {
             let class = self.queue.get(number).map(|object| object.class);
-            if let Some(class) = class.filter(|class| self.is_open(*class)) {
+            if let Some(class) = class.filter(|class| self.may_pay(*class, now.at)) {
                 self.rest_class(now.at, class, false);
             }
             self.queue.put(number, Place::Queued);
         }
+    }
+
+    /// Nobody has heard of these: the next question tells them, before newer ones.
+    fn tell_again(&mut self, telling: Vec<Complaint>) {
+        let newer = std::mem::replace(&mut self.complaints, telling);
+        self.complaints.extend(newer);
+        self.complaints.truncate(COMPLAINTS_MAX);
     }
 
     pub(super) fn ended(&mut self, now: Now, id: u64, outcome: Outcome) {
