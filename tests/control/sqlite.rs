@@ -104,6 +104,24 @@ async fn writers_of_two_processes_lose_nothing() {
     assert_eq!((registry.partners.len(), registry.revision), (100, 101));
 }
 
+/// SQLite answers some of them "locked" without waiting: those that change the file's journal at
+/// the same moment.
+#[tokio::test]
+async fn an_empty_file_is_opened_by_many_at_once() {
+    for _ in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path());
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let path = path.clone();
+            tasks.spawn(async move { SqlStore::open(&path).await.map(drop) });
+        }
+        for outcome in tasks.join_all().await {
+            outcome.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();

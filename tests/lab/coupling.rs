@@ -78,6 +78,7 @@ fn shipped(scratch: &Scratch) -> PathBuf {
 
 #[test]
 fn viewers_who_wait_for_a_disk_pause_the_fill_with_the_reason_and_it_goes_on_when_they_left() {
+    let _turn = harness::beside_others();
     let scratch = Scratch::new("t-coupling").unwrap();
     let (_plane, mut it, keys) = prepare(&scratch);
     let (image, place) = (it.dir.join("image"), it.dir.join("disk1"));

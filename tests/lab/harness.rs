@@ -17,6 +17,10 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
 use std::time::Duration;
 
 /// The binary under test.
@@ -26,6 +30,10 @@ pub(crate) const OCA: &str = env!("CARGO_BIN_EXE_oca");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Held by every test of this binary, for itself alone by those that judge times: two cores are few
+/// for a dozen daemons, and what one test writes keeps the disk of all busy.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A daemon, in the network namespace of its host or in one of its own.
 #[derive(Debug)]
@@ -71,6 +79,16 @@ pub(crate) struct Plan<'a> {
     /// As `[fill] rate_limit` is written.
     pub rate: &'a str,
     pub disks: usize,
+}
+
+/// A turn on the machine that others may share. A test that failed harms nobody else's turn.
+pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A turn on the machine without any other test of this binary.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Host {

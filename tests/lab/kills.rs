@@ -45,6 +45,7 @@ const FRUITFUL_EVERY: usize = 4;
 
 #[test]
 fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
+    let _turn = harness::beside_others();
     let asked = std::env::var("OCA_KILLS").unwrap_or_default();
     let kills: usize = asked.parse().unwrap_or(KILLS);
     let files = FILES.max(kills * FILES_OF_A_LIFE);

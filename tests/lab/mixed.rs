@@ -3,6 +3,7 @@
 //!
 //! `OCA_MIXED_SECONDS` for how long. Needs root: the disk that breaks is a loop device.
 
+use crate::harness;
 use crate::loop_disk::LoopDisk;
 use crate::viewers;
 use crate::viewers::Counts;
@@ -134,7 +135,9 @@ async fn make(scratch: &Scratch, titles: &Path) -> (Appliance, [LoopDisk; 2]) {
 }
 
 #[tokio::test]
+#[allow(clippy::await_holding_lock, reason = "this runtime has one task")]
 async fn mixed_load_with_faults_serves_no_wrong_byte_and_leaks_nothing() {
+    let _turn = harness::beside_others();
     let seconds = std::env::var("OCA_MIXED_SECONDS").ok();
     let seconds = seconds
         .and_then(|text| text.parse().ok())

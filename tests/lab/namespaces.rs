@@ -30,6 +30,7 @@ fn fill_seconds() -> u64 {
 
 #[test]
 fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window() {
+    let _turn = harness::alone();
     let seconds = fill_seconds();
     let scratch = Scratch::new("t-namespaces").unwrap();
     let net = Net::make(4, 9_000);

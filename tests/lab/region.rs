@@ -22,6 +22,7 @@ const NIGHT: Duration = Duration::from_secs(120);
 
 #[test]
 fn twelve_boxes_fetch_each_object_from_the_origin_once_a_master_and_all_complete() {
+    let _turn = harness::beside_others();
     let scratch = Scratch::new("t-region").unwrap();
     let plane = Plane::start(&scratch, Host::loopback(30));
     let mut bytes = 0;

@@ -60,8 +60,8 @@ const DISK_MEGABYTES: u64 = 128;
 const OBJECTS: usize = 320;
 const OBJECT_BYTES: u64 = 200_000;
 
-/// The bar of what a viewer of a sound disk may lose: times of before, twice, and what a machine
-/// that runs other tests beside this one takes for itself.
+/// The bar of what a viewer of a sound disk may lose: times of before (or what the disk takes from
+/// whoever reads past the box), twice, and what a busy machine takes for itself.
 const TIMES_MAX: f64 = 2.0;
 const NOISE: Duration = Duration::from_millis(25);
 
@@ -353,6 +353,7 @@ fn watch_pings(it: &mut Box, seen: &Arc<Mutex<Seen>>) -> JoinHandle<()> {
 
 #[test]
 fn disks_pulled_and_hung_under_load_harm_their_own_viewers_alone_and_are_refilled_after_the_hold() {
+    let _turn = harness::alone();
     let mut lab = Lab::start();
     let keys = lab.by_disk();
     let counts: Vec<usize> = (0..DISKS).map(|disk| keys[&disk].len()).collect();
@@ -484,13 +485,15 @@ fn judge(lab: &Lab, faulty: Instant, counts: &[usize]) {
 }
 
 fn judge_times(times: &sick_viewers::Times) {
+    let direct = times.during(Kind::Direct);
+    println!("files of the sound disk, read past the box: {direct}");
     for kind in [Kind::Hot, Kind::Cold] {
         let (before, during) = (times.before(kind), times.during(kind));
         println!("{kind:?} of the sound disk: before {before}, during {during}");
         assert!(before.count > 30 && during.count > 100, "{before} {during}");
         let bar = |before: Duration| before.mul_f64(TIMES_MAX) + NOISE;
         assert!(during.median <= bar(before.median), "{kind:?}: {during}");
-        assert!(during.p99 <= bar(before.p99), "{kind:?}: {during}");
+        assert!(during.p99 <= bar(before.p99.max(direct.p99)), "{kind:?}");
         // A worker that waits for a sick disk stops all of its few viewers once: no percentile.
         assert!(during.worst <= STALL_MAX, "{kind:?}: {during}");
     }

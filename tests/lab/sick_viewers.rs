@@ -52,6 +52,9 @@ pub(crate) enum Kind {
     Sick,
     /// Of the disk that will hang; in memory.
     Held,
+    /// No viewer: reads files of the sound disk past the box, as cold ones are read. What it waits,
+    /// the machine and its disk take from everybody.
+    Direct,
 }
 
 /// From its hang on until the box knows that a disk may hang, and nothing waits for what leaves
@@ -213,7 +216,13 @@ impl Stage {
             let key = self.choose(kind, &mut random);
             let is_faulty = self.is_faulty.load(Relaxed);
             let begun = clock::now();
-            match self.exchange(&mut stream, &key) {
+            let end = match kind {
+                Kind::Direct => self.read_directly(&key),
+                Kind::Hot | Kind::Cold | Kind::Sick | Kind::Held => {
+                    self.exchange(&mut stream, &key)
+                }
+            };
+            match end {
                 Ok(End::Whole) => {
                     let took = clock::now() - begun;
                     if kind.is_sick() {
@@ -223,7 +232,7 @@ impl Stage {
                     times.entry((kind, is_faulty)).or_default().push(took);
                     drop(times);
                     clock::block_for(match kind {
-                        Kind::Hot | Kind::Cold => PAUSE,
+                        Kind::Hot | Kind::Cold | Kind::Direct => PAUSE,
                         Kind::Sick => SICK_PAUSE,
                         Kind::Held => HELD_PAUSE,
                     });
@@ -249,7 +258,7 @@ impl Stage {
     fn choose(&self, kind: Kind, random: &mut fastrand::Rng) -> String {
         match kind {
             Kind::Hot => self.sound[random.usize(..HOT)].0.clone(),
-            Kind::Cold => {
+            Kind::Cold | Kind::Direct => {
                 let (key, file) = &self.sound[random.usize(HOT..self.sound.len())];
                 let file = File::open(file).unwrap();
                 page_cache::drop_cached(&file, 0, 0).unwrap();
@@ -268,6 +277,12 @@ impl Stage {
                 self.sick[next * 7 % count].clone()
             }
         }
+    }
+
+    fn read_directly(&self, key: &str) -> io::Result<End> {
+        let mut files = self.sound.iter();
+        let (_, file) = files.find(|(known, _)| known == key).unwrap();
+        std::fs::read(file).map(|_| End::Whole)
     }
 
     /// One request; the connection is kept.
@@ -360,6 +375,7 @@ pub(crate) fn start(stage: &Arc<Stage>) -> Vec<JoinHandle<()>> {
     let each = [
         (Kind::Hot, SOUND_VIEWERS),
         (Kind::Cold, SOUND_VIEWERS),
+        (Kind::Direct, 1),
         (Kind::Sick, 3 * SICK_VIEWERS),
         (Kind::Held, HELD_VIEWERS.min(stage.held.len())),
     ];

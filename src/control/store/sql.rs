@@ -106,13 +106,9 @@ impl SqlStore {
         create(path).map_err(|error| failed(error.to_string()))?;
         let url = url(path);
         // A pool would try again and again what fails for good; one connection says why.
-        let mut first = AnyConnection::connect(&url)
+        first(&url)
             .await
-            .map_err(|error| failed(error.to_string()))?;
-        prepare(&mut first)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let _ = first.close().await;
+            .map_err(|fault| failed(fault.to_string()))?;
         let pool = |connections| {
             AnyPoolOptions::new()
                 .max_connections(connections)
@@ -148,17 +144,14 @@ impl SqlStore {
         D: Send + Sync,
         T: Send,
     {
-        let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS_MAX {
-            match attempt(&self.writer, BEGIN_WRITE, &data, &work).await {
-                Err(fault) if fault.is_retryable() => {}
-                outcome => return outcome.map_err(ControlStoreError::from),
+        let mut pauses = pauses();
+        loop {
+            let outcome = attempt(&self.writer, BEGIN_WRITE, &data, &work).await;
+            match (outcome, pauses.next()) {
+                (Err(fault), Some(pause)) if fault.is_retryable() => clock::sleep(pause).await,
+                (outcome, _) => return Ok(outcome?),
             }
-            // Jitter, so that two that were in each other's way do not meet again.
-            clock::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause *= 2;
         }
-        Ok(attempt(&self.writer, BEGIN_WRITE, &data, &work).await?)
     }
 
     /// Runs `work` on the tables of one moment.
@@ -229,6 +222,25 @@ where
     }
 }
 
+/// The first connection to a file that others may be opening, too. SQLite answers "locked" at once,
+/// whatever `busy_timeout` says, where two of them would wait for each other: when both change an
+/// empty file to its write-ahead log.
+async fn first(url: &str) -> Result<(), Fault> {
+    let once = async || {
+        let mut connection = AnyConnection::connect(url).await?;
+        prepare(&mut connection).await?;
+        let _ = connection.close().await;
+        Ok(())
+    };
+    let mut pauses = pauses();
+    loop {
+        match (once().await, pauses.next()) {
+            (Err(fault), Some(pause)) if Fault::is_retryable(&fault) => clock::sleep(pause).await,
+            (outcome, _) => return outcome,
+        }
+    }
+}
+
 async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     for pragma in PRAGMAS {
         connection.execute(pragma).await?;
@@ -239,16 +251,21 @@ async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
 /// Two processes that start on an empty database do the same steps; whoever comes second fails
 /// where the first has been, and finds them done when it tries again.
 async fn migrate(pool: &AnyPool) -> Result<(), MigrateError> {
-    let mut pause = PAUSE;
-    for _ in 1..ATTEMPTS_MAX {
-        match MIGRATIONS.run(pool).await {
-            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => {}
-            outcome => return outcome,
+    let mut pauses = pauses();
+    loop {
+        let outcome = MIGRATIONS.run(pool).await;
+        match (outcome, pauses.next()) {
+            (Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)), Some(pause)) => {
+                clock::sleep(pause).await
+            }
+            (outcome, _) => return outcome,
         }
-        clock::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-        pause *= 2;
     }
-    MIGRATIONS.run(pool).await
+}
+
+/// Between tries. Jitter, so that two that were in each other's way do not meet again.
+fn pauses() -> impl Iterator<Item = Duration> {
+    (0..ATTEMPTS_MAX - 1).map(|n| (PAUSE * 2_u32.pow(n)).mul_f64(0.5 + fastrand::f64()))
 }
 
 /// SQLite would make the file readable by everybody; its write-ahead log takes the file's mode.
