@@ -23,6 +23,16 @@ use std::time::Duration;
 /// manifests), and for an answer about sources, which is paid for and comes in one burst.
 pub(super) const DEPTH: Duration = Duration::from_millis(45);
 
+/// A grant may be taken so much later than it can be, if savings have room for it: one look then
+/// ends several turns. A thread that wakes up for each costs half as much again as its work, for
+/// caches are cold and a virtual machine has to be entered. Longer ones gain little, and a wire
+/// carries them in a burst.
+const LATE: [Duration; 3] = [
+    Duration::from_millis(8),
+    Duration::from_millis(4),
+    Duration::from_millis(2),
+];
+
 const NANOS: u128 = 1_000_000_000;
 
 /// One line's time.
@@ -63,6 +73,14 @@ impl Bucket {
     /// When a grant of `bytes` can be taken.
     pub(super) fn ready_at(&self, bytes: u64) -> Instant {
         self.spent + self.line_time(bytes)
+    }
+
+    /// When whoever waits for a grant of `bytes` looks whether it can be taken: as late as costs no
+    /// rate, and with the same again for a timer that is late itself.
+    pub(super) fn due_at(&self, bytes: u64) -> Instant {
+        let room = self.depth().saturating_sub(self.line_time(bytes));
+        let late = LATE.into_iter().find(|late| room >= *late * 2);
+        self.ready_at(bytes) + late.unwrap_or(Duration::ZERO)
     }
 
     /// What a long grant has earned of itself so far.

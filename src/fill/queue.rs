@@ -250,7 +250,12 @@ impl Queue {
 
     /// When [`Queue::step`] has something to do; `None`: not before somebody asks.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let turn = self.turn().map(|(_, bytes)| self.bucket.ready_at(bytes));
+        let turn = self.turn().map(|(class, bytes)| match class {
+            // Several turns that end at one look would be the night's: an urgent stream asks for
+            // its next one when it has its first.
+            Class::Urgent => self.bucket.ready_at(bytes),
+            Class::Night => self.bucket.due_at(bytes),
+        });
         let lanes = [&self.urgent, &self.night];
         let busy = lanes.into_iter().filter(|lane| !lane.waiting.is_empty());
         let lane = busy.flat_map(|lane| [lane.until, lane.free_at]);

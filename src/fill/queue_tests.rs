@@ -205,6 +205,57 @@ fn the_rate_is_kept_while_what_is_lent_is_on_its_way() {
     }
 }
 
+/// Looks in one second at 150 MB/s, and the bytes that it had: eight streams with turns of 128 KiB,
+/// of which all comes at once, but for `kept` of each stream.
+fn looks_and_bytes(kept: u64) -> (u64, u64) {
+    let mut street = Street::new(150_000_000, 8, kept + (256 << 10));
+    street.turn = 128 << 10;
+    let mut looks = 0;
+    while street.ns < SECOND {
+        // Who got its turn asks for the next one, until there is none.
+        for _ in 0..24 {
+            street.turns();
+            for stream in 0..8 {
+                street.comes(stream, street.streams[stream].held.saturating_sub(kept));
+            }
+        }
+        looks += 1;
+        let deadline = street.queue.deadline().unwrap();
+        street.ns = (deadline - street.start).as_nanos() as u64;
+    }
+    let lent: u64 = street.streams.iter().map(|stream| stream.held).sum();
+    let came: u64 = street.came.iter().map(|(_, bytes)| bytes).sum();
+    (looks, came + lent)
+}
+
+#[test]
+fn one_look_ends_several_turns_if_savings_have_room_for_it() {
+    let turns = 150_000_000 / (128 << 10);
+    for (kept, most) in [(0, 140), (600 << 10, 360), (700 << 10, turns + 1)] {
+        let (looks, bytes) = looks_and_bytes(kept);
+        assert!(looks <= most, "{looks} looks with {kept} B under way");
+        assert!(bytes >= 148_500_000, "{bytes} B with {kept} B under way");
+        assert!(bytes <= 150_000_000, "{bytes} B with {kept} B under way");
+    }
+}
+
+#[test]
+fn an_urgent_turn_is_looked_at_as_soon_as_it_is_over() {
+    let mut street = Street::new(150_000_000, 1, 128 << 10);
+    let at = street.at();
+    street.queue.open(at, Class::Urgent, None);
+    let urgent = street.queue.ask(at, Class::Urgent, 150_000, true);
+    street.queue.ask(at, Class::Night, 150_000, true);
+    street.turns();
+    let deadline = street.queue.deadline().unwrap() - street.start;
+    assert_eq!(deadline, std::time::Duration::from_millis(1));
+    street.ns = SECOND / 1_000;
+    street.queue.step(street.at());
+    assert_eq!(street.queue.answer(urgent), Some(Ok(())));
+    let deadline = street.queue.deadline().unwrap() - street.start;
+    assert_eq!(deadline, std::time::Duration::from_millis(10));
+}
+
 #[test]
 fn streams_that_hold_more_than_the_bucket_lose_savings_and_never_the_rate() {
     let mut street = Street::new(12_500_000, 8, 10_000_000);

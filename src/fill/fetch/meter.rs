@@ -6,6 +6,7 @@
 //!
 //! I/O: reads and writes a socket.
 
+use super::line::Line;
 use crate::clock;
 use crate::clock::Instant;
 use crate::fill::overhead::Framing;
@@ -58,7 +59,7 @@ struct State {
 
 /// The stream beneath TLS.
 pub(super) struct Metered {
-    stream: TcpStream,
+    line: Line,
     meter: Arc<Meter>,
     /// For the meter, which outlives the stream: its own way to the socket must not.
     _socket: Option<Arc<OwnedFd>>,
@@ -187,7 +188,7 @@ impl Metered {
         state.socket = socket.as_ref().map(Arc::downgrade).unwrap_or_default();
         drop(state);
         Self {
-            stream,
+            line: Line::new(stream),
             meter,
             _socket: socket,
         }
@@ -203,15 +204,16 @@ impl AsyncRead for Metered {
         let this = &mut *self;
         let room = this.meter.room(context);
         if room == 0 {
+            this.line.loosen();
             return Poll::Pending;
         }
         let most = usize::try_from(room).unwrap_or(usize::MAX);
         let most = most.min(into.remaining());
         let mut fresh = ReadBuf::new(into.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut this.stream).poll_read(context, &mut fresh))?;
+        ready!(this.line.poll_read(context, &mut fresh))?;
         let count = fresh.filled().len();
         into.advance(count);
-        let arrived = arrivals::arrivals(this.stream.as_fd());
+        let arrived = this.line.as_fd().and_then(arrivals::arrivals);
         this.meter.count(count, arrived.ok());
         Poll::Ready(Ok(()))
     }
@@ -223,7 +225,7 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.line.poll_write(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -231,19 +233,20 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.line.poll_write(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    /// Nothing is kept between here and the kernel.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.line.poll_shutdown(context)
     }
 }
 

@@ -16,6 +16,7 @@ mod answer;
 mod dial;
 mod gather;
 mod handshake;
+mod line;
 mod meter;
 mod norm;
 mod place;
