@@ -248,11 +248,12 @@ impl Queue {
         self.answers.keys().copied()
     }
 
-    /// When [`Queue::step`] has something to do; `None`: not before somebody asks.
+    /// When to call [`Queue::step`] next; `None`: not before somebody asks. A turn of the night may
+    /// be over a little earlier, see [`Bucket::due_at`].
     pub(super) fn deadline(&self) -> Option<Instant> {
         let turn = self.turn().map(|(class, bytes)| match class {
-            // Several turns that end at one look would be the night's: an urgent stream asks for
-            // its next one when it has its first.
+            // An urgent stream asks again only when it is answered. If several turns ended at one
+            // look, all but its first would be the night's.
             Class::Urgent => self.bucket.ready_at(bytes),
             Class::Night => self.bucket.due_at(bytes),
         });

@@ -31,8 +31,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Held by every test of this binary, for itself alone by those that judge times: two cores are few
-/// for a dozen daemons, and what one test writes keeps the disk of all busy.
+/// Held by every test of this binary, which begins with one of the two functions below; for itself
+/// alone by those that judge times. Two cores are few for a dozen daemons, and what one test writes
+/// keeps the disk of all busy. Tests are threads of one process.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A daemon, in the network namespace of its host or in one of its own.

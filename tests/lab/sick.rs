@@ -60,8 +60,8 @@ const DISK_MEGABYTES: u64 = 128;
 const OBJECTS: usize = 320;
 const OBJECT_BYTES: u64 = 200_000;
 
-/// The bar of what a viewer of a sound disk may lose: times of before (or what the disk takes from
-/// whoever reads past the box), twice, and what a busy machine takes for itself.
+/// The bar of what a viewer of a sound disk may lose: times of before (for cold ones also what the
+/// disk takes from whoever reads past the box), twice, and what a busy machine takes for itself.
 const TIMES_MAX: f64 = 2.0;
 const NOISE: Duration = Duration::from_millis(25);
 
@@ -404,11 +404,8 @@ fn disks_pulled_and_hung_under_load_harm_their_own_viewers_alone_and_are_refille
     }
     lab.await_state(BACK, "online");
     lab.plan();
-    assert_eq!(
-        lab.received(),
-        received,
-        "nothing is fetched in the hold-down"
-    );
+    // Nothing is fetched in the hold-down.
+    assert_eq!(lab.received(), received);
     refilled(&lab, faulty, received, counts[LOST]);
     judge(&lab, faulty, &counts);
     judge_times(&during);
@@ -486,14 +483,17 @@ fn judge(lab: &Lab, faulty: Instant, counts: &[usize]) {
 
 fn judge_times(times: &sick_viewers::Times) {
     let direct = times.during(Kind::Direct);
-    println!("files of the sound disk, read past the box: {direct}");
+    println!("its files, read past the box: {direct}");
+    assert!(direct.count > 100);
     for kind in [Kind::Hot, Kind::Cold] {
         let (before, during) = (times.before(kind), times.during(kind));
         println!("{kind:?} of the sound disk: before {before}, during {during}");
         assert!(before.count > 30 && during.count > 100, "{before} {during}");
         let bar = |before: Duration| before.mul_f64(TIMES_MAX) + NOISE;
         assert!(during.median <= bar(before.median), "{kind:?}: {during}");
-        assert!(during.p99 <= bar(before.p99.max(direct.p99)), "{kind:?}");
+        let of_disk = (kind == Kind::Cold).then_some(direct.p99);
+        let usual = before.p99.max(of_disk.unwrap_or_default());
+        assert!(during.p99 <= bar(usual), "{kind:?}: {during}");
         // A worker that waits for a sick disk stops all of its few viewers once: no percentile.
         assert!(during.worst <= STALL_MAX, "{kind:?}: {during}");
     }

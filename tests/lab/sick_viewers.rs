@@ -259,7 +259,12 @@ impl Stage {
         match kind {
             Kind::Hot => self.sound[random.usize(..HOT)].0.clone(),
             Kind::Cold | Kind::Direct => {
-                let (key, file) = &self.sound[random.usize(HOT..self.sound.len())];
+                // Each its own: one would bring into memory what the other wants from the disk.
+                let its = match kind == Kind::Direct {
+                    true => HOT..2 * HOT,
+                    false => 2 * HOT..self.sound.len(),
+                };
+                let (key, file) = &self.sound[random.usize(its)];
                 let file = File::open(file).unwrap();
                 page_cache::drop_cached(&file, 0, 0).unwrap();
                 key.clone()

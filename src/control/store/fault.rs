@@ -17,17 +17,22 @@ pub(super) enum Fault {
     Row { problem: String },
 }
 
-/// SQLite: busy (5), locked (6), busy in a snapshot (517). PostgreSQL and its like: serialisation
-/// failure, deadlock.
-const RETRYABLE: [&str; 5] = ["5", "6", "517", "40001", "40P01"];
+/// SQLite: busy, locked; the bits above say why (a recovery, a snapshot).
+const SQLITE_RETRYABLE: [u32; 2] = [5, 6];
+
+/// PostgreSQL and its like: serialisation failure, deadlock.
+const SQLSTATE_RETRYABLE: [&str; 2] = ["40001", "40P01"];
+
+/// Every SQLSTATE is so long, and no code of SQLite.
+const SQLSTATE_CHARACTERS: usize = 5;
 
 impl Fault {
     /// Another writer was in the way; nothing is wrong with the work itself.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Database(error)) => error
-                .code()
-                .is_some_and(|code| RETRYABLE.contains(&code.as_ref())),
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| is_retryable(&code))
+            }
             Self::Database(_) | Self::Domain(_) | Self::Row { .. } => false,
         }
     }
@@ -41,11 +46,35 @@ impl Fault {
     }
 }
 
+fn is_retryable(code: &str) -> bool {
+    if code.len() == SQLSTATE_CHARACTERS {
+        return SQLSTATE_RETRYABLE.contains(&code);
+    }
+    let primary = code.parse::<u32>().map(|code| code & 0xFF);
+    primary.is_ok_and(|primary| SQLITE_RETRYABLE.contains(&primary))
+}
+
 impl From<Fault> for ControlStoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Domain(error) => error,
             Fault::Database(_) | Fault::Row { .. } => Self::Database(fault.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_cause_is_tried_again_and_nothing_else() {
+        for code in ["5", "6", "261", "517", "773", "262", "40001", "40P01"] {
+            assert!(is_retryable(code), "{code}");
+        }
+        // A constraint, a full disk, no database; a unique violation, text that is no UTF-8.
+        for code in ["19", "1555", "13", "26", "", "23505", "22021", "HY000"] {
+            assert!(!is_retryable(code), "{code}");
         }
     }
 }

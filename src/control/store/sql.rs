@@ -57,12 +57,15 @@ use std::time::Duration;
 /// Readers at once. Each is a thread of SQLite's driver; snapshots are read one at a time.
 const READERS: u32 = 4;
 
-/// Tries of a transaction that others were in the way of. With the pauses between them some ten
-/// seconds, on top of the database's own waiting.
+/// Tries of whatever others were in the way of: opening, migrating, a transaction. The pauses
+/// between them are some 2.5 s, on top of the database's own waiting.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// First pause between tries; doubles.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// For the first connection to a file that others open at the same moment.
+const FIRST_TIME: Duration = Duration::from_secs(10);
 
 /// For a connection: longer than the longest transaction, an import's.
 const ACQUIRE_TIME: Duration = Duration::from_secs(120);
@@ -105,8 +108,9 @@ impl SqlStore {
         };
         create(path).map_err(|error| failed(error.to_string()))?;
         let url = url(path);
-        // A pool would try again and again what fails for good; one connection says why.
-        first(&url)
+        // A pool would try again and again what fails for good; one connection says why, and is
+        // tried again only where others are in its way.
+        connect_first(&url)
             .await
             .map_err(|fault| failed(fault.to_string()))?;
         let pool = |connections| {
@@ -225,16 +229,19 @@ where
 /// The first connection to a file that others may be opening, too. SQLite answers "locked" at once,
 /// whatever `busy_timeout` says, where two of them would wait for each other: when both change an
 /// empty file to its write-ahead log.
-async fn first(url: &str) -> Result<(), Fault> {
+async fn connect_first(url: &str) -> Result<(), Fault> {
     let once = async || {
         let mut connection = AnyConnection::connect(url).await?;
         prepare(&mut connection).await?;
         let _ = connection.close().await;
         Ok(())
     };
-    let mut pauses = pauses();
+    let (begun, mut pauses) = (clock::now(), pauses());
     loop {
-        match (once().await, pauses.next()) {
+        let outcome = once().await;
+        // Another process that keeps the file to itself was waited for in the database.
+        let is_early = clock::now() - begun < FIRST_TIME;
+        match (outcome, pauses.next().filter(|_| is_early)) {
             (Err(fault), Some(pause)) if Fault::is_retryable(&fault) => clock::sleep(pause).await,
             (outcome, _) => return outcome,
         }

@@ -6,7 +6,7 @@
 //!
 //! I/O: reads and writes a socket.
 
-use super::line::Line;
+use super::socket::Socket;
 use crate::clock;
 use crate::clock::Instant;
 use crate::fill::overhead::Framing;
@@ -59,7 +59,7 @@ struct State {
 
 /// The stream beneath TLS.
 pub(super) struct Metered {
-    line: Line,
+    socket: Socket,
     meter: Arc<Meter>,
     /// For the meter, which outlives the stream: its own way to the socket must not.
     _socket: Option<Arc<OwnedFd>>,
@@ -188,7 +188,7 @@ impl Metered {
         state.socket = socket.as_ref().map(Arc::downgrade).unwrap_or_default();
         drop(state);
         Self {
-            line: Line::new(stream),
+            socket: Socket::new(stream),
             meter,
             _socket: socket,
         }
@@ -204,16 +204,16 @@ impl AsyncRead for Metered {
         let this = &mut *self;
         let room = this.meter.room(context);
         if room == 0 {
-            this.line.loosen();
+            this.socket.deregister();
             return Poll::Pending;
         }
         let most = usize::try_from(room).unwrap_or(usize::MAX);
         let most = most.min(into.remaining());
         let mut fresh = ReadBuf::new(into.initialize_unfilled_to(most));
-        ready!(this.line.poll_read(context, &mut fresh))?;
+        ready!(this.socket.poll_read(context, &mut fresh))?;
         let count = fresh.filled().len();
         into.advance(count);
-        let arrived = this.line.as_fd().and_then(arrivals::arrivals);
+        let arrived = this.socket.as_fd().and_then(arrivals::arrivals);
         this.meter.count(count, arrived.ok());
         Poll::Ready(Ok(()))
     }
@@ -225,7 +225,7 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.line.poll_write(context, &[IoSlice::new(bytes)])
+        self.socket.poll_write(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -233,7 +233,7 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.line.poll_write(context, slices)
+        self.socket.poll_write(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -246,7 +246,7 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.poll_shutdown(context)
+        self.socket.poll_shutdown(context)
     }
 }
 
