@@ -319,10 +319,10 @@ fn looks_that_are_late_cost_far_sources_no_rate() {
 
 #[test]
 fn one_look_ends_several_turns_if_savings_have_room_for_it() {
-    // Late by 8, 4, 2 and 0 ms: one look ends nine turns, or five, or three, or one.
+    // Late by 4, 4, 2 and 0 ms: one look ends five turns, or three, or one.
     for (kept, least, most) in [
-        (0, 100, 140),
-        (600 << 10, 180, 300),
+        (0, 180, 260),
+        (600 << 10, 180, 260),
         (700 << 10, 300, 480),
         (760 << 10, 1_000, 1_145),
     ] {
@@ -351,8 +351,8 @@ fn an_urgent_turn_is_looked_at_as_soon_as_it_is_over() {
     street.queue.step(street.at());
     assert_eq!(street.queue.answer(urgent), Some(Ok(())));
     let deadline = street.queue.deadline().unwrap() - street.start;
-    // One for each turn, and eight late: one turn is lent, and savings have room.
-    assert_eq!(deadline, std::time::Duration::from_millis(10));
+    // One for each turn, and four late: one turn is lent, and savings have room.
+    assert_eq!(deadline, std::time::Duration::from_millis(6));
 }
 
 #[test]
