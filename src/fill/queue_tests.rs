@@ -78,12 +78,16 @@ impl Street {
     fn run(&mut self, to: u64, lag_ns: u64) {
         while self.ns < to {
             self.turns();
-            let next = self.queue.deadline().map_or(u64::MAX, |at| {
-                u64::try_from((at - self.start).as_nanos()).unwrap()
-            });
+            let next = self.deadline().unwrap_or(u64::MAX);
             self.ns = next.saturating_add(lag_ns).max(self.ns + 1).min(to);
         }
         self.turns();
+    }
+
+    /// In nanoseconds, as `ns`.
+    fn deadline(&self) -> Option<u64> {
+        let at = self.queue.deadline()?;
+        Some((at - self.start).as_nanos() as u64)
     }
 
     fn comes(&mut self, stream: usize, bytes: u64) {
@@ -220,8 +224,7 @@ fn looks_and_bytes(kept: u64) -> (u64, u64) {
             }
         }
         looks += 1;
-        let deadline = street.queue.deadline().unwrap();
-        street.ns = (deadline - street.start).as_nanos() as u64;
+        street.ns = street.deadline().unwrap();
     }
     let lent: u64 = street.streams.iter().map(|stream| stream.held).sum();
     let came: u64 = street.came.iter().map(|(_, bytes)| bytes).sum();
@@ -294,12 +297,8 @@ fn second_from_afar(round_trip: u64) -> u64 {
         for stream in &mut streams {
             stream.step(&mut street.queue, at, ns, round_trip / 2);
         }
-        let deadline = street
-            .queue
-            .deadline()
-            .map(|at| (at - street.start).as_nanos() as u64);
         let next = ns + GRAIN;
-        street.ns = deadline.map_or(next, |at| at.clamp(ns + 1, next));
+        street.ns = street.deadline().map_or(next, |at| at.clamp(ns + 1, next));
         if ns < SECOND {
             before = streams.iter().map(|stream| stream.read).sum();
         }
@@ -345,14 +344,12 @@ fn an_urgent_turn_is_looked_at_as_soon_as_it_is_over() {
     let urgent = street.queue.ask(at, Class::Urgent, 150_000, true);
     street.queue.ask(at, Class::Night, 150_000, true);
     street.turns();
-    let deadline = street.queue.deadline().unwrap() - street.start;
-    assert_eq!(deadline, std::time::Duration::from_millis(1));
+    assert_eq!(street.deadline(), Some(1_000_000));
     street.ns = SECOND / 1_000;
     street.queue.step(street.at());
     assert_eq!(street.queue.answer(urgent), Some(Ok(())));
-    let deadline = street.queue.deadline().unwrap() - street.start;
     // One for each turn, and four late: one turn is lent, and savings have room.
-    assert_eq!(deadline, std::time::Duration::from_millis(6));
+    assert_eq!(street.deadline(), Some(6_000_000));
 }
 
 #[test]

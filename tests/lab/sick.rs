@@ -60,8 +60,8 @@ const DISK_MEGABYTES: u64 = 128;
 const OBJECTS: usize = 320;
 const OBJECT_BYTES: u64 = 200_000;
 
-/// The bar of what a viewer of a sound disk may lose: times of before (for cold ones also what the
-/// disk takes from whoever reads past the box), twice, and what a busy machine takes for itself.
+/// The bar of what a viewer of a sound disk may lose: times of before, twice, and what a busy
+/// machine takes for itself. Beside them is told what whoever reads past the box waits.
 const TIMES_MAX: f64 = 2.0;
 const NOISE: Duration = Duration::from_millis(25);
 
@@ -484,16 +484,13 @@ fn judge(lab: &Lab, faulty: Instant, counts: &[usize]) {
 fn judge_times(times: &sick_viewers::Times) {
     let direct = times.during(Kind::Direct);
     println!("its files, read past the box: {direct}");
-    assert!(direct.count > 100);
     for kind in [Kind::Hot, Kind::Cold] {
         let (before, during) = (times.before(kind), times.during(kind));
         println!("{kind:?} of the sound disk: before {before}, during {during}");
         assert!(before.count > 30 && during.count > 100, "{before} {during}");
         let bar = |before: Duration| before.mul_f64(TIMES_MAX) + NOISE;
         assert!(during.median <= bar(before.median), "{kind:?}: {during}");
-        let of_disk = (kind == Kind::Cold).then_some(direct.p99);
-        let usual = before.p99.max(of_disk.unwrap_or_default());
-        assert!(during.p99 <= bar(usual), "{kind:?}: {during}");
+        assert!(during.p99 <= bar(before.p99), "{kind:?}: {during}");
         // A worker that waits for a sick disk stops all of its few viewers once: no percentile.
         assert!(during.worst <= STALL_MAX, "{kind:?}: {during}");
     }
