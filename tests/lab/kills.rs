@@ -1,13 +1,13 @@
 //! `kill -9` again and again while a box fills: nothing is lost, corrupt or twice visible, and the
 //! cap holds over all lives together, by the counters of the interface.
 
+use crate::counter::Counter;
 use crate::harness;
 use crate::harness::Box;
 use crate::harness::PATIENCE;
 use crate::harness::Plan;
 use crate::harness::Plane;
 use crate::harness::until;
-use crate::net::Counter;
 use crate::net::Net;
 use oca::clock;
 use oca::demo::Scratch;
@@ -71,11 +71,12 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
     };
     let mut it = Box::make(&scratch, &plane, net.host(1), &plan);
     without_second_copies(&it);
-    let counter = Counter::start(&net, 1);
+    let mut counter = Counter::start(&net, 1);
     let mut held: BTreeMap<String, String> = BTreeMap::new();
     let mut whole = BTreeSet::new();
     let begun = clock::now();
     for life in 0..kills {
+        counter.mark(format!("life {life} begins"));
         it.start();
         // What a disk holds is known when it has been looked through.
         until("the scans", PATIENCE, || it.show(&["disks"]), is_scanned);
@@ -96,7 +97,9 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         } else {
             after
         };
+        counter.mark("it is killed");
         it.process.kill();
+        counter.mark("it is dead");
         look_at_disks(&it, &mut whole, life);
     }
     let per_kill = begun.elapsed().as_secs_f64() / kills as f64;
@@ -182,7 +185,11 @@ fn judge(counter: &Counter, files: usize) -> String {
     let content = files as u64 * FILE_BYTES;
     assert!(total >= content as f64, "{total} B counted of {content} B");
     assert!(gap <= GAP_S_MAX, "nothing was counted for {gap} s");
-    assert!(excess <= EXCESS_BYTES, "{told}");
+    assert!(
+        excess <= EXCESS_BYTES,
+        "{told}:\n{}",
+        counter.course(from, to)
+    );
     told
 }
 

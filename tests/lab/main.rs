@@ -8,6 +8,7 @@
 
 #[path = "../support/ailing_disk.rs"]
 mod ailing_disk;
+mod counter;
 mod coupling;
 mod harness;
 mod kills;

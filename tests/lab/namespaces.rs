@@ -1,13 +1,13 @@
 //! Three boxes in network namespaces on a shaped link: the interface's own counters judge the cap
 //! and the window.
 
+use crate::counter::Counter;
 use crate::harness;
 use crate::harness::Box;
 use crate::harness::PATIENCE;
 use crate::harness::Plan;
 use crate::harness::Plane;
 use crate::harness::until;
-use crate::net::Counter;
 use crate::net::Net;
 use oca::clock;
 use oca::demo::Scratch;

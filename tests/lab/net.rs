@@ -1,21 +1,13 @@
-//! Network namespaces around a switch, and the counters of its ports.
+//! Network namespaces around a switch; [`crate::counter`] reads what its ports have carried.
 //!
 //! Needs root, `ip`, `tc` (iproute2) and `ethtool`. Namespaces are named after this process and
 //! removed with their [`Net`].
 //!
-//! I/O: runs `ip` and `tc`, reads counters from a child process.
+//! I/O: runs `ip` and `tc`.
 
 use crate::harness::Host;
-use crate::harness::PATIENCE;
-use crate::harness::until;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::net::Ipv4Addr;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -71,6 +63,11 @@ impl Net {
         net
     }
 
+    /// The namespace of the switch, which has a `port<host>` for each host.
+    pub(crate) fn switch(&self) -> &str {
+        &self.names[0]
+    }
+
     fn add(&mut self, name: &str) {
         run(&format!("ip netns add {name}"));
         self.names.push(name.to_owned());
@@ -106,131 +103,4 @@ fn run(script: &str) {
         "{script}: {}; this test needs root and: apt-get install iproute2 ethtool",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// Reads what the switch's port has sent to a host, some three hundred times a second: a burst that
-/// is a tenth of the bound is not hidden by the silence before it.
-#[derive(Debug)]
-pub(crate) struct Counter {
-    child: Child,
-    samples: Arc<Mutex<Vec<Sample>>>,
-}
-
-/// Bytes so far, read at some moment between the two: a busy machine comes late, and says so.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    from: f64,
-    bytes: f64,
-    to: f64,
-}
-
-impl Sample {
-    fn parse(line: &str) -> Option<Self> {
-        // Locales differ in the decimal point of the shell's clock.
-        let mut fields = line.split(' ').map(|field| field.replace(',', ".").parse());
-        let mut field = || fields.next()?.ok();
-        Some(Self {
-            from: field()?,
-            bytes: field()?,
-            to: field()?,
-        })
-    }
-}
-
-impl Counter {
-    pub(crate) fn start(net: &Net, host: usize) -> Self {
-        let file = format!("/sys/class/net/port{host}/statistics/tx_bytes");
-        // Waits for what a pipe of its own never says: no process is started for it.
-        let script = format!(
-            "exec {{pipe}}<> <(:); while from=$EPOCHREALTIME && read bytes < {file}; do echo $from \
-             $bytes $EPOCHREALTIME; read -t 0.003 -u $pipe; done"
-        );
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &net.names[0], "bash", "-c", &script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let samples: Arc<Mutex<Vec<Sample>>> = Arc::default();
-        let (kept, lines) = (
-            Arc::clone(&samples),
-            BufReader::new(child.stdout.take().unwrap()),
-        );
-        std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                if let (Some(sample), Ok(mut kept)) = (Sample::parse(&line), kept.lock()) {
-                    kept.push(sample);
-                }
-            }
-        });
-        let counter = Self { child, samples };
-        let some = || counter.samples.lock().unwrap().len();
-        until("the interface's counters", PATIENCE, some, |count| {
-            *count > 2
-        });
-        counter
-    }
-
-    /// The most bytes that any interval has carried, of whatever length, beyond `rate` times its
-    /// length; and when that interval began and ended, in seconds after the first sample.
-    pub(crate) fn excess(&self, rate: f64) -> (f64, f64, f64) {
-        let samples = self.samples.lock().unwrap();
-        let start = samples[0].from;
-        let above = |sample: &Sample, at: f64| sample.bytes - rate * (at - start);
-        let (mut worst, mut lowest) = ((0.0, 0.0, 0.0), samples[0]);
-        for sample in samples.iter() {
-            let excess = above(sample, sample.to) - above(&lowest, lowest.from);
-            if excess > worst.0 {
-                worst = (excess, lowest.from - start, sample.to - start);
-            }
-            if above(sample, sample.from) < above(&lowest, lowest.from) {
-                lowest = *sample;
-            }
-        }
-        worst
-    }
-
-    /// The longest time, in seconds, about which the samples do not tell.
-    pub(crate) fn gap(&self) -> f64 {
-        let samples = self.samples.lock().unwrap();
-        let pairs = samples.windows(2);
-        let gaps = pairs.map(|pair| pair[1].to - pair[0].from);
-        gaps.fold(0.0, f64::max)
-    }
-
-    pub(crate) fn total(&self) -> f64 {
-        let samples = self.samples.lock().unwrap();
-        samples.last().map_or(0.0, |sample| sample.bytes)
-    }
-
-    /// Bytes of the worst second, and bytes a second between the first and the last tenth of what
-    /// was carried: ramps at either end are not the full rate.
-    pub(crate) fn judge(&self) -> (f64, f64) {
-        let samples = self.samples.lock().unwrap();
-        let mut worst: f64 = 0.0;
-        let mut end = 0;
-        for sample in samples.iter() {
-            while end + 1 < samples.len() && samples[end + 1].to - sample.from <= 1.0 {
-                end += 1;
-            }
-            let last = samples[end.max(1)];
-            // A sample that came late is judged by its own length.
-            let length = (last.to - sample.from).max(1.0);
-            worst = worst.max((last.bytes - sample.bytes) / length);
-        }
-        let first = samples[0].bytes;
-        let all = samples.last().unwrap().bytes - first;
-        let at = |share: f64| {
-            let level = first + all * share;
-            *samples.iter().find(|one| one.bytes >= level).unwrap()
-        };
-        let (first, last) = (at(0.1), at(0.9));
-        (worst, (last.bytes - first.bytes) / (last.to - first.from))
-    }
-}
-
-impl Drop for Counter {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
