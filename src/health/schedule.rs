@@ -85,7 +85,7 @@ pub enum Input {
         renew: bool,
         report_now: bool,
     },
-    /// The signed manifest that is in effect.
+    /// The signed manifest that is in effect; told as soon as that is known.
     Held(Option<Position>),
     Done(Call),
     /// A report was taken, and the next one is wanted so much later, before jitter.
@@ -134,6 +134,7 @@ pub struct Schedule {
     certificate: Certificate,
     wanted: Option<Position>,
     held: Option<Position>,
+    is_held_known: bool,
     /// Something changed while a report was under way.
     changed_meanwhile: bool,
     /// Something grew while a report was under way: when to tell.
@@ -168,6 +169,7 @@ impl Schedule {
             certificate: Certificate::Foreign,
             wanted: None,
             held: None,
+            is_held_known: false,
             changed_meanwhile: false,
             grown: None,
             enrol: Lane::default(),
@@ -191,7 +193,7 @@ impl Schedule {
                 renew,
                 report_now,
             } => self.orders(now, wanted, renew, report_now),
-            Input::Held(held) => self.held = held,
+            Input::Held(held) => (self.held, self.is_held_known) = (held, true),
             Input::Done(call) => self.done(now, call),
             Input::Reported { next } => self.reported(now, next),
             Input::Failed(call, fault) => self.failed(now, call, fault),
@@ -357,8 +359,9 @@ impl Schedule {
         self.renew.due = Some(soonest.map_or(at, |soonest| at.max(soonest)));
     }
 
+    /// Not before the store has said what it holds: that would be fetched a second time.
     fn is_behind(&self) -> bool {
-        self.wanted > self.held
+        self.is_held_known && self.wanted > self.held
     }
 
     fn want_manifest(&mut self, now: Instant) {

@@ -132,8 +132,8 @@ impl Task {
         let mut catalogue = news::Catalogue::of(&store.borrow());
         let mut routes = bgp.as_mut().map(|bgp| bgp.borrow_and_update().clone());
         gate.mark_unchanged();
-        let held = self.view.manifest_held;
-        self.input(Input::Held(held));
+        let view = store.borrow().clone();
+        self.held(&view);
         loop {
             self.look();
             let wake = self.wake();
@@ -228,6 +228,9 @@ impl Task {
     /// Which manifest is in effect. Another one is told at once: the control plane's word that it
     /// knows is what lets the fill delete by it.
     fn held(&mut self, view: &store::View) {
+        if !view.manifest_loaded {
+            return;
+        }
         let held = report::manifest(view);
         let before = std::mem::replace(&mut self.view.manifest_held, held);
         self.input(Input::Held(held));

@@ -269,6 +269,9 @@ pub struct View {
     pub objects: u64,
     pub bytes: u64,
     pub manifest: Option<ManifestView>,
+    /// False until it was read from the disks: `None` means nothing before.
+    #[serde(skip)]
+    pub manifest_loaded: bool,
     pub disks: Vec<DiskView>,
     pub moves: MovesView,
 }

@@ -19,9 +19,12 @@ pub(super) fn publish(shared: &Shared) {
     let lock = &shared.view_builder;
     let _one_builder = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = shared.changes.load(Ordering::Acquire);
+    // Asked first: once it is true, the manifest read after it is the one that was loaded.
+    let manifest_loaded = shared.manifest_loaded.load(Ordering::Acquire);
     let manifest = shared.manifest.load();
     let mut view = View {
         generation,
+        manifest_loaded,
         disks: shared.volumes.iter().map(|volume| disk(volume)).collect(),
         moves: shared.mover.view(),
         ..View::default()

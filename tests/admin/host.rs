@@ -261,6 +261,7 @@ fn store_view() -> store::View {
     store::View {
         moves: store::MovesView::default(),
         generation: 5,
+        manifest_loaded: true,
         objects: 7,
         bytes: 1_500_000,
         manifest: Some(store::ManifestView {

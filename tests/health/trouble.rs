@@ -147,6 +147,32 @@ async fn a_replayed_manifest_is_fetched_seldom_and_never_adopted() {
         .await;
 }
 
+/// With millions of keys that takes longer than to reach the control plane.
+#[tokio::test(start_paused = true)]
+async fn while_the_disks_manifest_is_read_none_is_fetched_and_then_only_a_newer_one() {
+    let plane = Plane::new();
+    let place = |generation| Position {
+        epoch: 1,
+        generation,
+    };
+    plane.mind().manifest = Some((place(5), Vec::new()));
+    let own = world::start(&plane, |_| {});
+    own.has_read(None);
+    own.until("contact", |view| view.last_report.is_some())
+        .await;
+    clock::sleep(seconds(900)).await;
+    assert_eq!(plane.mind().fetches, 0);
+    own.has_read(Some(place(5)));
+    own.until("manifest", |view| view.manifest_held == Some(place(5)))
+        .await;
+    clock::sleep(seconds(900)).await;
+    assert_eq!(plane.mind().fetches, 0, "it is the one that is wanted");
+    plane.mind().manifest = Some((place(6), Vec::new()));
+    own.until("manifest", |view| view.manifest_held == Some(place(6)))
+        .await;
+    assert_eq!(plane.mind().fetches, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_identity_that_cannot_be_opened_is_told_and_tried_again() {
     let plane = Plane::new();

@@ -13,6 +13,7 @@ use oca::health::ControlView;
 use oca::health::SignedManifest;
 use oca::ids::BoxId;
 use oca::link::message::FillProgress;
+use oca::link::message::Position;
 use oca::link::message::ViewerKeys;
 use oca::object::Digest;
 use oca::route::Attributes;
@@ -66,6 +67,7 @@ pub(crate) fn start_as(
     let (gate, _) = watch::channel(Gate::Serving);
     let first = store::View {
         generation: 1,
+        manifest_loaded: true,
         ..store::View::default()
     };
     let store = Arc::new(watch::Sender::new(Arc::new(first)));
@@ -160,6 +162,21 @@ impl Box {
                 bytes: objects * 1_000,
                 ..store::View::clone(view)
             };
+            *view = Arc::new(next);
+        });
+    }
+
+    /// What the store has read from its disks; `None`: nothing yet.
+    pub(crate) fn has_read(&self, manifest: Option<Position>) {
+        self.store.send_modify(|view| {
+            let mut next = store::View::clone(view);
+            next.manifest_loaded = manifest.is_some();
+            next.manifest = manifest.map(|position| store::ManifestView {
+                epoch: position.epoch,
+                generation: position.generation,
+                keys: 1,
+                missing: 0,
+            });
             *view = Arc::new(next);
         });
     }

@@ -81,8 +81,7 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         // What a disk holds is known when it has been looked through.
         until("the scans", PATIENCE, || it.show(&["disks"]), is_scanned);
         // A different moment of each life: enrolment, the first ask, writes, flushes, publishing.
-        let time = Duration::from_millis(400 + (life as u64 * 397) % 2_600);
-        clock::block_for(time);
+        clock::block_for(Duration::from_millis(400 + (life as u64 * 397) % 2_600));
         let after = holds(&it, 0);
         let lost: Vec<&String> = held
             .keys()
@@ -99,7 +98,6 @@ fn a_box_that_is_killed_again_and_again_loses_nothing_and_keeps_to_the_cap() {
         };
         counter.mark("it is killed");
         it.process.kill();
-        counter.mark("it is dead");
         look_at_disks(&it, &mut whole, life);
     }
     let per_kill = begun.elapsed().as_secs_f64() / kills as f64;

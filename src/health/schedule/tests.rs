@@ -318,7 +318,9 @@ fn a_newer_manifest_is_fetched_until_it_is_held_and_an_older_one_never() {
         renew: false,
         report_now: false,
     };
-    let first = schedule.step(now, orders(place(5)));
+    // It may be the one that is just read from the disk.
+    assert_eq!(schedule.step(now, orders(place(5))), []);
+    let first = schedule.step(now, Input::Held(None));
     assert_eq!(first, [Call::Manifest], "a box without any fetches at once");
     schedule.step(now, Input::Held(place(5)));
     schedule.step(now, Input::Done(Call::Manifest));
