@@ -1,7 +1,8 @@
 //! What a disk's threads do for an object that is being received.
 //!
-//! `staged` queues it: the staging file is opened or made, chunks are written (`writes`), flushed
-//! and only then told by the map, and the whole object is published in the order of `writer`.
+//! `staged` queues it: the staging file is opened or made, chunks are written, some at a time
+//! (`writes`), flushed and only then told by the map, and the whole object is published in the
+//! order of `writer`.
 //!
 //! I/O: everything here works on the disk, on its own threads.
 
@@ -18,7 +19,9 @@ use super::step::Step;
 use super::suspects;
 use super::volume::Volume;
 use super::writer;
+use super::writes::Put;
 use super::writes::Target;
+use crate::lock::lock;
 use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::sys::page_cache;
@@ -28,6 +31,7 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::Mutex;
 use tokio::sync::oneshot;
 
 /// What calls on the disk's thread need; the lease ends with the last of them.
@@ -37,6 +41,26 @@ pub(super) struct Work {
     pub(super) lease: Arc<Lease>,
     pub(super) target: Target,
     pub(super) tree: Arc<ChunkTree>,
+}
+
+/// To whoever waits for some chunks: the first error, or that all are written.
+#[derive(Debug)]
+struct BatchReply {
+    chunks_left: usize,
+    reply: Option<oneshot::Sender<io::Result<()>>>,
+}
+
+impl BatchReply {
+    /// One chunk has ended.
+    fn add(&mut self, told: io::Result<()>) {
+        self.chunks_left -= 1;
+        if (self.chunks_left == 0 || told.is_err())
+            && let Some(reply) = self.reply.take()
+        {
+            // Nobody waits any more when the transfer was stopped.
+            let _ = reply.send(told);
+        }
+    }
 }
 
 /// Opens or makes the staging file.
@@ -97,17 +121,37 @@ pub(super) fn is_blank(partial: &Partial) -> bool {
 }
 
 impl Work {
-    /// Begins to write one chunk; `reply` is told when it is written, or not.
+    /// Begins to write some chunks; `reply` is told of the first that is not written, or that all
+    /// are.
     pub(super) fn put(
         self: &Arc<Self>,
         volume: &Arc<Volume>,
         pulse: &Pulse,
-        chunk: u64,
-        bytes: &Bytes,
+        batch: Vec<(u64, Bytes)>,
         reply: oneshot::Sender<io::Result<()>>,
     ) {
+        let answer = Arc::new(Mutex::new(BatchReply {
+            chunks_left: batch.len(),
+            reply: Some(reply),
+        }));
+        let puts = batch.into_iter().map(|(chunk, bytes)| {
+            let done = self.landed(volume, chunk, Arc::clone(&answer));
+            Put::new(bytes, chunk * CHUNK_BYTES, done)
+        });
+        let beat = || pulse.beat(volume.flush_patience());
+        volume.writes.put(&self.target, puts, &beat);
+        self.shared.probe.reached(Step::ChunkBegun);
+    }
+
+    /// What to do when the chunk is written, or not.
+    fn landed(
+        self: &Arc<Self>,
+        volume: &Arc<Volume>,
+        chunk: u64,
+        answer: Arc<Mutex<BatchReply>>,
+    ) -> impl FnOnce(io::Result<()>) + Send + 'static {
         let (own, disk) = (Arc::clone(self), Arc::clone(volume));
-        let done = move |outcome: io::Result<()>| {
+        move |outcome: io::Result<()>| {
             // Asked first: the error may be what ends it.
             let is_current = own.shared.staging.is_current(own.lease.partial());
             match &outcome {
@@ -122,13 +166,8 @@ impl Work {
                 true => error,
                 false => writer::given_up(),
             });
-            // Nobody waits any more when the transfer was stopped.
-            let _ = reply.send(told);
-        };
-        let (offset, done) = (chunk * CHUNK_BYTES, Box::new(done));
-        let beat = || pulse.beat(volume.flush_patience());
-        volume.writes.put(&self.target, bytes, offset, &beat, done);
-        self.shared.probe.reached(Step::ChunkBegun);
+            lock(&answer).add(told);
+        }
     }
 
     /// A disk that cannot write what it was given is as one that cannot flush it: no second try
@@ -260,5 +299,34 @@ impl Work {
             volume.note_space(space);
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(outcomes: &[bool]) -> Vec<Option<bool>> {
+        let (reply, mut waiting) = oneshot::channel();
+        let mut batch = BatchReply {
+            chunks_left: outcomes.len(),
+            reply: Some(reply),
+        };
+        let told = outcomes.iter().map(|is_written| {
+            batch.add(match is_written {
+                true => Ok(()),
+                false => Err(io::ErrorKind::StorageFull.into()),
+            });
+            waiting.try_recv().ok().map(|told| told.is_ok())
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_batch_is_told_of_once_by_its_first_error_or_its_last_chunk() {
+        assert_eq!(told(&[true]), [Some(true)]);
+        assert_eq!(told(&[true, true, true]), [None, None, Some(true)]);
+        assert_eq!(told(&[true, false, true]), [None, Some(false), None]);
+        assert_eq!(told(&[false, false]), [Some(false), None]);
     }
 }

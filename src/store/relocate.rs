@@ -33,6 +33,7 @@ use super::writer;
 use super::writer::FLUSH_EVERY_BYTES;
 use super::writer::Owner;
 use super::writer::PublishError;
+use super::writes::Put;
 use super::writes::Target;
 use crate::object::ChunkTree;
 use crate::object::Digest;
@@ -350,9 +351,8 @@ impl<'a> Copy<'a> {
             if !volume.is_at(home.as_ref()) {
                 return done(Err(writer::given_up()));
             }
-            let beat = || pulse.beat(volume.flush_patience());
-            let done = Box::new(done);
-            volume.writes.put(&target, &bytes, offset, &beat, done);
+            let (put, patience) = (Put::new(bytes, offset, done), volume.flush_patience());
+            volume.writes.put(&target, [put], &|| pulse.beat(patience));
         });
         match queued {
             Ok(_) => self.under_way.push_back(landed),

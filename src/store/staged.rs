@@ -1,6 +1,6 @@
 //! One object on its way in: chunks are written in any order, flushed in batches, published whole.
 //!
-//! [`super::Handle::receive`] opens it. Chunks go to the disk's thread as they come, a bounded
+//! [`super::Handle::receive`] opens it. Chunks go to the disk's thread a few at a time, a bounded
 //! number ahead, and from there to the disk itself (`landing`, `writes`). Every
 //! [`FLUSH_EVERY_BYTES`] or [`FLUSH_EVERY`] the data is flushed and only then the map says so.
 //! [`Staged::commit`] follows the publish order of `writer`. Dropped before, it flushes what it has
@@ -32,9 +32,13 @@ use tokio::sync::oneshot;
 /// A slow transfer loses no more than this much time to a crash.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
-/// Chunks on their way to the disk: 2 MiB a transfer, enough that neither side waits for each
-/// other's every step.
-const IN_FLIGHT_MAX: usize = 8;
+/// Chunks that go to the disk together, a megabyte: its thread is woken, the kernel called and the
+/// disk asked once for all of them.
+const BATCH_CHUNKS: usize = 4;
+
+/// Batches and flushes on their way to the disk: 2 MiB a transfer beside the batch that is
+/// gathered, enough that neither side waits for each other's every step.
+const IN_FLIGHT_MAX: usize = 2;
 
 /// Chunks hashed in one call on the readers' thread: viewers' opens wait behind it.
 const REHASH_CHUNKS: usize = 4;
@@ -57,6 +61,9 @@ struct Open {
     volume: Arc<Volume>,
     /// What need not be sent to the disk (again).
     sent: Chunks,
+    /// Of those, the ones that wait for a batch: in memory alone, until there are enough, a flush
+    /// is due or the transfer ends.
+    held: Vec<(u64, Bytes)>,
     in_flight: VecDeque<oneshot::Receiver<io::Result<()>>>,
     unflushed: u64,
     flushed_at: Instant,
@@ -97,6 +104,7 @@ pub(super) async fn open(
             work,
             volume,
             sent,
+            held: Vec::new(),
             in_flight: VecDeque::new(),
             unflushed: 0,
             flushed_at: clock::now(),
@@ -104,17 +112,24 @@ pub(super) async fn open(
     })
 }
 
-/// Queues a call and waits for it. A disk whose queue is full is not sick: it is asked again.
+/// Queues a call and waits for it.
 async fn patiently<T>(
     volume: &Volume,
     queue: impl Fn() -> Result<oneshot::Receiver<T>, CallError>,
 ) -> Result<T, CallError> {
+    let mut answer = queued(queue).await?;
+    volume.answer(&mut answer).await
+}
+
+/// A disk whose queue is full is not sick: it is asked again.
+async fn queued<T>(
+    queue: impl Fn() -> Result<oneshot::Receiver<T>, CallError>,
+) -> Result<oneshot::Receiver<T>, CallError> {
     let mut tries = 0;
     loop {
         match queue() {
-            Ok(mut answer) => return volume.answer(&mut answer).await,
             Err(CallError::Busy) if tries < BUSY_TRIES => tries += 1,
-            Err(error) => return Err(error),
+            outcome => return outcome,
         }
         clock::sleep(BUSY_PAUSE).await;
     }
@@ -194,14 +209,14 @@ impl Staged {
         if open.sent.has(chunk) {
             return Ok(());
         }
-        while open.in_flight.len() >= IN_FLIGHT_MAX {
-            open.land().await?;
-        }
-        let late = clock::now().duration_since(open.flushed_at) >= FLUSH_EVERY;
-        let flush = late || open.unflushed + length >= FLUSH_EVERY_BYTES;
-        open.send(chunk, &bytes).await?;
+        open.held.push((chunk, bytes));
         open.sent.add(chunk);
         open.unflushed += length;
+        let late = clock::now().duration_since(open.flushed_at) >= FLUSH_EVERY;
+        let flush = late || open.unflushed >= FLUSH_EVERY_BYTES;
+        if flush || open.held.len() >= BATCH_CHUNKS {
+            open.send().await?;
+        }
         if flush {
             open.flush().await?;
             open.unflushed = 0;
@@ -216,6 +231,7 @@ impl Staged {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
+        open.send().await?;
         while !open.in_flight.is_empty() {
             open.land().await?;
         }
@@ -248,14 +264,19 @@ impl Drop for Staged {
         if !self.shared.staging.is_current(partial) {
             return;
         }
-        let work = Arc::clone(&open.work);
+        let (work, held) = (Arc::clone(&open.work), open.held);
         let patience = open.volume.flush_patience();
-        // What is written and not told by the map is fetched again if this finds no room.
-        let _ = open.volume.queue(patience, move |volume, pulse| {
-            if let Err(error) = work.persist(volume, pulse) {
-                work.shared.note_write_error(volume, &error);
-            }
-        });
+        // What the map does not tell of is fetched again if this finds no room.
+        let _ = open
+            .volume
+            .queue_late(patience, move |volume, pulse, reply| {
+                if !held.is_empty() {
+                    work.put(volume, pulse, held, reply);
+                }
+                if let Err(error) = work.persist(volume, pulse) {
+                    work.shared.note_write_error(volume, &error);
+                }
+            });
     }
 }
 
@@ -270,46 +291,38 @@ impl Open {
         settle(&self.work.shared, &self.volume, answer)
     }
 
-    /// Queues one chunk.
-    async fn send(&mut self, chunk: u64, bytes: &Bytes) -> Result<(), PublishError> {
-        let (work, volume) = (Arc::clone(&self.work), Arc::clone(&self.volume));
-        let queue = || {
-            let (work, piece) = (Arc::clone(&work), bytes.clone());
+    /// Queues what waits for it, when there is room. May be dropped and called again.
+    async fn send(&mut self) -> Result<(), PublishError> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        while self.in_flight.len() >= IN_FLIGHT_MAX {
+            self.land().await?;
+        }
+        let (work, volume, batch) = (&self.work, &self.volume, &self.held);
+        let queued = queued(|| {
+            let (work, batch) = (Arc::clone(work), batch.clone());
             volume.queue_late(volume.flush_patience(), move |volume, pulse, reply| {
-                work.put(volume, pulse, chunk, &piece, reply);
+                work.put(volume, pulse, batch, reply);
             })
-        };
-        self.queue(queue).await
+        });
+        let answer = settle(&work.shared, volume, queued.await.map(Ok))?;
+        self.in_flight.push_back(answer);
+        self.held.clear();
+        Ok(())
     }
 
     /// Queues a flush of what came before.
     async fn flush(&mut self) -> Result<(), PublishError> {
-        let (work, volume) = (Arc::clone(&self.work), Arc::clone(&self.volume));
-        let queue = || {
-            let work = Arc::clone(&work);
+        let (work, volume) = (&self.work, &self.volume);
+        let queued = queued(|| {
+            let work = Arc::clone(work);
             let patience = volume.flush_patience();
             volume.queue(patience, move |volume, pulse| work.persist(volume, pulse))
-        };
-        self.queue(queue).await
-    }
-
-    /// A disk whose queue is full is not sick: it is asked again.
-    async fn queue(
-        &mut self,
-        queue: impl Fn() -> Result<oneshot::Receiver<io::Result<()>>, CallError>,
-    ) -> Result<(), PublishError> {
-        let mut tries = 0;
-        loop {
-            match queue() {
-                Ok(answer) => {
-                    self.in_flight.push_back(answer);
-                    return Ok(());
-                }
-                Err(CallError::Busy) if tries < BUSY_TRIES => tries += 1,
-                Err(error) => return settle(&self.work.shared, &self.volume, Err(error)),
-            }
-            clock::sleep(BUSY_PAUSE).await;
-        }
+        });
+        let answer = settle(&work.shared, volume, queued.await.map(Ok))?;
+        self.in_flight.push_back(answer);
+        Ok(())
     }
 }
 

@@ -170,6 +170,8 @@ async fn the_map_follows_the_data_every_few_seconds() {
     let store = opened(dir.path(), 1, Duration::from_secs(10));
     let mut staged = receive(&store).await.unwrap();
     feed(&mut staged, 0..1).await.unwrap();
+    let open = staged.open.as_ref().unwrap();
+    assert_eq!((open.held.len(), open.in_flight.len()), (1, 0), "one waits");
     tokio::time::advance(FLUSH_EVERY).await;
     let durable = |staged: &Staged| {
         let open = staged.open.as_ref().unwrap();
@@ -178,6 +180,7 @@ async fn the_map_follows_the_data_every_few_seconds() {
     assert_eq!(durable(&staged), 0);
     feed(&mut staged, 1..2).await.unwrap();
     let open = staged.open.as_mut().unwrap();
+    assert!(open.held.is_empty(), "a flush is of all of them");
     while !open.in_flight.is_empty() {
         open.land().await.unwrap();
     }

@@ -163,7 +163,7 @@ impl Volume {
             let waits = written.are_under_way();
             if waits {
                 pulse.beat(deadline * FLUSH_PATIENCE);
-                written.take_in(true);
+                written.wait();
             }
             waits
         };

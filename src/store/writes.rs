@@ -1,8 +1,9 @@
 //! How a disk writes what fills bring: by itself, from the memory that it came in, and past the
 //! page cache, which is the viewers'.
 //!
-//! `staged` hands over one chunk after another on the disk's thread that writes; `lane` lets that
-//! thread wait here for what is under way whenever no call waits. A chunk goes to an io_uring
+//! `landing` hands over some chunks at a time, `relocate` one, on the disk's thread that writes;
+//! `lane` lets that thread wait here for what is under way, a few writes at a time, whenever no
+//! call waits. A chunk goes to an io_uring
 //! (`O_DIRECT`, [`DEPTH`] at a time); where io_uring is refused it is written directly but one at a
 //! time, and where the file system refuses that, through the page cache. What a file has beyond
 //! its last whole [`ALIGNMENT`] is written ordinarily: it is never longer than its object.
@@ -37,11 +38,23 @@ use std::sync::OnceLock;
 /// something else, and little to wait for when a flush is due.
 const DEPTH: u16 = 16;
 
+/// Writes that are waited for together, if so many are under way: to wake a thread for each costs
+/// more than they do. As many as `staged` hands over at a time, and few beside [`DEPTH`].
+const WAITED_TOGETHER: usize = 4;
+
 /// A write that the kernel wants to be asked for again is asked for so often.
 const AGAIN_MAX: u32 = 16;
 
 /// Called on the disk's thread when all of it is written, or has failed.
-pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// What to write. It begins at a multiple of [`ALIGNMENT`] of the file, and ends at one or at the
+/// file's end.
+pub(super) struct Put {
+    bytes: Bytes,
+    offset: u64,
+    done: Done,
+}
 
 /// The writes of one disk.
 #[derive(Default)]
@@ -78,6 +91,20 @@ struct Waiting {
 enum Verdict {
     Ended(Done, io::Result<()>),
     More(Piece<Waiting>),
+}
+
+impl Put {
+    pub(super) fn new(
+        bytes: Bytes,
+        offset: u64,
+        done: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> Self {
+        Self {
+            bytes,
+            offset,
+            done: Box::new(done),
+        }
+    }
 }
 
 impl Writes {
@@ -135,19 +162,32 @@ impl Writes {
         Ok(Target { file, direct })
     }
 
-    /// Writes `bytes`, which begin at a multiple of [`ALIGNMENT`] of the file and end at one or at
-    /// the file's end. `beat` before each wait for the disk.
+    /// Begins to write all of them; the kernel is told once, if there is room for them. `beat`
+    /// before each wait for the disk.
     pub(super) fn put(
         &self,
         target: &Target,
-        bytes: &Bytes,
-        offset: u64,
+        puts: impl IntoIterator<Item = Put>,
         beat: &dyn Fn(),
-        done: Done,
     ) {
+        for put in puts {
+            self.put_one(target, put, beat);
+        }
+        if let Some(ring) = self.lock().as_mut() {
+            ring.submit();
+        }
+    }
+
+    /// What the kernel has after the next submission, or wait.
+    fn put_one(&self, target: &Target, put: Put, beat: &dyn Fn()) {
+        let Put {
+            bytes,
+            offset,
+            done,
+        } = put;
         let Some(direct) = &target.direct else {
             // Loops over short writes; one of zero bytes is an error.
-            return done(target.file.write_all_at(bytes, offset));
+            return done(target.file.write_all_at(&bytes, offset));
         };
         let whole = bytes.len() - bytes.len() % ALIGNMENT;
         let tail = target
@@ -157,10 +197,10 @@ impl Writes {
             return done(tail);
         }
         let bytes = aligned(bytes.slice(..whole));
-        self.take_in(false);
+        self.take_in(0);
         while self.lock().as_ref().is_some_and(Ring::is_full) {
             beat();
-            self.take_in(true);
+            self.take_in(1);
         }
         let mut ring = self.lock();
         let Some(ring) = ring.as_mut() else {
@@ -182,22 +222,31 @@ impl Writes {
     pub(super) fn drain(&self, beat: &dyn Fn()) {
         while self.are_under_way() {
             beat();
-            self.take_in(true);
+            self.wait();
         }
+    }
+
+    /// Waits for some of what is under way.
+    pub(super) fn wait(&self) {
+        self.take_in(WAITED_TOGETHER);
     }
 
     pub(super) fn are_under_way(&self) -> bool {
         self.lock().as_ref().is_some_and(|ring| !ring.is_empty())
     }
 
-    /// Answers what has ended; with `wait` something has, if anything is under way.
-    pub(super) fn take_in(&self, wait: bool) {
+    /// Answers what has ended, after waiting for `want` writes or all that are under way; with 0
+    /// without waiting, and without submitting anything.
+    fn take_in(&self, want: usize) {
         let mut ended = Vec::new();
         let mut guard = self.lock();
         let Some(ring) = guard.as_mut() else {
             return;
         };
-        let landed = if wait { ring.wait() } else { Ok(ring.landed()) };
+        let landed = match want {
+            0 => Ok(ring.landed()),
+            want => ring.wait(want),
+        };
         match landed {
             Ok(landed) => {
                 for landed in landed {
@@ -211,6 +260,10 @@ impl Writes {
                             }
                         }
                     }
+                }
+                // Whoever does not wait has more to begin.
+                if want > 0 {
+                    ring.submit();
                 }
             }
             Err(error) => {

@@ -178,6 +178,34 @@ fn without_a_ring_and_through_the_page_cache_the_same_bytes_are_written() {
     }
 }
 
+#[test]
+fn what_is_put_together_is_given_to_the_kernel_together() {
+    let writes = Writes::default();
+    writes.way.set(writes.open_ring()).unwrap();
+    assert_eq!(writes.name(), Some("direct io_uring"));
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let file = root::create_in(root.top(), "x").unwrap();
+    file.set_len(4 * CHUNK_BYTES).unwrap();
+    let target = writes.target(root.top(), "x", file).unwrap();
+    let written = || std::fs::read(dir.path().join("x")).unwrap();
+    let (tell, told) = std::sync::mpsc::sync_channel(4);
+    let puts = (0..4).map(|number| {
+        if number == 3 {
+            crate::clock::block_for(std::time::Duration::from_millis(30));
+            assert!(written().iter().all(|byte| *byte == 0), "a part went ahead");
+        }
+        let (tell, bytes) = (tell.clone(), vec![7; CHUNK_BYTES as usize]);
+        Put::new(bytes.into(), number * CHUNK_BYTES, move |outcome| {
+            tell.send(outcome).unwrap();
+        })
+    });
+    writes.put(&target, puts, &|| ());
+    writes.drain(&|| ());
+    assert_eq!(told.try_iter().filter(Result::is_ok).count(), 4);
+    assert!(written().iter().all(|byte| *byte == 7));
+}
+
 /// One chunk after another.
 fn assert_writes(writes: &Writes) {
     let dir = tempfile::tempdir().unwrap();
@@ -187,10 +215,11 @@ fn assert_writes(writes: &Writes) {
     let bytes = content();
     for (number, chunk) in (0..).zip(bytes.chunks(CHUNK_BYTES as usize)) {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let done = Box::new(move |outcome| tell.send(outcome).unwrap());
+        let done = move |outcome| tell.send(outcome).unwrap();
         // At an address that no disk can read from.
         let odd = Bytes::from([&[9], chunk].concat()).slice(1..);
-        writes.put(&target, &odd, number * CHUNK_BYTES, &|| (), done);
+        let put = Put::new(odd, number * CHUNK_BYTES, done);
+        writes.put(&target, [put], &|| ());
         told.recv().unwrap().unwrap();
     }
     assert!(std::fs::read(dir.path().join("x")).unwrap() == bytes);

@@ -22,8 +22,9 @@ const _: () = assert!(BLOCK_BYTES as u64 == CHUNK_BYTES);
 /// Address, offset and length of what a disk reads by itself. No disk in use has larger blocks.
 pub const ALIGNMENT: usize = 4096;
 
-/// 16 MiB: eight streams with eight chunks on their way each.
-const REGION_BLOCKS: usize = 64;
+/// 26 MiB: eight streams, each with two batches of four chunks on their way to the disk, one that
+/// is gathered, and a chunk that comes.
+const REGION_BLOCKS: usize = 104;
 const REGION_BYTES: usize = REGION_BLOCKS * BLOCK_BYTES;
 
 /// The region begins at a large page, which the kernel then may use.
@@ -151,6 +152,21 @@ impl Block {
         }
         self.length += bytes.len();
     }
+
+    /// At most `most` bytes behind those it has, as they happen to be: to be written to, and then
+    /// taken in with [`Block::grow`].
+    pub fn room(&mut self, most: usize) -> &mut [u8] {
+        let length = most.min(BLOCK_BYTES - self.length);
+        // SAFETY: within the block, which is ours alone; all of it has been initialised, by the
+        // kernel for the region and by the allocator for others.
+        unsafe { slice::from_raw_parts_mut(self.at.add(self.length).as_ptr(), length) }
+    }
+
+    /// The next `bytes` are part of it; there must be room.
+    pub fn grow(&mut self, bytes: usize) {
+        assert!(bytes <= BLOCK_BYTES - self.length, "a block is full");
+        self.length += bytes;
+    }
 }
 
 impl AsRef<[u8]> for Block {
@@ -213,6 +229,25 @@ mod tests {
         let again = Block::take();
         assert!(again.is_empty());
         assert!(!is_of_region(b"elsewhere") && !is_of_region(&[]));
+    }
+
+    #[test]
+    fn what_is_written_into_the_room_of_a_block_is_taken_in_when_it_grows() {
+        let mut block = Block::take();
+        block.extend_from_slice(b"ab");
+        assert_eq!(block.room(usize::MAX).len(), BLOCK_BYTES - 2);
+        block.room(3).copy_from_slice(b"cde");
+        assert_eq!(block.as_ref(), b"ab");
+        block.grow(2);
+        assert_eq!(block.as_ref(), b"abcd");
+        block.grow(BLOCK_BYTES - 4);
+        assert!(block.room(1).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "full")]
+    fn a_block_grows_no_further_than_its_room() {
+        Block::take().grow(BLOCK_BYTES + 1);
     }
 
     #[test]

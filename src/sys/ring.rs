@@ -4,7 +4,7 @@
 //! [`Piece`]s and takes them back with what the kernel says of each. The ring owns what it writes
 //! from and to until then. It judges nothing: a short write is told as such.
 //!
-//! I/O: [`Ring::begin`] may wait for the kernel's queues, [`Ring::wait`] waits for the disk.
+//! I/O: [`Ring::submit`] may wait for the kernel's queues, [`Ring::wait`] waits for the disk.
 
 use super::blocks;
 use crate::clock;
@@ -95,8 +95,8 @@ impl<T> Ring<T> {
         self.idle.len() == self.under_way.len()
     }
 
-    /// Gives a piece to the kernel; back, if the ring is full. What the kernel does not take shows
-    /// in the next [`Ring::wait`].
+    /// Takes a piece, which is under way from here on; gives it back, if the ring is full. The
+    /// kernel has it after the next [`Ring::submit`] or [`Ring::wait`].
     pub fn begin(&mut self, piece: Piece<T>) -> Result<(), Piece<T>> {
         let Some(number) = self.idle.pop() else {
             return Err(piece);
@@ -107,12 +107,19 @@ impl<T> Ring<T> {
         // none comes; moving a `Bytes` does not move what it points to.
         let pushed = unsafe { self.kernel.submission().push(&entry) };
         if pushed.is_err() {
-            // The queue is as long as `under_way`, and each submission empties it.
+            // The queue is as long as `under_way`: all of them fit.
             self.idle.push(number);
             return self.under_way[number].take().map_or(Ok(()), Err);
         }
-        let _ = self.enter(0);
         Ok(())
+    }
+
+    /// Gives the kernel all that was begun: what lies side by side may become one request of the
+    /// disk. What the kernel does not take shows in the next [`Ring::wait`].
+    pub fn submit(&mut self) {
+        if !self.kernel.submission().is_empty() {
+            let _ = self.enter(0);
+        }
     }
 
     fn entry(&self, piece: &Piece<T>) -> io_uring::squeue::Entry {
@@ -128,12 +135,14 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Waits until a piece has landed, and returns all that have. At once if none is under way.
-    /// An error is the ring's own: it takes nothing any more, and only [`Ring::abandon`] is left.
-    pub fn wait(&mut self) -> io::Result<Vec<Landed<T>>> {
+    /// Waits until `want` pieces have landed, or all that are under way, and returns all that have;
+    /// at once if any has already. An error is the ring's own: it takes nothing any more, and only
+    /// [`Ring::abandon`] is left.
+    pub fn wait(&mut self, want: usize) -> io::Result<Vec<Landed<T>>> {
         let mut landed = self.landed();
         while landed.is_empty() && !self.is_empty() {
-            self.enter(1)?;
+            let under_way = self.under_way.len() - self.idle.len();
+            self.enter(want.clamp(1, under_way))?;
             landed = self.landed();
         }
         Ok(landed)
@@ -200,7 +209,7 @@ impl<T> Drop for Ring<T> {
     /// The kernel reads what is under way: its memory outlives that.
     fn drop(&mut self) {
         while !self.is_empty() {
-            if self.wait().is_err() {
+            if self.wait(1).is_err() {
                 std::mem::forget(std::mem::take(&mut self.under_way));
                 return;
             }
@@ -245,7 +254,7 @@ mod tests {
             .unwrap();
         let mut told = Vec::new();
         while !ring.is_empty() {
-            for landed in ring.wait().unwrap() {
+            for landed in ring.wait(1).unwrap() {
                 told.push((landed.piece.token, landed.outcome.unwrap()));
             }
         }
@@ -256,7 +265,7 @@ mod tests {
         assert_eq!(found[..10], [0; 10]);
         assert!(found[10..5010].iter().all(|byte| *byte == 1));
         assert!(found[6000..].iter().all(|byte| *byte == 2));
-        assert!(ring.wait().unwrap().is_empty(), "nothing to wait for");
+        assert!(ring.wait(3).unwrap().is_empty(), "nothing to wait for");
     }
 
     #[test]
@@ -274,7 +283,7 @@ mod tests {
         assert_eq!(back.unwrap_err().token, 2);
         let mut failed = Vec::new();
         while !ring.is_empty() {
-            for landed in ring.wait().unwrap() {
+            for landed in ring.wait(1).unwrap() {
                 if let Err(error) = landed.outcome {
                     failed.push((landed.piece.token, error.raw_os_error()));
                 }
@@ -294,6 +303,31 @@ mod tests {
         assert!(AGAIN_PAUSE * AGAIN_MAX >= Duration::from_secs(1));
         assert_eq!(pause(libc::EINTR, 1), Some(Duration::ZERO));
         assert_eq!(pause(libc::EBADF, 1), None);
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_submitted_and_as_many_are_waited_for_as_are_wanted() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut ring = Ring::new(8).unwrap();
+        for number in 0..6 {
+            let bytes = Bytes::from(vec![7; 50_000]);
+            ring.begin(piece(&file, bytes, number * 50_000)).unwrap();
+        }
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        assert!(ring.landed().is_empty());
+        ring.submit();
+        let (begun, mut landed) = (clock::now(), 0);
+        while landed == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "nothing lands");
+            clock::block_for(Duration::from_millis(1));
+            landed = ring.landed().len();
+        }
+        // More are wanted than there are.
+        while !ring.is_empty() {
+            landed += ring.wait(usize::MAX).unwrap().len();
+        }
+        assert_eq!(landed, 6);
+        assert_eq!(file.metadata().unwrap().len(), 300_000);
     }
 
     #[test]
