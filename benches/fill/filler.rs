@@ -140,12 +140,13 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
         .build()?;
     let (begun, before) = (clock::now(), peers::used(UsageWho::RUSAGE_SELF)?);
     runtime.block_on(async {
+        // Each a task of its own, as in a box.
         let transfers = jobs
             .into_iter()
-            .map(|job| fetcher.fetch(job, Arc::clone(&turns)));
+            .map(|job| tokio::spawn(fetcher.fetch(job, Arc::clone(&turns))));
         let mut ended = stream::iter(transfers).buffer_unordered(STREAMS);
         while let Some(outcome) = ended.next().await {
-            outcome.end?;
+            outcome?.end?;
         }
         anyhow::Ok(())
     })?;

@@ -1,5 +1,5 @@
-//! The record layer of TLS 1.2 and 1.3 after a handshake that rustls did: whole records are opened
-//! where they lie, and short messages sealed. Sans-IO.
+//! The record layer of TLS 1.2 and 1.3 after a handshake that rustls did: whole records are opened,
+//! where they lie or into other memory, and short messages sealed. Sans-IO.
 //!
 //! `serve::kernel` opens what viewers send when the kernel seals for it; `fill::fetch` reads
 //! gigabytes through it, because rustls copies each byte three times. It is strict: whatever an
@@ -182,7 +182,40 @@ impl Key {
     pub fn content<'a>(&mut self, record: &'a mut [u8]) -> Result<Content<'a>, RecordFault> {
         let outer = record.first().copied().ok_or(RecordFault::NotAuthentic)?;
         let plain = self.open(record)?;
-        let plain = &record[plain];
+        self.judge(outer, &record[plain])
+    }
+
+    /// As [`Key::content`], but the record stays as it is and is opened into the beginning of
+    /// `into`, which has room for [`Key::opened_bytes`] of it. What is there after an error means
+    /// nothing.
+    pub fn content_into<'a>(
+        &mut self,
+        record: &[u8],
+        into: &'a mut [u8],
+    ) -> Result<Content<'a>, RecordFault> {
+        let outer = record.first().copied().ok_or(RecordFault::NotAuthentic)?;
+        let plain_bytes = self.opened_bytes(record)?;
+        let into = into.get_mut(..plain_bytes).ok_or(RecordFault::TooLong)?;
+        let (about, nonce) = self.about_and_nonce(record, plain_bytes)?;
+        let from = self.content_at();
+        let (sealed, tag) = record[from..].split_at(plain_bytes);
+        let opened = self
+            .secret
+            .open_separate_gather(nonce, about, sealed, tag, into);
+        opened.map_err(|_| RecordFault::NotAuthentic)?;
+        self.sequence = self.sequence.checked_add(1).ok_or(RecordFault::Key)?;
+        self.judge(outer, into)
+    }
+
+    /// What opening a whole record yields: contents, type and padding.
+    pub fn opened_bytes(&self, record: &[u8]) -> Result<usize, RecordFault> {
+        let around = self.content_at() + TAG_BYTES;
+        let left = record.len().checked_sub(around);
+        left.ok_or(RecordFault::NotAuthentic)
+    }
+
+    /// What an opened record holds. `outer`: the type in its header.
+    fn judge<'a>(&self, outer: u8, plain: &'a [u8]) -> Result<Content<'a>, RecordFault> {
         let (kind, content) = match self.version {
             Version::Tls12 => (outer, plain),
             // RFC 8446 section 5.4: padding counts, and one byte is the type.
@@ -286,29 +319,49 @@ impl Key {
 
     /// Opens a whole record in place; the range of its plain bytes, padding and all.
     fn open(&mut self, record: &mut [u8]) -> Result<Range<usize>, RecordFault> {
-        let (header, payload) = record
-            .split_first_chunk_mut::<HEADER_BYTES>()
-            .ok_or(RecordFault::NotAuthentic)?;
-        let explicit_bytes = self.content_at() - HEADER_BYTES;
-        let plain_bytes = payload
-            .len()
-            .checked_sub(explicit_bytes + TAG_BYTES)
-            .ok_or(RecordFault::NotAuthentic)?;
-        let (explicit, sealed) = payload.split_at_mut(explicit_bytes);
-        let nonce = self.nonce((&*explicit).try_into().ok());
-        let opened = match self.version {
-            // RFC 8446 section 5.2: the header as it was sent.
-            Version::Tls13 => self.secret.open_in_place(nonce, Aad::from(*header), sealed),
-            Version::Tls12 => {
-                let length = u16::try_from(plain_bytes).map_err(|_| RecordFault::TooLong)?;
-                let about = self.about([header[0], header[1], header[2]], length);
-                self.secret.open_in_place(nonce, Aad::from(about), sealed)
-            }
-        };
+        let plain_bytes = self.opened_bytes(record)?;
+        let (about, nonce) = self.about_and_nonce(record, plain_bytes)?;
+        let from = self.content_at();
+        let opened = self.secret.open_in_place(nonce, about, &mut record[from..]);
         opened.map_err(|_| RecordFault::NotAuthentic)?;
         self.sequence = self.sequence.checked_add(1).ok_or(RecordFault::Key)?;
-        let from = self.content_at();
         Ok(from..from + plain_bytes)
+    }
+
+    /// Additional data and nonce of a whole record.
+    fn about_and_nonce(
+        &self,
+        record: &[u8],
+        plain_bytes: usize,
+    ) -> Result<(Aad<About>, Nonce), RecordFault> {
+        let header = record.first_chunk::<HEADER_BYTES>();
+        let header = *header.ok_or(RecordFault::NotAuthentic)?;
+        let explicit = &record[HEADER_BYTES..self.content_at()];
+        let about = match self.version {
+            // RFC 8446 section 5.2: the header as it was sent.
+            Version::Tls13 => About::Tls13(header),
+            Version::Tls12 => {
+                let length = u16::try_from(plain_bytes).map_err(|_| RecordFault::TooLong)?;
+                let [kind, major, minor, ..] = header;
+                About::Tls12(self.about([kind, major, minor], length))
+            }
+        };
+        Ok((Aad::from(about), self.nonce(explicit.try_into().ok())))
+    }
+}
+
+/// Additional data: what a record's tag vouches for beside its contents.
+enum About {
+    Tls12([u8; 13]),
+    Tls13([u8; HEADER_BYTES]),
+}
+
+impl AsRef<[u8]> for About {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Tls12(about) => about,
+            Self::Tls13(header) => header,
+        }
     }
 }
 
@@ -396,3 +449,7 @@ fn message(version: Version, kind: u8, content: &[u8]) -> Result<Content<'_>, Re
         _ => Err(RecordFault::Unexpected),
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

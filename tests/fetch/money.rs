@@ -321,7 +321,7 @@ async fn long_refusals_are_paid_for_one_after_the_other() {
         "{outcome:?}"
     );
     let carried = settled(&written).await - 2 * held;
-    assert!(carried > 200_000, "{carried}: it had something to say");
+    assert!(carried > 150_000, "{carried}: it had something to say");
     assert!(outcome.received >= carried, "{outcome:?}, {carried} came");
     assert_eq!(till.spent(), outcome.received, "{:?}", till.money());
 }

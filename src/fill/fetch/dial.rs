@@ -1,13 +1,12 @@
-//! One connection to a source: addresses checked, TCP, TLS, HTTP/1.1.
+//! One connection to a source: addresses checked, TCP, TLS.
 //!
-//! [`super::transfer`] opens one when [`super::pool`] has none. Every address of a name must be
+//! [`super::stream`] opens one when [`super::pool`] has none. Every address of a name must be
 //! allowed, and the connection goes to one that was checked. Sends no request.
 //!
-//! I/O: resolves, connects, shakes hands; one task drives each connection and ends with it.
+//! I/O: resolves, connects, shakes hands.
 
 use super::Config;
 use super::TlsFor;
-use super::answer::HEAD_BYTES_MAX;
 use super::handshake;
 use super::meter::Meter;
 use super::meter::Metered;
@@ -22,11 +21,6 @@ use crate::fill::Fault;
 use crate::help::printable;
 use crate::link::message::FillSource;
 use crate::tls;
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
 use rustls::ClientConfig;
@@ -41,7 +35,6 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
@@ -49,20 +42,10 @@ const ADDRESSES_MAX: usize = 4;
 /// For one address, when there are others.
 const ADDRESS_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Read of an answer at a time. Each time the task that reads wakes the one that hashes and writes,
-/// and the allocator gives larger buffers back to the kernel after each use.
-const READ_BYTES_MAX: usize = 64 << 10;
-
-/// An answer of a sensible service has a dozen.
-const HEADERS_MAX: usize = 100;
-
 /// Loopback's. A sender whose segment does not fit into the window waits for a timer before it
 /// sends a part, so smaller buffers are offered shorter segments: so many fit.
 const LONGEST_SEGMENT: u32 = 64 << 10;
 const SEGMENTS_MIN: u32 = 4;
-
-/// For a connection that failed to tell us why.
-const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Makes connections.
 pub(super) struct Dialler {
@@ -73,26 +56,19 @@ pub(super) struct Dialler {
     roots: OnceCell<Arc<ClientConfig>>,
 }
 
-/// Ready for a request, or in the middle of its answer.
+/// A stream of bytes, behind TLS or not.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+/// What is known of one; its stream goes from request to body and back.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) door: Door,
-    pub(super) sender: SendRequest<Empty<Bytes>>,
     pub(super) meter: Arc<Meter>,
     /// As `SO_RCVBUF` was set.
     pub(super) receive_buffer: u32,
     pub(super) born: Instant,
-    driver: Driver,
-}
-
-/// Ends with its connection.
-#[derive(Debug)]
-struct Driver(JoinHandle<hyper::Result<()>>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Dialler {
@@ -112,7 +88,7 @@ impl Dialler {
         place: &Place,
         meter: Arc<Meter>,
         buffer: u32,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<(Connection, Box<dyn Io>), Fault> {
         let within = self.config.limits.connect;
         let opening = self.open_at(source, &place.door, meter, buffer);
         let opened = clock::within(within, opening).await;
@@ -129,26 +105,25 @@ impl Dialler {
         door: &Door,
         meter: Arc<Meter>,
         buffer: u32,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<(Connection, Box<dyn Io>), Fault> {
         let tls = self.tls_for(source, door).await?;
         let addresses = self.addresses(door).await?;
         let stream = self.connect(&addresses, buffer).await?;
         let metered = Metered::new(stream, Arc::clone(&meter));
-        let (sender, driver) = match tls {
-            None => shake(metered).await?,
+        let io: Box<dyn Io> = match tls {
+            None => Box::new(metered),
             Some((config, name)) => {
                 let sealed = handshake::shake(&config, name, metered).await;
-                shake(sealed.map_err(|error| fault(&error))?).await?
+                Box::new(sealed.map_err(|error| fault(&error))?)
             }
         };
-        Ok(Connection {
+        let connection = Connection {
             door: door.clone(),
-            sender,
             meter,
             receive_buffer: buffer,
             born: clock::now(),
-            driver,
-        })
+        };
+        Ok((connection, io))
     }
 
     /// `None`: plain HTTP, which is for the origin alone and was asked for.
@@ -245,41 +220,6 @@ async fn connect_to(address: SocketAddr, buffer: u32) -> io::Result<TcpStream> {
     }
     socket.set_nodelay(true)?;
     socket.connect(address).await
-}
-
-impl Connection {
-    /// A TLS alert reaches the task that drives the connection, not always the request.
-    pub(super) async fn last_words(mut self, error: &hyper::Error) -> Fault {
-        let first = fault(error);
-        if matches!(first, Fault::Refused(_)) {
-            return first;
-        }
-        match clock::within(LAST_WORDS_TIME_MAX, &mut self.driver.0).await {
-            Ok(Ok(Err(ended))) => {
-                let second = fault(&ended);
-                if matches!(second, Fault::Refused(_)) {
-                    second
-                } else {
-                    first
-                }
-            }
-            Ok(Ok(Ok(())) | Err(_)) | Err(_) => first,
-        }
-    }
-}
-
-async fn shake<S>(stream: S) -> Result<(SendRequest<Empty<Bytes>>, Driver), Fault>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(READ_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
-    let shaken = builder.handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = shaken.map_err(|error| fault(&error))?;
-    Ok((sender, Driver(tokio::spawn(connection))))
 }
 
 /// A certificate that is not believed, on either side, is a refusal; everything else may pass.

@@ -1,13 +1,15 @@
 //! The body of an answer, gathered into chunks that verify.
 //!
-//! [`super::transfer`] asks for one chunk after another. Bytes are hashed as they come. While they
-//! are waited for, turns are bought and the source's patience runs; neither happens while nobody
-//! asks.
+//! [`super::transfer`] asks for one chunk after another. Bytes are read to where the disk takes
+//! them from, and hashed there as they come. While they are waited for, turns are bought and the
+//! source's patience runs; neither happens while nobody asks.
 //!
 //! I/O: reads the answer, waits for turns.
 
 use super::Parts;
+use super::body::Body;
 use super::dial;
+use super::dial::Io;
 use super::norm::Norm;
 use super::purse::Purse;
 use super::watch::Watch;
@@ -16,10 +18,7 @@ use crate::fill::Fault;
 use crate::object::ChunkTree;
 use crate::sys::blocks::Block;
 use crate::units::BytesPerSecond;
-use bytes::Buf;
 use bytes::Bytes;
-use hyper::body::Body;
-use hyper::body::Incoming;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,15 +26,15 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::AsyncRead as _;
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 /// Hashed at a time, if so many are there: what BLAKE3 does side by side with the widest vectors.
 const HASHED_BYTES: usize = 16 << 10;
 
 pub(super) struct Gather {
-    incoming: Incoming,
-    /// Arrived and not yet part of a chunk.
-    left: Bytes,
+    body: Body,
     /// Has not arrived.
     rest: u64,
     watch: Watch,
@@ -49,15 +48,9 @@ pub(super) struct Gather {
 
 impl Gather {
     /// `length`: of the body, as it was asked for. `part`: of the cap, for this stream.
-    pub(super) fn new(
-        incoming: Incoming,
-        length: u64,
-        parts: &Parts,
-        part: BytesPerSecond,
-    ) -> Self {
+    pub(super) fn new(body: Body, length: u64, parts: &Parts, part: BytesPerSecond) -> Self {
         Self {
-            incoming,
-            left: Bytes::new(),
+            body,
             rest: length,
             watch: Watch::new(parts.limits),
             norm: Arc::clone(&parts.norm),
@@ -79,9 +72,6 @@ impl Gather {
         let length = usize::try_from(check.length()).unwrap_or(usize::MAX);
         let (mut chunk, mut hashed) = (Block::take(), 0);
         loop {
-            let most = self.left.len().min(length - chunk.len());
-            chunk.extend_from_slice(&self.left[..most]);
-            self.left.advance(most);
             let is_whole = chunk.len() == length;
             let fresh = &chunk.as_ref()[hashed..];
             let due = match is_whole {
@@ -91,7 +81,7 @@ impl Gather {
             check.update(&fresh[..due]);
             hashed += due;
             if is_whole {
-                if self.rest == 0 && self.left.is_empty() {
+                if self.rest == 0 {
                     purse.withdraw();
                 }
                 return match check.verifies() {
@@ -99,53 +89,49 @@ impl Gather {
                     false => Err(Fault::WrongBytes(format!("chunk {index} does not verify"))),
                 };
             }
-            self.left = self
-                .piece(purse)
-                .await?
-                .ok_or_else(|| Fault::Broken(format!("it ended {} bytes too early", self.rest)))?;
+            let count = self.read(purse, chunk.room(length - chunk.len())).await?;
+            if count == 0 {
+                let problem = format!("it ended {} bytes too early", self.rest);
+                return Err(Fault::Broken(problem));
+            }
+            chunk.grow(count);
         }
     }
 
-    /// After the last chunk: nothing else may come.
-    pub(super) async fn end(&mut self, purse: &mut Purse) -> Result<(), Fault> {
-        while !self.incoming.is_end_stream() && self.piece(purse).await?.is_some() {}
-        Ok(())
+    /// After the last chunk: nothing else may come. The stream, if it can carry another request.
+    pub(super) async fn end(mut self, purse: &mut Purse) -> Result<Option<Box<dyn Io>>, Fault> {
+        if !self.body.is_at_end() {
+            self.read(purse, &mut [0]).await?;
+        }
+        Ok(self.body.into_io())
     }
 
-    async fn piece(&mut self, purse: &mut Purse) -> Result<Option<Bytes>, Fault> {
-        poll_fn(|context| self.poll_piece(purse, context)).await
+    /// Reads once; zero bytes are the end.
+    async fn read(&mut self, purse: &mut Purse, room: &mut [u8]) -> Result<usize, Fault> {
+        poll_fn(|context| self.poll_read(purse, room, context)).await
     }
 
-    fn poll_piece(
+    fn poll_read(
         &mut self,
         purse: &mut Purse,
+        room: &mut [u8],
         context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, Fault>> {
-        loop {
-            if let Poll::Ready(Err(_)) = purse.poll_pay(context, self.rest) {
-                return Poll::Ready(Err(Fault::Stopped));
-            }
-            match Pin::new(&mut self.incoming).poll_frame(context) {
-                Poll::Ready(frame) => {
-                    self.look(purse)?;
-                    self.is_waiting = false;
-                    let Some(frame) = frame else {
-                        return Poll::Ready(Ok(None));
-                    };
-                    let frame = frame.map_err(|error| dial::fault(&error))?;
-                    // Trailers say nothing to us.
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    let rest = self.rest.checked_sub(data.len() as u64);
-                    self.rest = rest.ok_or_else(|| {
-                        Fault::Broken("it sends more than was asked for".to_owned())
-                    })?;
-                    return Poll::Ready(Ok(Some(data)));
-                }
-                Poll::Pending => return self.poll_patience(purse, context).map(Err),
-            }
+    ) -> Poll<Result<usize, Fault>> {
+        if let Poll::Ready(Err(_)) = purse.poll_pay(context, self.rest) {
+            return Poll::Ready(Err(Fault::Stopped));
         }
+        let mut into = ReadBuf::new(room);
+        let Poll::Ready(read) = Pin::new(&mut self.body).poll_read(context, &mut into) else {
+            return self.poll_patience(purse, context).map(Err);
+        };
+        let count = into.filled().len();
+        self.look(purse)?;
+        self.is_waiting = false;
+        read.map_err(|error| dial::fault(&error))?;
+        let rest = self.rest.checked_sub(count as u64);
+        let more = || Fault::Broken("it sends more than was asked for".to_owned());
+        self.rest = rest.ok_or_else(more)?;
+        Poll::Ready(Ok(count))
     }
 
     fn poll_patience(&mut self, purse: &Purse, context: &mut Context<'_>) -> Poll<Fault> {

@@ -4,7 +4,7 @@
 //!
 //! I/O: reads and writes the stream.
 
-use super::sealed::BUFFER_BYTES;
+use super::buffers::READ_BYTES;
 use super::sealed::Keys;
 use super::sealed::Sealed;
 use crate::sys::ktls::Version;
@@ -131,13 +131,13 @@ impl Handshake {
     }
 
     async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<()> {
-        let room = BUFFER_BYTES - self.incoming.len();
+        let room = READ_BYTES - self.incoming.len();
         if room == 0 {
             let problem = "its TLS handshake is longer than any";
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let at = self.incoming.len();
-        self.incoming.resize(BUFFER_BYTES, 0);
+        self.incoming.resize(READ_BYTES, 0);
         let count = stream.read(&mut self.incoming[at..]).await;
         self.incoming
             .truncate(at + count.as_ref().map_or(0, |count| *count));

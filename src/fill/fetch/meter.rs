@@ -159,7 +159,7 @@ impl Meter {
         room
     }
 
-    /// `arrived`: none if the kernel does not tell.
+    /// `arrived`: none if the kernel does not tell, or was not asked.
     fn count(&self, bytes: usize, arrived: Option<Arrivals>) {
         let mut state = self.state();
         state.read += bytes as u64;
@@ -213,8 +213,13 @@ impl AsyncRead for Metered {
         ready!(this.socket.poll_read(context, &mut fresh))?;
         let count = fresh.filled().len();
         into.advance(count);
-        let arrived = this.socket.as_fd().and_then(arrivals::arrivals);
-        this.meter.count(count, arrived.ok());
+        // With more room the next read follows at once, and asks.
+        let is_last = count < most || count as u64 == room;
+        let arrived = match is_last {
+            true => this.socket.as_fd().and_then(arrivals::arrivals).ok(),
+            false => None,
+        };
+        this.meter.count(count, arrived);
         Poll::Ready(Ok(()))
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! `share` says what a stream may hold. `place` reads where the source is → `resolve` turns its
 //! name into addresses that are allowed → `dial` connects with a receive buffer of known size,
-//! `handshake` shakes hands and `sealed` opens the records, or `pool` has a connection → `purse`
-//! pays for bytes before they may reach the wire, `meter` lets no more be read and has its
-//! `socket` not polled meanwhile → `answer` checks the head → `gather` makes chunks of the body
-//! that verify, while `watch` looks for slowness by the `norm` of all sources → `transfer`, which
-//! leads all this on one `stream`, stages them.
+//! `handshake` shakes hands and `sealed` opens the records, by way of one of the `buffers`, or
+//! `pool` has a connection → `purse` pays for bytes before they may reach the wire, `meter` lets
+//! no more be read and has its `socket` not polled meanwhile → `exchange` asks, `answer` checks
+//! the head → `gather` makes chunks of the `body` that verify, while `watch` looks for slowness by
+//! the `norm` of all sources → `transfer`, which leads all this on one `stream`, stages them.
 //! `several` leads some streams for one object, each with a source of its own: `work` says who
 //! brings what, by the `tempo` of each.
 //! Redirects are never followed; nothing that does not verify is ever staged.
@@ -14,7 +14,10 @@
 //! I/O: resolves names, connects, reads; the files that do say so.
 
 mod answer;
+mod body;
+mod buffers;
 mod dial;
+mod exchange;
 mod gather;
 mod handshake;
 mod meter;

@@ -1,20 +1,25 @@
 //! Connections that have done their work and may do more: a few, for a short time.
 //!
-//! [`super::transfer`] takes one by its door and puts it back when the answer was read to its end.
-//! Whoever takes one must be ready for it to be dead: the other side may have closed it.
+//! [`super::stream`] takes one by its door and puts it back when the answer was read to its end.
+//! Whoever takes one must [`listen`] first, and be ready for it to be dead all the same: the other
+//! side may be closing it. Nobody reads an idle one: it stays here until its time is over.
 //!
 //! I/O: one task closes what has been idle for too long, while there is any.
 
 use super::dial::Connection;
+use super::dial::Io;
 use super::place::Door;
 use crate::clock;
 use crate::clock::Instant;
+use futures_util::FutureExt as _;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 /// One for each stream: the next object is often elsewhere, and comes back. What a source sends on
 /// an idle connection is paid for by nobody, so they are few.
@@ -26,10 +31,10 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A certificate that was replaced or revoked is seen again after this.
 const AGE_MAX: Duration = Duration::from_secs(600);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Pool(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// The longest idle first.
     idle: Vec<Idle>,
@@ -37,16 +42,42 @@ struct State {
     is_watched: bool,
 }
 
-#[derive(Debug)]
 struct Idle {
     connection: Connection,
+    io: Box<dyn Io>,
     since: Instant,
+}
+
+/// What has come on a connection on which nothing was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    End,
+    /// Something unasked; more of it may be on its way.
+    Words,
+}
+
+/// As far as it has come: does not wait.
+pub(super) fn listen(io: &mut dyn Io) -> Heard {
+    match io.read(&mut [0]).now_or_never() {
+        None => Heard::Nothing,
+        Some(Ok(0)) => Heard::End,
+        Some(Err(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+            ) =>
+        {
+            Heard::End
+        }
+        Some(Ok(_) | Err(_)) => Heard::Words,
+    }
 }
 
 impl Pool {
     /// The one that was put back last, of those with a receive buffer of this size: a larger one
     /// would bring more than is paid for, a smaller one less.
-    pub(super) fn take(&self, door: &Door, buffer: u32) -> Option<Connection> {
+    pub(super) fn take(&self, door: &Door, buffer: u32) -> Option<(Connection, Box<dyn Io>)> {
         let mut state = self.state();
         sweep(&mut state.idle, clock::now());
         let idle = &mut state.idle;
@@ -55,10 +86,11 @@ impl Pool {
         let at = idle.iter().rposition(|Idle { connection, .. }| {
             connection.door == *door && connection.receive_buffer == buffer
         })?;
-        Some(idle.remove(at).connection)
+        let Idle { connection, io, .. } = idle.remove(at);
+        Some((connection, io))
     }
 
-    pub(super) fn put(self: &Arc<Self>, connection: Connection) {
+    pub(super) fn put(self: &Arc<Self>, connection: Connection, io: Box<dyn Io>) {
         let now = clock::now();
         let mut state = self.state();
         sweep(&mut state.idle, now);
@@ -67,6 +99,7 @@ impl Pool {
         }
         state.idle.push(Idle {
             connection,
+            io,
             since: now,
         });
         if !state.is_watched {
@@ -81,11 +114,7 @@ impl Pool {
 }
 
 fn sweep(idle: &mut Vec<Idle>, now: Instant) {
-    idle.retain(|kept| {
-        now < kept.since + IDLE_TIME_MAX
-            && now < kept.connection.born + AGE_MAX
-            && !kept.connection.sender.is_closed()
-    });
+    idle.retain(|kept| now < kept.since + IDLE_TIME_MAX && now < kept.connection.born + AGE_MAX);
 }
 
 /// Ends with the last one.

@@ -1,12 +1,14 @@
-//! A client's TLS whose records are opened where they lie.
+//! A client's TLS whose records are opened into the memory of whoever reads.
 //!
 //! rustls does the handshake and then gives its keys away: it would copy each byte three times, in
-//! pieces of 4 KiB, and give one record at a time. Here a read of the socket is opened in its
-//! buffer and copied once, all records of it together: hyper makes one frame of them, and each
-//! frame wakes the task that hashes and writes. [`super::dial`] makes one of each connection.
+//! pieces of 4 KiB, and give one record at a time. Here all records of a read of the socket are
+//! opened to where they are wanted; one that does not fit there is opened where it lies and given
+//! in parts. [`super::dial`] makes one of each connection.
 //!
 //! I/O: reads and writes the stream beneath.
 
+use super::buffers;
+use super::buffers::PART_BYTES;
 use crate::tls::record;
 use crate::tls::record::ALERT;
 use crate::tls::record::CLOSE_NOTIFY;
@@ -32,10 +34,6 @@ use std::task::ready;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-
-/// Four records of full size, which hyper takes at a time, behind a part of one: with less room
-/// each read leaves a record that is moved to the front.
-pub(super) const BUFFER_BYTES: usize = 84 << 10;
 
 /// Records without a byte of data in a row: tickets, key updates, warnings, empty ones.
 const IDLE_RECORDS_MAX: u32 = 32;
@@ -73,11 +71,14 @@ pub(super) struct Keys {
 pub(super) struct Sealed<S> {
     inner: S,
     keys: Keys,
-    buffer: Box<[u8]>,
+    /// While there is more in it than a part of a record.
+    buffer: Option<Box<[u8]>>,
     /// Of the buffer: sealed bytes that have come.
     held: Range<usize>,
     /// Of the buffer, before `held`: opened, and nobody has taken it.
     plain: Range<usize>,
+    /// Without a buffer: sealed bytes that have come, fewer than a record.
+    part: Vec<u8>,
     /// Since the last byte of data.
     idle_records: u32,
     key_updates: u32,
@@ -91,16 +92,17 @@ pub(super) struct Sealed<S> {
 }
 
 impl<S> Sealed<S> {
-    /// `early`: sealed bytes that came with the handshake, at most [`BUFFER_BYTES`].
+    /// `early`: sealed bytes that came with the handshake, at most [`buffers::READ_BYTES`].
     pub(super) fn new(inner: S, keys: Keys, early: &[u8]) -> Self {
-        let mut buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        let mut buffer = buffers::take();
         buffer[..early.len()].copy_from_slice(early);
         Self {
             inner,
             keys,
-            buffer,
+            buffer: Some(buffer),
             held: 0..early.len(),
             plain: 0..0,
+            part: Vec::new(),
             idle_records: 0,
             key_updates: 0,
             is_ended: false,
@@ -112,23 +114,38 @@ impl<S> Sealed<S> {
         }
     }
 
-    /// Opens the next record. `false`: more must come first.
-    fn open(&mut self) -> io::Result<bool> {
-        let sealed = &mut self.buffer[self.held.clone()];
+    /// Opens the next record, into `into` if it fits there. `false`: more must come first.
+    fn open(&mut self, into: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let Some(buffer) = &mut self.buffer else {
+            return Ok(false);
+        };
+        let sealed = &mut buffer[self.held.clone()];
         let Some(length) = record::whole(self.keys.opening.version, sealed).map_err(refused)?
         else {
             return Ok(false);
         };
-        let (from, at) = (self.held.start, self.keys.opening.content_at());
+        let (record, key) = (&mut sealed[..length], &mut self.keys.opening);
+        let from = self.held.start + key.content_at();
         self.held.start += length;
-        let content = self.keys.opening.content(&mut sealed[..length]);
+        let opened = key.opened_bytes(record).map_err(refused)?;
+        // The last record of a chunk does not, with the byte that TLS 1.3 adds: it is copied.
+        let fits = opened <= into.remaining();
+        let content = match fits {
+            true => key.content_into(record, into.initialize_unfilled_to(opened)),
+            false => key.content(record),
+        };
         self.idle_records += 1;
         match content.map_err(refused)? {
             Content::Data(data) => {
-                if !data.is_empty() {
+                let count = data.len();
+                if count > 0 {
                     self.idle_records = 0;
                 }
-                self.plain = from + at..from + at + data.len();
+                if fits {
+                    into.advance(count);
+                } else {
+                    self.plain = from..from + count;
+                }
             }
             Content::Alert {
                 is_fatal,
@@ -177,15 +194,33 @@ impl<S> Sealed<S> {
     fn give(&mut self, into: &mut ReadBuf<'_>) {
         let most = into.remaining().min(self.plain.len());
         let end = self.plain.start + most;
-        into.put_slice(&self.buffer[self.plain.start..end]);
+        if let Some(buffer) = &self.buffer {
+            into.put_slice(&buffer[self.plain.start..end]);
+        }
         self.plain.start = end;
+    }
+
+    /// Others may have the buffer if no more than a part of a record is in it.
+    fn part_with_buffer(&mut self) {
+        let Some(buffer) = self.buffer.take() else {
+            return;
+        };
+        let held = &buffer[self.held.clone()];
+        let is_part = matches!(record::whole(self.keys.opening.version, held), Ok(None));
+        if self.plain.is_empty() && is_part {
+            self.part.extend_from_slice(held);
+            self.held = 0..0;
+            buffers::give_back(buffer);
+        } else {
+            self.buffer = Some(buffer);
+        }
     }
 
     /// Opens and gives until there is no more of either, or no room.
     fn drain(&mut self, into: &mut ReadBuf<'_>) -> io::Result<()> {
         loop {
             self.give(into);
-            if into.remaining() == 0 || self.is_ended || !self.open()? {
+            if into.remaining() == 0 || self.is_ended || !self.open(into)? {
                 return Ok(());
             }
         }
@@ -198,17 +233,24 @@ impl<S> Sealed<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sealed<S> {
-    /// Reads once behind what is held.
+    /// Reads once behind what is held, which is fewer than a record.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        debug_assert!(self.plain.is_empty(), "opened bytes would be written over");
-        if self.held.start > 0 {
-            self.buffer.copy_within(self.held.clone(), 0);
-            self.held = 0..self.held.len();
-        }
-        let mut fresh = ReadBuf::new(&mut self.buffer[self.held.end..]);
-        ready!(Pin::new(&mut self.inner).poll_read(context, &mut fresh))?;
+        self.part_with_buffer();
+        debug_assert!(self.buffer.is_none(), "what is held would be written over");
+        let mut buffer = buffers::take();
+        let mut fresh = ReadBuf::new(&mut buffer[PART_BYTES..]);
+        let read = Pin::new(&mut self.inner).poll_read(context, &mut fresh);
         let count = fresh.filled().len();
-        self.held.end += count;
+        if !matches!(read, Poll::Ready(Ok(()))) {
+            buffers::give_back(buffer);
+            return read.map_ok(|()| 0);
+        }
+        let from = PART_BYTES - self.part.len();
+        buffer[from..PART_BYTES].copy_from_slice(&self.part);
+        self.part.clear();
+        self.held = from..PART_BYTES + count;
+        self.plain = from..from;
+        self.buffer = Some(buffer);
         Poll::Ready(Ok(count))
     }
 
@@ -237,13 +279,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sealed<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl<S: AsyncRead + AsyncWrite + Unpin> Sealed<S> {
+    fn poll_open(
+        &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        let this = self;
         if let Some(failure) = this.failure.take() {
             return Poll::Ready(Err(failure));
         }
@@ -280,6 +322,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_open(context, into);
+        self.part_with_buffer();
+        read
     }
 }
 

@@ -405,16 +405,13 @@ impl Piece<'_> {
     async fn bring(&mut self, stream: &mut Stream<'_>, chunks: Range<u64>) -> Result<bool, Fault> {
         let Common { job, parts, .. } = *self.common;
         let range = self.common.work().bytes(&chunks);
-        let Answer {
-            connection,
-            incoming,
-        } = stream.ask(&range).await?;
+        let Answer { connection, body } = stream.ask(&range).await?;
         let meter = Arc::clone(&connection.meter);
         let (now, before) = (clock::now(), meter.read());
         if let Some(tempo) = self.common.work().tempo(self.number) {
             tempo.flow(now, before, meter.blocked(now));
         }
-        let mut gather = Gather::new(incoming, range.end - range.start, parts, job.share.part);
+        let mut gather = Gather::new(body, range.end - range.start, parts, job.share.part);
         let mut useful = 0;
         let purse = &mut stream.purse;
         let brought = self.chunks(chunks, &mut gather, (purse, &meter), &mut useful);
@@ -423,7 +420,7 @@ impl Piece<'_> {
             tempo.end();
         }
         if let Ok(true) = brought {
-            stream.finish(connection, &mut gather).await?;
+            stream.finish(connection, gather).await?;
         } else {
             let came = meter.read() + meter.beyond() - before;
             self.done.wasted += came.saturating_sub(useful);

@@ -9,10 +9,15 @@
 use super::Parts;
 use super::answer;
 use super::answer::Asked;
-use super::dial;
+use super::body::Body;
 use super::dial::Connection;
+use super::dial::Io;
+use super::exchange::Unanswered;
+use super::exchange::exchange;
 use super::gather::Gather;
 use super::place::Place;
+use super::pool;
+use super::pool::Heard;
 use super::purse;
 use super::purse::Purse;
 use crate::clock;
@@ -25,14 +30,13 @@ use crate::help::printable;
 use crate::link::message::FillSource;
 use crate::link::ticket;
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use http_body_util::Empty;
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 /// URLs of one source that are tried.
 const URLS_MAX: usize = 4;
@@ -40,9 +44,6 @@ const URLS_MAX: usize = 4;
 /// What a source says when it refuses, and the time for saying it.
 const REFUSAL_BYTES_MAX: usize = 4 << 10;
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// A kept connection is ready at once, unless its other end has closed it.
-const READY_TIME_MAX: Duration = Duration::from_secs(1);
 
 const AGENT: &str = concat!("oca/", env!("CARGO_PKG_VERSION"));
 
@@ -61,7 +62,7 @@ pub(super) struct Stream<'a> {
 /// An answer whose body is what was asked for.
 pub(super) struct Answer {
     pub(super) connection: Connection,
-    pub(super) incoming: Incoming,
+    pub(super) body: Body,
 }
 
 /// Why no answer is at hand.
@@ -126,14 +127,16 @@ impl<'a> Stream<'a> {
     pub(super) async fn finish(
         &mut self,
         connection: Connection,
-        gather: &mut Gather,
+        gather: Gather,
     ) -> Result<(), Fault> {
-        gather.end(&mut self.purse).await?;
+        let io = gather.end(&mut self.purse).await?;
         if !self.purse.finish() {
             let problem = "it sends more than was asked for";
             return Err(Fault::Broken(problem.to_owned()));
         }
-        self.parts.pool.put(connection);
+        if let Some(io) = io {
+            self.parts.pool.put(connection, io);
+        }
         Ok(())
     }
 
@@ -163,17 +166,25 @@ impl<'a> Stream<'a> {
         self.purse.begin(range.end - range.start).await?;
         self.begun = self.begun.or(Some((clock::now(), self.purse.waited())));
         let buffer = self.job.share.receive_buffer;
-        if let Some(kept) = self.parts.pool.take(&place.door, buffer) {
+        while let Some((kept, mut io)) = self.parts.pool.take(&place.door, buffer) {
             self.purse.attach(Arc::clone(&kept.meter));
-            if self.purse.is_fresh() {
-                match self.send(place, range, kept, true).await {
+            // What is read of it here counts for this answer.
+            let heard = match self.purse.is_fresh() {
+                true => pool::listen(io.as_mut()),
+                false => Heard::Words,
+            };
+            match heard {
+                Heard::Nothing => match self.send(place, range, (kept, io), true).await {
                     Err(Failed::Unanswered(fault)) => {
-                        tracing::debug!(%fault, "a kept connection had ended; dialling again");
+                        tracing::debug!(%fault, "a kept connection ends; trying another");
+                        self.detach();
                     }
                     other => return other,
-                }
+                },
+                Heard::Words => self.detach(),
+                // Nothing more comes, and what came counts.
+                Heard::End => drop(self.purse.finish()),
             }
-            self.detach();
             self.purse.begin(range.end - range.start).await?;
         }
         let meter = Arc::default();
@@ -192,38 +203,22 @@ impl<'a> Stream<'a> {
         &mut self,
         place: &Place,
         range: &Range<u64>,
-        mut connection: Connection,
+        (connection, io): (Connection, Box<dyn Io>),
         is_kept: bool,
     ) -> Result<Answer, Failed> {
         let request = self.request(place, range).map_err(Failed::Final)?;
         let within = self.parts.limits.head;
-        let ready = clock::within(READY_TIME_MAX, connection.sender.ready()).await;
         self.purse.asked(true);
-        let sent = match ready {
-            Ok(Ok(())) => clock::within(within, connection.sender.send_request(request)).await,
-            Ok(Err(error)) => Ok(Err(error)),
-            Err(elapsed) => Err(elapsed),
-        };
-        let response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_parse() => {
-                return Err(Failed::Final(dial::fault(&error)));
-            }
-            Ok(Err(error)) => {
-                let fault = connection.last_words(&error).await;
-                self.purse.asked(false);
-                return Err(if is_kept {
-                    Failed::Unanswered(fault)
-                } else {
-                    Failed::Final(fault)
+        let (head, body) = match exchange(io, request, within).await {
+            Ok(answer) => answer,
+            Err(Unanswered { has_ended, fault }) => {
+                self.purse.asked(!has_ended);
+                return Err(match has_ended && is_kept {
+                    true => Failed::Unanswered(fault),
+                    false => Failed::Final(fault),
                 });
             }
-            Err(_) => {
-                let problem = format!("no answer within {within:?}");
-                return Err(Failed::Final(Fault::Slow(problem)));
-            }
         };
-        let (head, incoming) = response.into_parts();
         let asked = Asked {
             range: range.clone(),
             length: self.job.want.length,
@@ -231,43 +226,24 @@ impl<'a> Stream<'a> {
             digest: self.job.want.digest,
         };
         match answer::check(head.status, &head.headers, &asked) {
-            Ok(()) => Ok(Answer {
-                connection,
-                incoming,
-            }),
-            Err(fault) => Err(Failed::Final(
-                self.refused(connection, incoming, fault).await,
-            )),
+            Ok(()) => Ok(Answer { connection, body }),
+            Err(fault) => Err(Failed::Final(self.refused(connection, body, fault).await)),
         }
     }
 
     /// A short refusal leaves the connection as good as it was, and may say why. A long one ends
     /// it: the next request has one of its own, and what came on this one counts.
-    async fn refused(
-        &mut self,
-        connection: Connection,
-        mut incoming: Incoming,
-        fault: Fault,
-    ) -> Fault {
+    async fn refused(&mut self, connection: Connection, mut body: Body, fault: Fault) -> Fault {
         let mut told = Vec::new();
-        let reading = async {
-            while told.len() <= REFUSAL_BYTES_MAX {
-                match incoming.frame().await {
-                    None => return true,
-                    Some(Err(_)) => return false,
-                    Some(Ok(frame)) => {
-                        let data = frame.into_data().unwrap_or_default();
-                        told.extend_from_slice(&data[..data.len().min(REFUSAL_BYTES_MAX + 1)]);
-                    }
-                }
+        let mut reading = (&mut body).take(REFUSAL_BYTES_MAX as u64);
+        let read = clock::within(REFUSAL_TIME_MAX, reading.read_to_end(&mut told)).await;
+        let is_whole = matches!(read, Ok(Ok(_))) && body.is_at_end();
+        if is_whole && self.purse.finish() {
+            if let Some(io) = body.into_io() {
+                self.parts.pool.put(connection, io);
             }
-            false
-        };
-        let whole = clock::within(REFUSAL_TIME_MAX, reading).await;
-        if whole == Ok(true) && self.purse.finish() {
-            self.parts.pool.put(connection);
         } else {
-            drop((connection, incoming));
+            drop((connection, body));
             self.leave().await;
         }
         let told = printable(&told, 300);

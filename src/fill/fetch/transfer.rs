@@ -125,14 +125,11 @@ impl Transfer<'_> {
     }
 
     async fn range(&mut self, staging: &mut dyn Staging, range: Range<u64>) -> Result<(), Fault> {
-        let Answer {
-            connection,
-            incoming,
-        } = self.stream.ask(&range).await?;
+        let Answer { connection, body } = self.stream.ask(&range).await?;
         let (length, part) = (range.end - range.start, self.job.share.part);
-        let mut gather = Gather::new(incoming, length, self.parts, part);
+        let mut gather = Gather::new(body, length, self.parts, part);
         self.chunks(staging, range, &mut gather).await?;
-        self.stream.finish(connection, &mut gather).await
+        self.stream.finish(connection, gather).await
     }
 
     async fn chunks(

@@ -3,6 +3,7 @@
 use super::super::dial;
 use super::super::handshake;
 use super::*;
+use crate::clock;
 use crate::fill::Fault;
 use crate::sys::ktls::Cipher;
 use crate::sys::ktls::Version;
@@ -17,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::io::DuplexStream;
@@ -144,8 +146,26 @@ async fn one_read_gives_all_records_that_are_there() {
     let (mut ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
     theirs.write_all(&body()[..3 * 16_384]).await.unwrap();
     theirs.flush().await.unwrap();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffers::READ_BYTES];
     assert_eq!(ours.read(&mut buffer).await.unwrap(), 3 * 16_384);
+}
+
+#[tokio::test]
+async fn records_that_came_together_are_given_one_by_one_although_nothing_more_comes() {
+    let (mut ours, mut theirs) = usual().await;
+    for word in [b"one", b"two", b"six"] {
+        theirs.write_all(word).await.unwrap();
+        theirs.flush().await.unwrap();
+    }
+    for word in [b"one", b"two", b"six"] {
+        let mut bytes = [0; 3];
+        let read = ours.read_exact(&mut bytes);
+        let read = clock::within(Duration::from_secs(10), read).await;
+        read.expect("it waits for more").unwrap();
+        assert_eq!(&bytes, word);
+        // Others may use the memory between two reads.
+        buffers::give_back(vec![0xAA; PART_BYTES + buffers::READ_BYTES].into());
+    }
 }
 
 #[tokio::test]
