@@ -72,12 +72,16 @@ pub(super) async fn exchange(
         ended: None,
     };
     match clock::within(within, driver.answer(request)).await {
-        Ok(Ok(response)) => {
+        Ok(Some(Ok(response))) => {
             let (head, incoming) = response.into_parts();
             let body = Body::new(&head, incoming, driver);
             Ok((head, body))
         }
-        Ok(Err(error)) => Err(driver.last_words(&error).await),
+        Ok(Some(Err(error))) => Err(driver.last_words(&error).await),
+        Ok(None) => Err(Unanswered {
+            has_ended: true,
+            fault: Fault::Broken("it closed the connection without an answer".to_owned()),
+        }),
         Err(_) => Err(Unanswered {
             has_ended: false,
             fault: Fault::Slow(format!("no answer within {within:?}")),
@@ -86,14 +90,18 @@ pub(super) async fn exchange(
 }
 
 impl Driver {
+    /// `None`: the connection has ended, and the request was told nothing.
     async fn answer(
         &mut self,
         request: Request<Empty<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
+    ) -> Option<hyper::Result<Response<Incoming>>> {
         let mut sending = pin!(self.sender.send_request(request));
         poll_fn(|context| {
             self.poll(context);
-            sending.as_mut().poll(context)
+            match sending.as_mut().poll(context) {
+                Poll::Pending if self.has_ended() => Poll::Ready(None),
+                answer => answer.map(Some),
+            }
         })
         .await
     }
@@ -147,5 +155,54 @@ impl Unanswered {
             has_ended: !error.is_parse(),
             fault: dial::fault(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// What is made of an answer after which the other end hangs up, or not.
+    async fn outcome(answer: &[u8], hangs_up: bool) -> (bool, Fault) {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let request = Request::get("/x").header("host", "h").body(Empty::new());
+        let asking = exchange(Box::new(near), request.unwrap(), PATIENCE);
+        let answering = async {
+            let mut asked = [0; 4_096];
+            assert!(far.read(&mut asked).await.unwrap() > 0);
+            far.write_all(answer).await.unwrap();
+            match hangs_up {
+                true => drop(far),
+                false => std::future::pending().await,
+            }
+        };
+        let asking = async {
+            let Unanswered { has_ended, fault } = asking.await.err().unwrap();
+            (has_ended, fault)
+        };
+        let mut answering = pin!(answering);
+        let mut asking = pin!(asking);
+        tokio::select! {
+            outcome = &mut asking => outcome,
+            () = &mut answering => asking.await,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_has_hung_up_or_talks_nonsense_or_is_slow() {
+        let begun = clock::now();
+        for answer in [b"".as_slice(), b"HTTP/1.1 200 OK\r\ncontent-le"] {
+            let (has_ended, fault) = outcome(answer, true).await;
+            assert!(has_ended && matches!(fault, Fault::Broken(_)), "{fault}");
+        }
+        let (has_ended, fault) = outcome(b"220 mail.example ESMTP\r\n", false).await;
+        assert!(!has_ended && matches!(fault, Fault::Broken(_)), "{fault}");
+        assert!(begun.elapsed() < PATIENCE, "nobody was waited for");
+        let (has_ended, fault) = outcome(b"HTTP/1.1 200 OK\r\n", false).await;
+        assert!(!has_ended && matches!(fault, Fault::Slow(_)), "{fault}");
     }
 }

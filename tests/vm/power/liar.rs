@@ -31,9 +31,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-/// Chunks written honestly, then those that the disk only says it wrote; the rest never came.
+/// Chunks written honestly, then those that the disk only says it wrote, as many as go there
+/// together; the rest never came.
 const HONEST: usize = 2;
-const LOST: usize = 5;
+const LOST: usize = 4;
 const LENGTH: usize = 9 * CHUNK + 100;
 
 /// How often a step was reached.
