@@ -98,9 +98,10 @@ impl Driver {
         let mut sending = pin!(self.sender.send_request(request));
         poll_fn(|context| {
             self.poll(context);
-            match sending.as_mut().poll(context) {
-                Poll::Pending if self.has_ended() => Poll::Ready(None),
-                answer => answer.map(Some),
+            let answer = sending.as_mut().poll(context);
+            match answer.is_pending() && self.has_ended() {
+                true => Poll::Ready(None),
+                false => answer.map(Some),
             }
         })
         .await
