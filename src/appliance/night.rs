@@ -82,6 +82,7 @@ pub(super) struct Ground<'a> {
     pub(super) store: &'a store::Handle,
     pub(super) serve: &'a serve::Handle,
     pub(super) line: health::Line,
+    pub(super) larder: Arc<fill::Larder>,
     pub(super) phase: PhaseRx,
     pub(super) metrics: &'a telemetry::Registry,
 }
@@ -101,7 +102,7 @@ impl Night {
     pub(super) fn start(ground: &Ground<'_>) -> Result<Self, ApplianceError> {
         let config = &ground.config.fill;
         let content = Arc::new(fill::StoreContent::new(ground.store.clone()));
-        let larder = Arc::new(fill::Larder::load(config, content.clone()));
+        let larder = Arc::clone(&ground.larder);
         let peer = start_peer(ground)?;
         let orders = watch::Sender::new(fill::Orders::default());
         let seen = orders.subscribe();

@@ -19,6 +19,8 @@ use crate::config::Config;
 use crate::config::Loaded;
 use crate::fill;
 use crate::health;
+use crate::ids::BoxId;
+use crate::link;
 use crate::link::dial::Dial;
 use crate::link::message::Position;
 use crate::link::message::QUALITY_NETWORKS_MAX;
@@ -175,38 +177,41 @@ fn start_linked(
     (gatekeeper, dial): (&mut Gatekeeper, Arc<dyn Dial>),
     (phase, metrics): (PhaseRx, &telemetry::Registry),
 ) -> Result<(Option<health::Handle>, Option<Arc<Night>>), ApplianceError> {
-    let progress = night::Progress::default();
-    let control = start_control(config, rooms, gatekeeper, (dial, &progress));
-    let Some((link, handle)) = config.control.as_ref().zip(control.as_ref()) else {
-        return Ok((control, None));
+    let Some(link) = &config.control else {
+        return Ok((None, None));
     };
+    let progress = night::Progress::default();
+    let content = fill::StoreContent::new(rooms.store.clone());
+    let larder = Arc::new(fill::Larder::load(&config.fill, Arc::new(content)));
+    let pays = (dial, &progress, Arc::clone(&larder));
+    let control = start_control((link, &config.appliance.id), rooms, gatekeeper, pays);
     let night = Night::start(&night::Ground {
         config,
         control: link,
         store: rooms.store,
         serve: rooms.serve,
-        line: handle.line(),
+        line: control.line(),
+        larder,
         phase,
         metrics,
     })?;
     // Set once, here.
     let _ = progress.set(night.fill.clone());
-    Ok((control, Some(Arc::new(night))))
+    Ok((Some(control), Some(Arc::new(night))))
 }
 
 fn start_control(
-    config: &Config,
+    (link, id): (&link::Config, &BoxId),
     rooms: &Rooms<'_>,
     gatekeeper: &mut Gatekeeper,
-    (dial, progress): (Arc<dyn Dial>, &night::Progress),
-) -> Option<health::Handle> {
-    let link = config.control.as_ref()?;
+    (dial, progress, pay): (Arc<dyn Dial>, &night::Progress, Arc<fill::Larder>),
+) -> health::Handle {
     let (held, adopting) = (rooms.store.clone(), rooms.store.clone());
     let (changed, progress) = (rooms.store.clone(), Arc::clone(progress));
     let (serving, keys) = (rooms.serve.clone(), Arc::clone(rooms.keys));
     let delivering = rooms.serve.clone();
     let deps = health::Deps {
-        id: config.appliance.id.clone(),
+        id: id.clone(),
         gate: gatekeeper.subscribe(),
         store: rooms.store.subscribe(),
         held: Arc::new(move || held.held()),
@@ -222,11 +227,12 @@ fn start_control(
         quality: Arc::new(move || delivering.quality(QUALITY_NETWORKS_MAX)),
         interfaces: Arc::new(interfaces),
         dial,
+        pay,
         seed: health::entropy(),
     };
     let control = health::start(link, deps);
     gatekeeper.listen_to_control(control.subscribe());
-    Some(control)
+    control
 }
 
 fn catalogue_changes(changes: store::Changes) -> CatalogueChanges {

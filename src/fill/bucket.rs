@@ -19,8 +19,8 @@ use crate::units::BytesPerSecond;
 use std::time::Duration;
 
 /// What idleness may save up, and a late timer make good. SAFETY: cap. An interface may carry 50 ms
-/// beyond the cap in any time; a tenth of them is for what does not wait for a turn (heartbeats,
-/// manifests), and for an answer about sources, which is paid for and comes in one burst.
+/// beyond the cap in any time; a tenth of them is for what does not wait for a turn (heartbeats, a
+/// piece of a manifest), and for an answer about sources, which is paid for and comes in one burst.
 pub(super) const DEPTH: Duration = Duration::from_millis(45);
 
 /// A look at a grant may be so much later than it can be taken, if savings have room for it; the
@@ -51,6 +51,15 @@ impl Bucket {
         }
     }
 
+    /// What came at `now` without a turn has the line for `time`: from savings, or from what comes
+    /// next. Returns when more may come that way, which is never faster than the line, whatever was
+    /// saved up.
+    pub(super) fn charge(&mut self, now: Instant, time: Duration) -> Instant {
+        self.rest(now);
+        self.spent += time;
+        self.spent.max(now + time)
+    }
+
     /// Half the depth: what one turn may take, so that a late timer costs no rate.
     pub(super) fn quantum(&self) -> u64 {
         (self.bytes_in(DEPTH) / 2).max(1)
@@ -61,6 +70,10 @@ impl Bucket {
         self.rest(now);
         let saved = self.bytes_in(now.saturating_duration_since(self.spent));
         self.rate = rate.0.max(1);
+        if self.spent > now {
+            // A debt is time of the line, which has one length at any rate.
+            return;
+        }
         let full = self.bytes_in(self.depth());
         // Rounded down: it is at most what was saved.
         let time = self.bytes_time_floor(saved.min(full));
@@ -152,9 +165,8 @@ impl Bucket {
         }
     }
 
-    /// Rounded up: the line is never faster than its rate.
     fn line_time(&self, bytes: u64) -> Duration {
-        nanos((u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate)))
+        line_time(bytes, BytesPerSecond(self.rate))
     }
 
     fn bytes_time_floor(&self, bytes: u64) -> Duration {
@@ -169,6 +181,11 @@ impl Bucket {
 
 /// A century is longer than any transfer.
 const LINE_TIME_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// How long a line of `rate` has of `bytes`; rounded up, so that it is never faster than that.
+pub(super) fn line_time(bytes: u64, rate: BytesPerSecond) -> Duration {
+    nanos((u128::from(bytes) * NANOS).div_ceil(u128::from(rate.0.max(1))))
+}
 
 fn nanos(count: u128) -> Duration {
     u64::try_from(count).map_or(LINE_TIME_MAX, |count| {
@@ -248,6 +265,39 @@ mod tests {
             prop_assert!(excess(&moves, rate) <= 1, "{}", excess(&moves, rate));
         }
 
+        /// Whoever is charged reads on when he may, others take turns meanwhile.
+        #[test]
+        fn with_what_comes_without_a_turn_no_interval_sees_more_than_a_piece_beyond(
+            rate in 1_000_u64..2_000_000_000,
+            asks in vec((0_u64..80_000_000, 0_u32..=100, any::<bool>()), 1..120),
+        ) {
+            let start = clock::now();
+            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
+            let depth = bucket.bytes_in(DEPTH).max(1);
+            let piece = (depth / 10).max(1);
+            let (mut at, mut next, mut comes) = (0_u64, start, Vec::new());
+            for (pause, share, is_turn) in asks {
+                at += pause;
+                let now = start + Duration::from_nanos(at);
+                let (ready, bytes) = if is_turn {
+                    let bytes = (depth * u64::from(share) / 100).max(1);
+                    (bucket.ready_at(bytes).max(now), bytes)
+                } else {
+                    (next.max(now), piece)
+                };
+                at = u64::try_from((ready - start).as_nanos()).unwrap();
+                if is_turn {
+                    prop_assert!(bucket.take(ready, bytes).is_some());
+                } else {
+                    next = bucket.charge(ready, line_time(piece, BytesPerSecond(rate)));
+                    prop_assert!(next >= ready + line_time(piece, BytesPerSecond(rate)));
+                }
+                comes.push((at, bytes));
+            }
+            let most = i128::from(piece) + 1;
+            prop_assert!(excess(&comes, rate) <= most, "{}", excess(&comes, rate));
+        }
+
         #[test]
         fn a_changed_rate_never_gives_more_than_the_faster_one_and_the_depth(
             rates in vec(1_000_u64..1_000_000_000, 2..20),
@@ -321,6 +371,22 @@ mod tests {
         let hour = then + Duration::from_secs(3_600);
         bucket.rest(hour);
         assert_eq!(bucket.earned(hour), 45_000);
+    }
+
+    #[test]
+    fn a_debt_is_as_long_at_any_rate() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
+        let debt = Duration::from_millis(7);
+        assert_eq!(bucket.charge(start, debt), start + debt);
+        for rate in [1, 2_000_000, 1_000] {
+            bucket.set_rate(start, BytesPerSecond(rate));
+            assert_eq!(bucket.ready_at(0), start + debt);
+        }
+        // It is paid once: from then on the line earns as ever.
+        let later = start + Duration::from_millis(27);
+        assert_eq!(bucket.earned(later), 20);
+        assert!(bucket.take(later, 20).is_some() && bucket.take(later, 1).is_none());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::Turns;
 use super::overhead;
 use crate::clock;
 use crate::clock::Wall;
+use crate::link::body;
 use crate::units::Bytes;
 use crate::units::BytesPerSecond;
 use crate::window::Window;
@@ -81,6 +82,12 @@ impl Turns for Larder {
 
     fn give_back(&self, class: Class, bytes: u64) {
         self.pace.give_back(class, bytes);
+    }
+}
+
+impl body::Pay for Larder {
+    fn pay(&self, bytes: u64) -> BoxFuture<'_, ()> {
+        Box::pin(self.pace.pay(overhead::wire(bytes)))
     }
 }
 

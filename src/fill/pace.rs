@@ -132,6 +132,13 @@ impl Pace {
         self.change(|queue, at| queue.open(at, class, until));
     }
 
+    /// So much has come on the wire that waits for no turn, and that no budget counts. Those who
+    /// wait for theirs wait longer. Returns when more of it may be read.
+    pub async fn pay(&self, bytes: u64) {
+        let paid = self.change(|queue, at| queue.charge(at, bytes));
+        clock::sleep_until(paid).await;
+    }
+
     /// No more turns; whoever waits gets [`Closed`] at once.
     pub fn shut(&self, class: Class) {
         self.change(|queue, at| queue.shut(at, class));

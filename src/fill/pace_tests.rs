@@ -459,3 +459,36 @@ async fn what_viewers_leave_is_the_rate_and_nothing_of_it_only_waits() {
     );
     drinking.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_no_turn_comes_first_and_all_together_keep_to_the_cap() {
+    let pace = pinned(LIMITS);
+    let start = clock::now();
+    let read = async |until: u64| {
+        let mut sum = 0;
+        while clock::now() < start + Duration::from_secs(until) {
+            sum += 32_768;
+            pace.pay(32_768).await;
+        }
+        sum
+    };
+    // Outside every window, however little viewers leave, and whatever was saved up.
+    clock::sleep(Duration::from_secs(1)).await;
+    pace.ease(0);
+    let alone = read(3).await;
+    pace.ease(100);
+    assert!((15 * MB..=300 * MB).contains(&alone), "{alone} B in 2 s");
+    pace.open(Class::Night, None);
+    let drinking = tokio::spawn(drink(pace.clone(), Class::Night, MB));
+    let beside = read(5).await;
+    let granted = pace.view().night.granted_bytes;
+    assert!(beside >= alone / 10 * 9, "{beside} B beside a fill");
+    let both = beside + granted;
+    assert!(
+        (290 * MB..=308 * MB).contains(&both),
+        "{beside} B and {granted} B in 2 s"
+    );
+    assert!(pace.view().worst_second_bps <= 1_260_000_000);
+    assert_eq!(pace.view().urgent.counted_bytes, 0, "it is nobody's budget");
+    drinking.abort();
+}

@@ -10,6 +10,7 @@
 use super::Class;
 use super::Closed;
 use super::Moment;
+use super::bucket;
 use super::bucket::Bucket;
 use super::ledger::Book;
 use super::ledger::Ledger;
@@ -214,6 +215,18 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         self.bucket.came(at.now, bytes, self.waited_for());
+    }
+
+    /// So much has come that waits for no turn, and so goes before all who do. Returns when more of
+    /// it may be read. By the cap itself, however little of that viewers leave to the others.
+    pub(super) fn charge(&mut self, at: At, bytes: u64) -> Instant {
+        self.step(at);
+        self.split_turn(at);
+        let time = bucket::line_time(bytes, self.limits.rate);
+        let paid = self.bucket.charge(at.now, time);
+        self.meter.add(at.now, at.now, bytes);
+        self.step(at);
+        paid
     }
 
     /// They have not come: others may have their time on the line.

@@ -26,6 +26,7 @@ use crate::clock::Wall;
 use crate::gate::Gate;
 use crate::ids::BoxId;
 use crate::link;
+use crate::link::body::Pay;
 use crate::link::client::Client;
 use crate::link::client::LinkError;
 use crate::link::dial::Dial;
@@ -231,10 +232,11 @@ impl Outcome {
 }
 
 /// Loads (or makes) the box's key and certificate.
-pub(super) async fn open(config: link::Config, dial: Arc<dyn Dial>) -> Outcome {
+pub(super) async fn open(config: link::Config, dial: Arc<dyn Dial>, pay: Arc<dyn Pay>) -> Outcome {
     let opened = blocking(move || {
         let identity = Identity::open(&config).map_err(LinkError::from)?;
-        Ok(Arc::new(Client::new(&config, identity, dial)?))
+        let client = Client::new(&config, identity, dial)?;
+        Ok(Arc::new(client.paid_by(pay)))
     });
     Outcome::Opened(opened.await)
 }

@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::ids::BoxId;
 use crate::key::Key;
 use crate::link;
+use crate::link::body::Pay;
 use crate::link::dial::Dial;
 use crate::link::identity::Identity;
 use crate::link::manifest::Verified;
@@ -88,6 +89,8 @@ pub struct Deps {
     pub quality: QualityFn,
     pub interfaces: InterfacesFn,
     pub dial: Arc<dyn Dial>,
+    /// For manifests.
+    pub pay: Arc<dyn Pay>,
     /// Of boot id and jitter: [`entropy`] in the daemon.
     pub seed: u64,
 }

@@ -177,7 +177,8 @@ impl Task {
             self.input(Input::Certificate(certificate));
         } else if self.open_at.is_some_and(|at| at <= clock::now()) {
             self.open_at = None;
-            let opening = calls::open(self.config.clone(), Arc::clone(&self.deps.dial));
+            let (dial, pay) = (Arc::clone(&self.deps.dial), Arc::clone(&self.deps.pay));
+            let opening = calls::open(self.config.clone(), dial, pay);
             self.spawn(None, opening);
         }
         self.publish();

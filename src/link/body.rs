@@ -7,6 +7,7 @@ use super::message::Code;
 use crate::help::printable;
 use bytes::Bytes;
 use bytes::BytesMut;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde::Serialize;
@@ -38,6 +39,12 @@ pub struct Limits {
     pub compressed: u64,
     /// Bytes of the JSON text.
     pub decompressed: u64,
+}
+
+/// Whoever keeps the cap of what a box receives.
+pub trait Pay: fmt::Debug + Send + Sync {
+    /// So many bytes of a body have come; nothing more of it is read before this returns.
+    fn pay(&self, bytes: u64) -> BoxFuture<'_, ()>;
 }
 
 /// `Content-Encoding`.
@@ -112,8 +119,8 @@ pub fn encode(body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
     encoder.finish().map_err(failed)
 }
 
-/// Collects a body as it comes, at most `limit` bytes.
-pub async fn collect<B>(body: B, limit: u64) -> Result<Bytes, BodyError>
+/// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it.
+pub async fn collect<B>(body: B, limit: u64, pay: Option<&dyn Pay>) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
     B::Error: fmt::Display,
@@ -142,6 +149,9 @@ where
             return Err(too_large(at));
         }
         collected.extend_from_slice(&data);
+        if let Some(pay) = pay {
+            pay.pay(data.len() as u64).await;
+        }
     }
     Ok(collected.freeze())
 }

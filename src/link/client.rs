@@ -11,6 +11,7 @@ use super::Config;
 use super::body;
 use super::body::Encoding;
 use super::body::Limits;
+use super::body::Pay;
 use super::connection::Answer;
 use super::connection::Call;
 use super::connection::Connection;
@@ -80,6 +81,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 pub struct Client {
     endpoint: Endpoint,
     dial: Arc<dyn Dial>,
+    pay: Option<Arc<dyn Pay>>,
     identity: Mutex<Identity>,
     beats: Lane,
     work: Lane,
@@ -99,12 +101,20 @@ impl Client {
         Ok(Self {
             endpoint: Endpoint::parse(&config.url)?,
             dial,
+            pay: None,
             identity: Mutex::new(identity),
             beats: Lane::default(),
             work: Lane::default(),
             manifests: Lane::default(),
             sources: Lane::default(),
         })
+    }
+
+    /// Manifests are read no faster than this lets them.
+    #[must_use]
+    pub fn paid_by(mut self, pay: Arc<dyn Pay>) -> Self {
+        self.pay = Some(pay);
+        self
     }
 
     /// As it is: enrolled or not, with its key and its certificate's times.
@@ -181,6 +191,7 @@ impl Client {
             method: Method::GET,
             if_none_match: have.map(|position| position.etag()),
             answer_limit: manifest::LIMITS.compressed,
+            pay: self.pay.clone(),
             ..post("/v1/manifest", Bytes::new())
         };
         let answer = self.call(&self.manifests, MANIFEST_TIME_MAX, &call).await?;
@@ -326,6 +337,7 @@ fn post(path: &'static str, body: Bytes) -> Call {
         body,
         encoding: Encoding::Plain,
         answer_limit: REPLY_LIMITS.compressed,
+        pay: None,
     }
 }
 

@@ -8,6 +8,7 @@
 use super::body;
 use super::body::BodyError;
 use super::body::Encoding;
+use super::body::Pay;
 use super::dial::Dial;
 use super::error::LinkError;
 use super::identity::Credentials;
@@ -34,6 +35,9 @@ use tokio_rustls::TlsConnector;
 /// For name, TCP and TLS together.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// Of an answer, read before anybody has paid for it; a head must fit.
+const READ_AHEAD_BYTES: usize = 32 << 10;
+
 /// For a connection that failed to tell us why.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -57,6 +61,8 @@ pub(super) struct Call {
     pub(super) encoding: Encoding,
     /// Bytes of the answer's body as they come.
     pub(super) answer_limit: u64,
+    /// `None`: an answer so short that nobody pays for it here.
+    pub(super) pay: Option<Arc<dyn Pay>>,
 }
 
 /// What came back, whatever its status.
@@ -138,7 +144,9 @@ impl Connection {
                 .connect(endpoint.server_name.clone(), stream)
                 .await
                 .map_err(|error| trust::explain(&endpoint.url, &error))?;
-            http1::handshake(TokioIo::new(tls))
+            http1::Builder::new()
+                .max_buf_size(READ_AHEAD_BYTES)
+                .handshake(TokioIo::new(tls))
                 .await
                 .map_err(|error| trust::explain(&endpoint.url, &error))
         };
@@ -176,7 +184,7 @@ impl Connection {
             Err(error) => return Err(Failed::Unanswered(self.last_words(&error).await)),
         };
         let (head, stream) = response.into_parts();
-        let body = body::collect(stream, call.answer_limit)
+        let body = body::collect(stream, call.answer_limit, call.pay.as_deref())
             .await
             .map_err(|error| Failed::Answering(self.bad_answer(call, &error)))?;
         Ok(Answer {

@@ -8,10 +8,12 @@ use crate::lab::Authority;
 use crate::lab::BOX;
 use crate::lab::Lab;
 use crate::lab::Reply;
+use futures_util::future::BoxFuture;
 use oca::ids::BoxId;
 use oca::link::body;
 use oca::link::body::Encoding;
 use oca::link::body::Limits;
+use oca::link::body::Pay;
 use oca::link::dial::Dial;
 use oca::link::dial::Dialling;
 use oca::link::manifest::Signer;
@@ -83,6 +85,10 @@ pub(crate) struct Mind {
     /// A renewal is wished for with the next reply.
     pub renew: bool,
     pub renewals: usize,
+    /// Of manifests, as they came.
+    pub paid: Vec<u64>,
+    /// Nobody reads on until this is over.
+    pub waits: Duration,
 }
 
 /// The listener behind a switch.
@@ -121,6 +127,8 @@ impl Plane {
             out_of_step: 0,
             renew: false,
             renewals: 0,
+            paid: Vec::new(),
+            waits: Duration::ZERO,
         }));
         let (signer, pin) = (Signer::generate().unwrap(), authority.pin());
         let (own, issuer) = (Arc::clone(&mind), Arc::clone(&authority));
@@ -144,6 +152,14 @@ impl Plane {
 impl std::fmt::Debug for Plane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Plane")
+    }
+}
+
+impl Pay for Plane {
+    fn pay(&self, bytes: u64) -> BoxFuture<'_, ()> {
+        let mut mind = self.mind();
+        mind.paid.push(bytes);
+        Box::pin(oca::clock::sleep(mind.waits))
     }
 }
 

@@ -9,6 +9,8 @@ use oca::clock;
 use oca::health::LinkState;
 use oca::link::message::Code;
 use oca::link::message::Position;
+use oca::link::message::Row;
+use oca::object::Digest;
 
 #[tokio::test(start_paused = true)]
 async fn a_quarantined_box_says_so_asks_seldom_and_is_back_by_itself() {
@@ -145,6 +147,60 @@ async fn a_replayed_manifest_is_fetched_seldom_and_never_adopted() {
     plane.mind().delivers = None;
     own.until("manifest", |view| view.manifest_held == Some(place(6)))
         .await;
+}
+
+/// However long that takes, the box tells that it lives.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_is_paid_for_as_it_comes_and_nothing_else_is() {
+    let plane = Plane::new();
+    let own = world::start(&plane, |_| {});
+    own.until("contact", |view| view.last_report.is_some())
+        .await;
+    clock::sleep(seconds(600)).await;
+    let paid = plane.mind().paid.clone();
+    assert!(
+        paid.is_empty(),
+        "reports and heartbeats are small: {paid:?}"
+    );
+    let place = Position {
+        epoch: 1,
+        generation: 5,
+    };
+    let row = |number: u32| Row::Key {
+        k: format!("{number}.m4s"),
+        d: Digest::of(&number.to_le_bytes()),
+        n: 1,
+        t: 7,
+    };
+    let film = Row::Bundle {
+        bundle: "film".to_owned(),
+        rank: 1,
+    };
+    {
+        let mut mind = plane.mind();
+        let rows = std::iter::once(film).chain((0..4_000).map(row));
+        mind.manifest = Some((place, rows.collect()));
+        mind.waits = seconds(20);
+    }
+    own.until("payment", |_| !plane.mind().paid.is_empty())
+        .await;
+    let (begun, beats) = (clock::now(), plane.mind().beats.len());
+    own.until("manifest", |view| view.manifest_held == Some(place))
+        .await;
+    let mind = plane.mind();
+    let (pieces, sum) = (mind.paid.len() as u64, mind.paid.iter().sum::<u64>());
+    assert!((150_000..400_000).contains(&sum), "{sum} B of 4,000 keys");
+    assert!(
+        mind.paid.iter().all(|piece| *piece <= 40_000),
+        "{:?}",
+        mind.paid
+    );
+    let took = clock::now() - begun;
+    assert!(
+        took >= seconds(20 * (pieces - 1)),
+        "{pieces} pieces in {took:?}"
+    );
+    assert!(mind.beats.len() > beats + 2, "silent for {took:?}");
 }
 
 /// With millions of keys that takes longer than to reach the control plane.

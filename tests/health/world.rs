@@ -113,6 +113,7 @@ pub(crate) fn start_as(
         quality: Arc::new(quality),
         interfaces: Arc::new(|| vec!["203.0.113.0/24".parse().unwrap()]),
         dial: Arc::clone(plane) as _,
+        pay: Arc::clone(plane) as _,
         seed: 7,
     };
     let control = health::start(&config, deps);

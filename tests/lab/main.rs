@@ -14,6 +14,7 @@ mod harness;
 mod kills;
 #[path = "../support/loop_disk.rs"]
 mod loop_disk;
+mod manifest;
 mod mixed;
 mod namespaces;
 mod net;

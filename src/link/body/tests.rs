@@ -136,19 +136,58 @@ fn encodings_are_known_by_name() {
 #[tokio::test]
 async fn a_body_is_collected_up_to_the_limit_whatever_it_claims() {
     let full = |size: usize| http_body_util::Full::new(Bytes::from(vec![b'x'; size]));
-    assert_eq!(collect(full(10), 10).await.unwrap().len(), 10);
-    let error = collect(full(11), 10).await.unwrap_err();
+    assert_eq!(collect(full(10), 10, None).await.unwrap().len(), 10);
+    let error = collect(full(11), 10, None).await.unwrap_err();
     assert_eq!(error.code(), Code::TooLarge);
     // Nothing is known of the length of a chunked one.
     let frames = futures_util::stream::iter((0..100).map(|_| {
         let frame = hyper::body::Frame::data(Bytes::from_static(b"0123456789"));
         Ok::<_, std::convert::Infallible>(frame)
     }));
-    let error = collect(http_body_util::StreamBody::new(frames), 500)
+    let error = collect(http_body_util::StreamBody::new(frames), 500, None)
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::TooLarge);
     assert!(error.to_string().contains("byte 500"), "{error}");
+}
+
+/// Lets a piece pass for each permit.
+#[derive(Debug)]
+struct Till {
+    permits: tokio::sync::Semaphore,
+    taken: std::sync::Mutex<Vec<u64>>,
+}
+
+impl Pay for Till {
+    fn pay(&self, bytes: u64) -> BoxFuture<'_, ()> {
+        self.taken.lock().unwrap().push(bytes);
+        Box::pin(async { self.permits.acquire().await.unwrap().forget() })
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_read_on_before_what_came_is_paid_for() {
+    let till = Till {
+        permits: tokio::sync::Semaphore::new(0),
+        taken: std::sync::Mutex::default(),
+    };
+    let given = std::sync::atomic::AtomicUsize::new(0);
+    let frames = futures_util::stream::iter([4, 3, 2].map(|size| {
+        let bytes = Bytes::from(vec![b'x'; size]);
+        Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(bytes))
+    }));
+    let frames = futures_util::StreamExt::inspect(frames, |_| {
+        given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    let body = http_body_util::StreamBody::new(frames);
+    let mut collecting = Box::pin(collect(body, 10, Some(&till)));
+    for paid in 1..=3 {
+        assert!(futures_util::poll!(&mut collecting).is_pending());
+        assert_eq!(given.load(std::sync::atomic::Ordering::Relaxed), paid);
+        till.permits.add_permits(1);
+    }
+    assert_eq!(collecting.await.unwrap(), "xxxxxxxxx");
+    assert_eq!(*till.taken.lock().unwrap(), [4, 3, 2]);
 }
 
 proptest! {

@@ -93,7 +93,7 @@ async fn collect(
     let header = request.headers().get(header::CONTENT_ENCODING);
     let encoding = Encoding::of(header.map(header::HeaderValue::as_bytes)).map_err(told)?;
     let time = READ_TIME + Duration::from_secs(length / BYTES_PER_SECOND_MIN);
-    let collected = body::collect(request.into_body(), limit);
+    let collected = body::collect(request.into_body(), limit, None);
     let bytes = match clock::within(time, collected).await {
         Ok(bytes) => bytes.map_err(told)?,
         Err(Elapsed) => {
