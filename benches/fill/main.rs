@@ -38,6 +38,9 @@ const DEPTH_S: f64 = 0.05;
 /// A share of one core at the cap.
 const SHARE_MAX: f64 = 0.10;
 
+/// Under the cap, all in turns.
+const CAPPED_ROUNDS: usize = 3;
+
 /// Of a second's cap that an average must reach.
 const AVERAGE_MIN: f64 = 1.17 / 1.2;
 
@@ -51,7 +54,7 @@ const CACHED_MAX: f64 = 0.05;
 struct Effort {
     rounds: usize,
     objects: usize,
-    /// Objects fetched under the cap.
+    /// Objects fetched under the cap, in each of [`CAPPED_ROUNDS`] and beside viewers.
     capped: usize,
 }
 
@@ -84,7 +87,7 @@ fn run(arguments: &[String]) -> anyhow::Result<bool> {
         false => Effort {
             rounds: 7,
             objects: 48,
-            capped: 90,
+            capped: 40,
         },
     };
     let scratch = Scratch::new("oca-bench")?;
@@ -115,36 +118,18 @@ fn uncapped(origin: &Origin, effort: Effort) -> anyhow::Result<Vec<Figure>> {
     // The first round warms up programs and disk.
     for round in 0..=effort.rounds {
         let ours = filler::run(origin, effort.objects, None)?;
-        let aria2c = peers::run(Peer::Aria2c, origin, effort.objects)?;
-        let rclone = peers::run(Peer::Rclone, origin, effort.objects)?;
+        let aria2c = peers::run(Peer::Aria2c, origin, effort.objects, None)?;
+        let rclone = peers::run(Peer::Rclone, origin, effort.objects, None)?;
         eprintln!("round {round}: {ours}; aria2c {aria2c}; rclone {rclone}");
         if round > 0 {
             costs.push([ours, aria2c, rclone]);
         }
     }
     let figure = |name: &str, peer: usize, bar: Option<f64>, value: fn(&Cost) -> f64| {
-        let pair = |costs: &[Cost; 3]| Pair {
-            ours: value(&costs[0]),
-            peer: value(&costs[peer]),
-        };
-        let pairs: Vec<Pair> = costs.iter().map(pair).collect();
-        Figure::new(name, bar, &pairs)
+        beside(name, &costs, peer, bar, value)
     };
     let time = |cost: &Cost| cost.seconds / cost.gigabytes();
-    let work = |cost: &Cost| cost.processor / cost.gigabytes();
     let cached = |cost: &Cost| cost.cached / cost.bytes;
-    let against_all = |value: fn(&Cost) -> f64, bar| {
-        let pair = |costs: &[Cost; 3]| Pair {
-            ours: value(&costs[0]),
-            peer: 1.0,
-        };
-        let pairs: Vec<Pair> = costs.iter().map(pair).collect();
-        Figure::new(
-            "pages left in memory, of the bytes filled",
-            Some(bar),
-            &pairs,
-        )
-    };
     Ok(vec![
         figure("uncapped, s/GB, beside aria2c", 1, Some(1.0), time),
         figure("uncapped, s/GB, beside rclone", 2, None, time),
@@ -156,40 +141,75 @@ fn uncapped(origin: &Origin, effort: Effort) -> anyhow::Result<Vec<Figure>> {
             None,
             cached,
         ),
-        against_all(cached, CACHED_MAX),
+        alone(
+            "pages left in memory, of the bytes filled",
+            &costs,
+            CACHED_MAX,
+            cached,
+        ),
     ])
 }
 
-/// At the cap, alone and beside viewers.
+fn work(cost: &Cost) -> f64 {
+    cost.processor / cost.gigabytes()
+}
+
+/// Against a peer, in each round.
+fn beside(
+    name: &str,
+    costs: &[[Cost; 3]],
+    peer: usize,
+    bar: Option<f64>,
+    value: fn(&Cost) -> f64,
+) -> Figure {
+    let pairs = costs.iter().map(|costs| Pair {
+        ours: value(&costs[0]),
+        peer: value(&costs[peer]),
+    });
+    Figure::new(name, bar, &pairs.collect::<Vec<_>>())
+}
+
+/// By itself, in each round.
+fn alone(name: &str, costs: &[[Cost; 3]], bar: f64, value: fn(&Cost) -> f64) -> Figure {
+    let pairs = costs.iter().map(|costs| Pair {
+        ours: value(&costs[0]),
+        peer: 1.0,
+    });
+    Figure::new(name, Some(bar), &pairs.collect::<Vec<_>>())
+}
+
+/// At the cap: in turns with the peers, told to keep to it, and beside viewers.
 fn capped(origin: &Origin, effort: Effort) -> anyhow::Result<Vec<Figure>> {
     let cap = CAP as f64;
-    let wire = wire::Sampler::start();
-    let cost = filler::run(origin, effort.capped, Some(CAP))?;
-    let seen = wire.stop()?;
-    eprintln!("capped: {cost}; {seen}");
-    let single = |name: &str, ours: f64, peer: f64, bar: f64| {
-        Figure::new(name, Some(bar), &[Pair { ours, peer }])
-    };
-    let average = seen.bytes / cost.seconds;
+    let mut costs: Vec<[Cost; 3]> = Vec::new();
+    let (mut worst, mut averages) = (0_f64, Vec::new());
+    for round in 1..=CAPPED_ROUNDS {
+        let wire = wire::Sampler::start();
+        let ours = filler::run(origin, effort.capped, Some(CAP))?;
+        let seen = wire.stop()?;
+        let aria2c = peers::run(Peer::Aria2c, origin, effort.capped, Some(CAP))?;
+        let rclone = peers::run(Peer::Rclone, origin, effort.capped, Some(CAP))?;
+        eprintln!("capped, round {round}: {ours}; {seen}; aria2c {aria2c}; rclone {rclone}");
+        worst = worst.max(seen.worst_second);
+        averages.push(Pair {
+            ours: cap,
+            peer: seen.bytes / ours.seconds,
+        });
+        costs.push([ours, aria2c, rclone]);
+    }
+    let worst = [Pair {
+        ours: worst,
+        peer: cap * (1.0 + DEPTH_S),
+    }];
+    let name = "at the cap, B/s short of it, on average";
     let mut figures = vec![
-        single(
-            "at the cap, B/s short of it, on average",
-            cap,
-            average,
-            1.0 / AVERAGE_MIN,
-        ),
-        single(
-            "at the cap, worst second, B",
-            seen.worst_second,
-            cap * (1.0 + DEPTH_S),
-            1.0,
-        ),
-        single(
-            "at the cap, share of a core",
-            cost.processor / cost.seconds,
-            1.0,
-            SHARE_MAX,
-        ),
+        Figure::new(name, Some(1.0 / AVERAGE_MIN), &averages),
+        Figure::new("at the cap, worst second, B", Some(1.0), &worst),
+        alone("at the cap, share of a core", &costs, SHARE_MAX, |cost| {
+            cost.processor / cost.seconds
+        }),
+        beside("at the cap, CPU s/GB, beside aria2c", &costs, 1, None, work),
+        beside("at the cap, CPU s/GB, beside rclone", &costs, 2, None, work),
     ];
     let pairs = viewers::measure(origin, effort.capped, CAP).context("viewers beside a fill")?;
     let name = "hot 16 KB request beside a fill at the cap, median us";

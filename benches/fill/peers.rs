@@ -60,14 +60,26 @@ impl fmt::Display for Cost {
     }
 }
 
-/// Fetches the first `objects` files into an empty directory, which is removed.
-pub(crate) fn run(peer: Peer, origin: &Origin, objects: usize) -> anyhow::Result<Cost> {
+/// Fetches the first `objects` files into an empty directory, which is removed. `cap`: B/s that it
+/// is told to keep to.
+pub(crate) fn run(
+    peer: Peer,
+    origin: &Origin,
+    objects: usize,
+    cap: Option<u64>,
+) -> anyhow::Result<Cost> {
     let into = origin.scratch.join("peer");
     fs::create_dir(&into)?;
     let mut command = match peer {
         Peer::Aria2c => aria2c(origin, objects, &into)?,
         Peer::Rclone => rclone(origin, objects, &into)?,
     };
+    if let Some(cap) = cap {
+        command.arg(match peer {
+            Peer::Aria2c => format!("--max-overall-download-limit={cap}"),
+            Peer::Rclone => format!("--bwlimit={cap}B"),
+        });
+    }
     let (begun, before) = (clock::now(), children()?);
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("cannot start {peer:?}"))?;
