@@ -38,9 +38,6 @@ const DEPTH_S: f64 = 0.05;
 /// A share of one core at the cap.
 const SHARE_MAX: f64 = 0.10;
 
-/// Under the cap, all in turns.
-const CAPPED_ROUNDS: usize = 3;
-
 /// Of a second's cap that an average must reach.
 const AVERAGE_MIN: f64 = 1.17 / 1.2;
 
@@ -54,7 +51,8 @@ const CACHED_MAX: f64 = 0.05;
 struct Effort {
     rounds: usize,
     objects: usize,
-    /// Objects fetched under the cap, in each of [`CAPPED_ROUNDS`] and beside viewers.
+    capped_rounds: usize,
+    /// Objects fetched under the cap, in each round and beside viewers.
     capped: usize,
 }
 
@@ -82,11 +80,13 @@ fn run(arguments: &[String]) -> anyhow::Result<bool> {
         true => Effort {
             rounds: 3,
             objects: 12,
+            capped_rounds: 1,
             capped: 12,
         },
         false => Effort {
             rounds: 7,
             objects: 48,
+            capped_rounds: 3,
             capped: 40,
         },
     };
@@ -183,7 +183,7 @@ fn capped(origin: &Origin, effort: Effort) -> anyhow::Result<Vec<Figure>> {
     let cap = CAP as f64;
     let mut costs: Vec<[Cost; 3]> = Vec::new();
     let (mut worst, mut averages) = (0_f64, Vec::new());
-    for round in 1..=CAPPED_ROUNDS {
+    for round in 1..=effort.capped_rounds {
         let wire = wire::Sampler::start();
         let ours = filler::run(origin, effort.capped, Some(CAP))?;
         let seen = wire.stop()?;

@@ -170,7 +170,8 @@ struct Rooms<'a> {
     keys: &'a Arc<KeyCupboard>,
 }
 
-/// The control link, and what it makes possible: each needs the other, the night comes second.
+/// The control link, and what it makes possible. Each needs the other: the link comes first, with
+/// what the night has by then, its larder, and a place where it will say how far it is.
 fn start_linked(
     config: &Config,
     rooms: &Rooms<'_>,
@@ -183,8 +184,8 @@ fn start_linked(
     let progress = night::Progress::default();
     let content = fill::StoreContent::new(rooms.store.clone());
     let larder = Arc::new(fill::Larder::load(&config.fill, Arc::new(content)));
-    let pays = (dial, &progress, Arc::clone(&larder));
-    let control = start_control((link, &config.appliance.id), rooms, gatekeeper, pays);
+    let seams = (dial, &progress, Arc::clone(&larder));
+    let control = start_control((link, &config.appliance.id), rooms, gatekeeper, seams);
     let night = Night::start(&night::Ground {
         config,
         control: link,

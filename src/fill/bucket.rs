@@ -12,6 +12,9 @@
 //! are. Lending never waits for what was lent to come: borrowers who hold more than the depth get
 //! the rate without savings, and the bound is theirs to keep by holding less.
 //!
+//! What waits for no turn is charged when it has come, a piece at a time: until that is paid, the
+//! line is spent into the future and grants nothing. The bound is then a piece more.
+//!
 //! Sans-IO: [`super::queue`] asks it.
 
 use crate::clock::Instant;
@@ -30,6 +33,9 @@ pub(super) const DEPTH: Duration = Duration::from_millis(45);
 /// segment twice (RFC 8985 section 7), which nobody has paid for.
 const COALESCE: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(2)];
 
+/// Whoever is charged makes good for timers that were late by so much.
+const CHARGE_LATE: Duration = Duration::from_millis(2);
+
 const NANOS: u128 = 1_000_000_000;
 
 /// One line's time.
@@ -40,6 +46,8 @@ pub(super) struct Bucket {
     spent: Instant,
     /// Bytes that are granted and have not come.
     lent: u64,
+    /// Up to when the line was charged.
+    charged: Instant,
 }
 
 impl Bucket {
@@ -48,16 +56,22 @@ impl Bucket {
             rate: rate.0.max(1),
             spent: now,
             lent: 0,
+            charged: now,
         }
     }
 
-    /// What came at `now` without a turn has the line for `time`: from savings, or from what comes
-    /// next. Returns when more may come that way, which is never faster than the line, whatever was
-    /// saved up.
-    pub(super) fn charge(&mut self, now: Instant, time: Duration) -> Instant {
-        self.rest(now);
+    /// What came at `now` without a turn has the line for `time`, at whatever rate it was reckoned:
+    /// from savings, or from what is earned next, which is a debt. `turn`: somebody waits for so
+    /// many bytes. Returns when more may come that way: never faster than the line, or half of it
+    /// while somebody waits, for longer than a late timer explains, whatever was saved up.
+    pub(super) fn charge(&mut self, now: Instant, time: Duration, turn: u64) -> Instant {
         self.spent += time;
-        self.spent.max(now + time)
+        // Only now: what is lost in any case pays first.
+        self.forget_but(now, turn);
+        let late = now.checked_sub(CHARGE_LATE).unwrap_or(now);
+        let share = if turn > 0 { time * 2 } else { time };
+        self.charged = self.charged.max(late) + share;
+        self.charged.max(self.spent)
     }
 
     /// Half the depth: what one turn may take, so that a late timer costs no rate.
@@ -137,6 +151,10 @@ impl Bucket {
     /// somebody waits for so many.
     pub(super) fn give_back(&mut self, now: Instant, bytes: u64, turn: u64) {
         self.came(now, bytes, turn);
+        if self.spent > now {
+            // A debt is at another rate.
+            return;
+        }
         let time = self.bytes_time_floor(bytes);
         self.spent = self.spent.checked_sub(time).unwrap_or(self.spent);
         self.forget_but(now, turn);
@@ -289,12 +307,13 @@ mod tests {
                 if is_turn {
                     prop_assert!(bucket.take(ready, bytes).is_some());
                 } else {
-                    next = bucket.charge(ready, line_time(piece, BytesPerSecond(rate)));
-                    prop_assert!(next >= ready + line_time(piece, BytesPerSecond(rate)));
+                    next = bucket.charge(ready, line_time(piece, BytesPerSecond(rate)), 0);
+                    prop_assert!(next + CHARGE_LATE > ready);
                 }
                 comes.push((at, bytes));
             }
-            let most = i128::from(piece) + 1;
+            let late = u64::try_from(CHARGE_LATE.as_nanos()).unwrap() * rate / 1_000_000_000;
+            let most = i128::from(piece + late) + 2;
             prop_assert!(excess(&comes, rate) <= most, "{}", excess(&comes, rate));
         }
 
@@ -373,14 +392,34 @@ mod tests {
         assert_eq!(bucket.earned(hour), 45_000);
     }
 
+    /// All savings are lent: a piece that trickles in takes its own time from who waits, no more.
+    #[test]
+    fn what_a_waiting_turn_has_earned_stays_when_others_are_charged() {
+        let start = clock::now();
+        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
+        let later = start + DEPTH;
+        assert!(bucket.take(later, 45_000).is_some());
+        bucket.lend(45_000);
+        let turn = 20_000;
+        let mut now = later;
+        for _ in 0..21 {
+            now += Duration::from_millis(1);
+            bucket.charge(now, Duration::from_micros(40), turn);
+        }
+        assert!(bucket.take(now, turn).is_some(), "{:?}", bucket.earned(now));
+    }
+
     #[test]
     fn a_debt_is_as_long_at_any_rate() {
         let start = clock::now();
         let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
         let debt = Duration::from_millis(7);
-        assert_eq!(bucket.charge(start, debt), start + debt);
+        assert_eq!(bucket.charge(start, debt, 0), start + debt);
         for rate in [1, 2_000_000, 1_000] {
             bucket.set_rate(start, BytesPerSecond(rate));
+            assert_eq!(bucket.ready_at(0), start + debt);
+            // Nor does what another will not use pay for it.
+            bucket.give_back(start, 1_000, 0);
             assert_eq!(bucket.ready_at(0), start + debt);
         }
         // It is paid once: from then on the line earns as ever.

@@ -87,7 +87,7 @@ impl Turns for Larder {
 
 impl body::Pay for Larder {
     fn pay(&self, bytes: u64) -> BoxFuture<'_, ()> {
-        Box::pin(self.pace.pay(overhead::wire(bytes)))
+        Box::pin(self.pace.pay(overhead::piece(bytes)))
     }
 }
 

@@ -81,7 +81,11 @@ impl Framing {
 
 /// Bytes on the wire of a response with a body of `body` bytes, over a path that is not known.
 pub(super) fn wire(body: u64) -> u64 {
-    let bytes = body.saturating_add(HEAD);
+    piece(body.saturating_add(HEAD))
+}
+
+/// The same of some bytes in the middle of one.
+pub(super) fn piece(bytes: u64) -> u64 {
     let records = bytes.div_ceil(RECORD).saturating_mul(RECORD_OVERHEAD);
     Framing::UNKNOWN.wire(bytes.saturating_add(records))
 }
@@ -103,6 +107,9 @@ mod tests {
         // 1 + 1,024 + 22 bytes in one segment.
         assert_eq!(wire(1), 1 + 1_024 + 22 + 90);
         assert!(wire(u64::MAX) == u64::MAX);
+        // A record of a longer answer: no head, and a part of its last segment.
+        assert_eq!(piece(16_384), Framing::UNKNOWN.wire(16_384 + 22));
+        assert_eq!(piece(0), 0);
     }
 
     #[test]

@@ -477,17 +477,20 @@ async fn what_waits_for_no_turn_comes_first_and_all_together_keep_to_the_cap() {
     pace.ease(0);
     let alone = read(3).await;
     pace.ease(100);
-    assert!((15 * MB..=300 * MB).contains(&alone), "{alone} B in 2 s");
+    assert!((290 * MB..=301 * MB).contains(&alone), "{alone} B in 2 s");
     pace.open(Class::Night, None);
     let drinking = tokio::spawn(drink(pace.clone(), Class::Night, MB));
     let beside = read(5).await;
     let granted = pace.view().night.granted_bytes;
-    assert!(beside >= alone / 10 * 9, "{beside} B beside a fill");
+    // Half of it for those who wait.
+    for half in [beside, granted] {
+        assert!(
+            (140 * MB..=161 * MB).contains(&half),
+            "{beside} B and {granted} B in 2 s"
+        );
+    }
     let both = beside + granted;
-    assert!(
-        (290 * MB..=308 * MB).contains(&both),
-        "{beside} B and {granted} B in 2 s"
-    );
+    assert!((290 * MB..=308 * MB).contains(&both), "{both} B in 2 s");
     assert!(pace.view().worst_second_bps <= 1_260_000_000);
     assert_eq!(pace.view().urgent.counted_bytes, 0, "it is nobody's budget");
     drinking.abort();

@@ -28,6 +28,9 @@ const TURNS_OF_LARGE: u64 = 2;
 /// A budget that comes back within this time is waited for; a connection lives that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Of one piece. No rate that can be configured is so low that it takes longer.
+const CHARGE_MAX: Duration = Duration::from_secs(1);
+
 /// A ledger that could not be written is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -218,13 +221,13 @@ impl Queue {
     }
 
     /// So much has come that waits for no turn, and so goes before all who do. Returns when more of
-    /// it may be read. By the cap itself, however little of that viewers leave to the others.
+    /// it may be read: by the cap itself, however little of that viewers leave to the others, but
+    /// half of it while others wait.
     pub(super) fn charge(&mut self, at: At, bytes: u64) -> Instant {
         self.step(at);
         self.split_turn(at);
-        let time = bucket::line_time(bytes, self.limits.rate);
-        let paid = self.bucket.charge(at.now, time);
-        self.meter.add(at.now, at.now, bytes);
+        let time = bucket::line_time(bytes, self.limits.rate).min(CHARGE_MAX);
+        let paid = self.bucket.charge(at.now, time, self.waited_for());
         self.step(at);
         paid
     }

@@ -4,6 +4,7 @@
 //! because somebody claims a size; what is too large is refused while it streams.
 
 use super::message::Code;
+use crate::clock;
 use crate::help::printable;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use std::io;
 use std::io::BufReader;
 use std::io::Read;
 use std::pin::pin;
+use std::time::Duration;
 
 /// History that a sender may refer back to, as a power of two: the 8 MiB that RFC 8878 section
 /// 3.1.1.1.2 asks every decoder to support, and no more.
@@ -31,6 +33,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Level 3 is zstd's own default: 200 MB of a large catalogue in about a second.
 const ZSTD_LEVEL: i32 = 3;
+
+/// Whoever sends nothing for so long is gone.
+pub(super) const SILENCE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// How much of a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,8 @@ pub fn encode(body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
     encoder.finish().map_err(failed)
 }
 
-/// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it.
+/// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it: however
+/// long that takes, as long as something comes.
 pub async fn collect<B>(body: B, limit: u64, pay: Option<&dyn Pay>) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
@@ -136,24 +142,30 @@ where
     }
     let mut body = pin!(body);
     let mut collected = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
         let at = collected.len() as u64;
-        let frame = frame.map_err(|error| BodyError::Broken {
+        let broken = |problem: &str| BodyError::Broken {
             at,
-            problem: printable(error.to_string().as_bytes(), 200),
-        })?;
+            problem: printable(problem.as_bytes(), 200),
+        };
+        let Ok(frame) = clock::within(SILENCE_TIME_MAX, body.frame()).await else {
+            return Err(broken(&format!("nothing came for {SILENCE_TIME_MAX:?}")));
+        };
+        let Some(frame) = frame else {
+            return Ok(collected.freeze());
+        };
+        let frame = frame.map_err(|error| broken(&error.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
+        if let Some(pay) = pay {
+            pay.pay(data.len() as u64).await;
+        }
         if at + data.len() as u64 > limit {
             return Err(too_large(at));
         }
         collected.extend_from_slice(&data);
-        if let Some(pay) = pay {
-            pay.pay(data.len() as u64).await;
-        }
     }
-    Ok(collected.freeze())
 }
 
 /// Reads a collected body. CPU-bound: large ones are not for a runtime's thread.

@@ -60,8 +60,9 @@ const REPORT_TIME_MAX: Duration = Duration::from_secs(120);
 /// A certificate is made in milliseconds; the rest is waiting for the database.
 const ENROL_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A hundred megabytes and more.
-const MANIFEST_TIME_MAX: Duration = Duration::from_secs(600);
+/// 3 million keys at 120 kbit/s, which is less than half of any sane cap. Whoever sends nothing is
+/// given up long before.
+const MANIFEST_TIME_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// [`sources::LIMITS`] at 5 Mb/s.
 const SOURCES_TIME_MAX: Duration = Duration::from_secs(60);

@@ -15,6 +15,7 @@ use super::identity::Credentials;
 use super::identity::Identity;
 use super::trust;
 use crate::clock;
+use crate::clock::Elapsed;
 use crate::help::printable;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -61,7 +62,7 @@ pub(super) struct Call {
     pub(super) encoding: Encoding,
     /// Bytes of the answer's body as they come.
     pub(super) answer_limit: u64,
-    /// `None`: an answer so short that nobody pays for it here.
+    /// `None`: short, or paid for before it was asked.
     pub(super) pay: Option<Arc<dyn Pay>>,
 }
 
@@ -175,13 +176,14 @@ impl Connection {
     /// One request and its whole answer.
     pub(super) async fn exchange(&mut self, call: &Call) -> Result<Answer, Failed> {
         let request = self.request(call)?;
-        let sent = match self.sender.ready().await {
-            Ok(()) => self.sender.send_request(request).await,
-            Err(error) => Err(error),
+        let asking = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
         };
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => return Err(Failed::Unanswered(self.last_words(&error).await)),
+        let response = match clock::within(body::SILENCE_TIME_MAX, asking).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(Failed::Unanswered(self.last_words(&error).await)),
+            Err(Elapsed) => return Err(Failed::Answering(self.silent(call))),
         };
         let (head, stream) = response.into_parts();
         let body = body::collect(stream, call.answer_limit, call.pay.as_deref())
@@ -237,6 +239,14 @@ impl Connection {
                 }
             }
             Ok(Ok(Ok(())) | Err(_)) | Err(_) => first,
+        }
+    }
+
+    fn silent(&self, call: &Call) -> LinkError {
+        let (method, path, time) = (&call.method, call.path, body::SILENCE_TIME_MAX);
+        LinkError::Unreachable {
+            url: self.url.clone(),
+            problem: format!("{method} {path}: no answer within {time:?}"),
         }
     }
 

@@ -17,6 +17,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 /// A resolver that does not answer is as good as none.
@@ -27,6 +28,11 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Addresses tried in one go, and remembered.
 const ADDRESSES_MAX: usize = 4;
+
+/// What the kernel takes in before it is read. What is read slowly, because the cap is to hold, has
+/// come all the same: left to itself the kernel would take megabytes. A round trip of 100 ms lets
+/// through 5 Mbit/s, and a report goes the other way.
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// Bytes both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -74,9 +80,8 @@ impl TcpDial {
         let known = addresses.clone();
         addresses.extend(remembered.into_iter().filter(|old| !known.contains(old)));
         for address in &addresses {
-            match clock::within(CONNECT_TIME_MAX, TcpStream::connect(address)).await {
+            match clock::within(CONNECT_TIME_MAX, connect(*address)).await {
                 Ok(Ok(stream)) => {
-                    stream.set_nodelay(true)?;
                     let mut good = vec![*address];
                     good.extend(addresses.iter().copied().filter(|other| other != address));
                     good.truncate(ADDRESSES_MAX);
@@ -95,6 +100,18 @@ impl TcpDial {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The buffer is set first: TCP takes no window back.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn at(address: &SocketAddr, error: &dyn fmt::Display) -> String {
@@ -123,6 +140,9 @@ mod tests {
         let stream = dial.connect(no_dns()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
         assert!(stream.nodelay().unwrap());
+        // Linux keeps twice of it, for its own book-keeping (socket(7)).
+        let kept = socket2::SockRef::from(&stream).recv_buffer_size().unwrap();
+        assert_eq!(kept, 2 * RECEIVE_BUFFER_BYTES as usize);
         // A resolver that sends us elsewhere does not make us forget.
         let stream = dial.connect(Ok(vec![dead])).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);

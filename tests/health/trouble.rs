@@ -191,7 +191,7 @@ async fn a_manifest_is_paid_for_as_it_comes_and_nothing_else_is() {
     let (pieces, sum) = (mind.paid.len() as u64, mind.paid.iter().sum::<u64>());
     assert!((150_000..400_000).contains(&sum), "{sum} B of 4,000 keys");
     assert!(
-        mind.paid.iter().all(|piece| *piece <= 40_000),
+        mind.paid.iter().all(|piece| *piece <= 32 << 10),
         "{:?}",
         mind.paid
     );

@@ -190,6 +190,43 @@ async fn nothing_is_read_on_before_what_came_is_paid_for() {
     assert_eq!(*till.taken.lock().unwrap(), [4, 3, 2]);
 }
 
+/// A body whose pieces come so many seconds apart.
+fn slow(apart: u64, pieces: usize) -> impl Body<Data = Bytes, Error = std::convert::Infallible> {
+    let frames = futures_util::stream::repeat(Bytes::from_static(b"x"));
+    let frames = futures_util::StreamExt::take(frames, pieces);
+    let frames = futures_util::StreamExt::then(frames, move |data| async move {
+        clock::sleep(Duration::from_secs(apart)).await;
+        Ok(hyper::body::Frame::data(data))
+    });
+    http_body_util::StreamBody::new(frames)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_take_long_but_not_be_silent() {
+    assert_eq!(collect(slow(119, 60), 60, None).await.unwrap().len(), 60);
+    let began = clock::now();
+    let error = collect(slow(121, 60), 60, None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("nothing came for 120s"),
+        "{error}"
+    );
+    assert_eq!(began.elapsed(), SILENCE_TIME_MAX);
+}
+
+/// Whoever sends is not to blame for what we wait for.
+#[tokio::test(start_paused = true)]
+async fn the_time_that_paying_takes_is_not_silence() {
+    #[derive(Debug)]
+    struct Slowly;
+    impl Pay for Slowly {
+        fn pay(&self, _bytes: u64) -> BoxFuture<'_, ()> {
+            Box::pin(clock::sleep(SILENCE_TIME_MAX * 2))
+        }
+    }
+    let collected = collect(slow(1, 10), 10, Some(&Slowly)).await;
+    assert_eq!(collected.unwrap().len(), 10);
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), zstd: bool) {
