@@ -13,7 +13,8 @@
 //! the rate without savings, and the bound is theirs to keep by holding less.
 //!
 //! What waits for no turn is charged when it has come, a piece at a time: until that is paid, the
-//! line is spent into the future and grants nothing. The bound is then a piece more.
+//! line is spent into the future and grants nothing. The bound is then a piece and what comes in
+//! [`CHARGE_LATE`] more. What may come before it is charged is expected: as if it were lent.
 //!
 //! Sans-IO: [`super::queue`] asks it.
 
@@ -33,7 +34,7 @@ pub(super) const DEPTH: Duration = Duration::from_millis(45);
 /// segment twice (RFC 8985 section 7), which nobody has paid for.
 const COALESCE: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(2)];
 
-/// Whoever is charged makes good for timers that were late by so much.
+/// Whoever is charged may catch up so much of what a late timer cost him.
 const CHARGE_LATE: Duration = Duration::from_millis(2);
 
 const NANOS: u128 = 1_000_000_000;
@@ -139,6 +140,13 @@ impl Bucket {
         self.lent = self.lent.saturating_add(bytes);
     }
 
+    /// So much may come before it is charged: it is as if it were lent, and savings beside it are
+    /// lost now. `turn`: somebody waits for so many.
+    pub(super) fn expect(&mut self, now: Instant, bytes: u64, turn: u64) {
+        self.lend(bytes);
+        self.forget_but(now, turn);
+    }
+
     /// `bytes` of what was lent have come. `turn`: somebody waits for so many.
     pub(super) fn came(&mut self, now: Instant, bytes: u64, turn: u64) {
         // Until this moment savings were bounded by what was lent.
@@ -152,7 +160,7 @@ impl Bucket {
     pub(super) fn give_back(&mut self, now: Instant, bytes: u64, turn: u64) {
         self.came(now, bytes, turn);
         if self.spent > now {
-            // A debt is at another rate.
+            // A debt may be of another rate. It is short: what is lost for it is little.
             return;
         }
         let time = self.bytes_time_floor(bytes);
@@ -212,232 +220,4 @@ fn nanos(count: u128) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    /// The most bytes that any interval sees beyond `rate * (T + DEPTH)`; times in nanoseconds.
-    fn excess<T: Copy + Into<i128>>(grants: &[(u64, T)], rate: u64) -> i128 {
-        let mut worst = i128::MIN;
-        for (first, (from, _)) in grants.iter().enumerate() {
-            let mut sum = 0;
-            for (to, bytes) in &grants[first..] {
-                sum += (*bytes).into();
-                let time = i128::from(to - from) + 45_000_000;
-                worst = worst.max(sum - time * i128::from(rate) / 1_000_000_000);
-            }
-        }
-        worst
-    }
-
-    proptest! {
-        #[test]
-        fn no_interval_sees_more_than_rate_times_its_length_and_the_depth(
-            rate in 1_000_u64..2_000_000_000,
-            asks in vec((0_u64..80_000_000, 0_u32..=100), 1..120),
-        ) {
-            let start = clock::now();
-            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
-            let depth = bucket.bytes_in(DEPTH).max(1);
-            let (mut at, mut grants) = (0_u64, Vec::new());
-            for (pause, share) in asks {
-                at += pause;
-                let bytes = (depth * u64::from(share) / 100).max(1);
-                let now = start + Duration::from_nanos(at);
-                if bucket.take(now, bytes).is_none() {
-                    // Asked again when it is ready: never refused then.
-                    let ready = bucket.ready_at(bytes);
-                    at = u64::try_from((ready - start).as_nanos()).unwrap();
-                    prop_assert!(bucket.take(ready, bytes).is_some());
-                }
-                grants.push((at, bytes));
-            }
-            prop_assert!(excess(&grants, rate) <= 1, "{}", excess(&grants, rate));
-        }
-
-        /// What was given back was counted, and has not come.
-        #[test]
-        fn what_is_given_back_is_granted_again_and_never_twice(
-            rate in 1_000_u64..2_000_000_000,
-            asks in vec((0_u64..80_000_000, 0_u32..=100, any::<bool>()), 1..120),
-        ) {
-            let start = clock::now();
-            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
-            let depth = bucket.bytes_in(DEPTH).max(1);
-            let (mut at, mut moves) = (0_u64, Vec::new());
-            for (pause, share, comes) in asks {
-                at += pause;
-                let bytes = (depth * u64::from(share) / 100).max(1);
-                let ready = bucket.ready_at(bytes).max(start + Duration::from_nanos(at));
-                at = u64::try_from((ready - start).as_nanos()).unwrap();
-                prop_assert!(bucket.take(ready, bytes).is_some());
-                moves.push((at, i64::try_from(bytes).unwrap()));
-                if !comes {
-                    bucket.give_back(ready, bytes, 0);
-                    moves.push((at, -i64::try_from(bytes).unwrap()));
-                    prop_assert!(bucket.earned(ready) <= depth);
-                }
-            }
-            prop_assert!(excess(&moves, rate) <= 1, "{}", excess(&moves, rate));
-        }
-
-        /// Whoever is charged reads on when he may, others take turns meanwhile.
-        #[test]
-        fn with_what_comes_without_a_turn_no_interval_sees_more_than_a_piece_beyond(
-            rate in 1_000_u64..2_000_000_000,
-            asks in vec((0_u64..80_000_000, 0_u32..=100, any::<bool>()), 1..120),
-        ) {
-            let start = clock::now();
-            let mut bucket = Bucket::new(BytesPerSecond(rate), start);
-            let depth = bucket.bytes_in(DEPTH).max(1);
-            let piece = (depth / 10).max(1);
-            let (mut at, mut next, mut comes) = (0_u64, start, Vec::new());
-            for (pause, share, is_turn) in asks {
-                at += pause;
-                let now = start + Duration::from_nanos(at);
-                let (ready, bytes) = if is_turn {
-                    let bytes = (depth * u64::from(share) / 100).max(1);
-                    (bucket.ready_at(bytes).max(now), bytes)
-                } else {
-                    (next.max(now), piece)
-                };
-                at = u64::try_from((ready - start).as_nanos()).unwrap();
-                if is_turn {
-                    prop_assert!(bucket.take(ready, bytes).is_some());
-                } else {
-                    next = bucket.charge(ready, line_time(piece, BytesPerSecond(rate)), 0);
-                    prop_assert!(next + CHARGE_LATE > ready);
-                }
-                comes.push((at, bytes));
-            }
-            let late = u64::try_from(CHARGE_LATE.as_nanos()).unwrap() * rate / 1_000_000_000;
-            let most = i128::from(piece + late) + 2;
-            prop_assert!(excess(&comes, rate) <= most, "{}", excess(&comes, rate));
-        }
-
-        #[test]
-        fn a_changed_rate_never_gives_more_than_the_faster_one_and_the_depth(
-            rates in vec(1_000_u64..1_000_000_000, 2..20),
-            pause in 0_u64..60_000_000,
-        ) {
-            let start = clock::now();
-            let fastest = rates.iter().copied().max().unwrap();
-            let mut bucket = Bucket::new(BytesPerSecond(rates[0]), start);
-            let (mut at, mut grants) = (0, Vec::new());
-            for rate in rates {
-                at += pause;
-                let now = start + Duration::from_nanos(at);
-                bucket.set_rate(now, BytesPerSecond(rate));
-                let bytes = bucket.earned(now);
-                prop_assert!(bytes <= bucket.bytes_in(DEPTH));
-                if bytes > 0 && bucket.take(now, bytes).is_some() {
-                    grants.push((at, bytes));
-                }
-            }
-            prop_assert!(excess(&grants, fastest) <= 1);
-        }
-    }
-
-    #[test]
-    fn it_starts_empty_and_keeps_its_rate_for_ever() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(150_000_000), start);
-        assert!(bucket.take(start, 1).is_none());
-        let mut granted = 0;
-        let mut now = start;
-        while now < start + Duration::from_secs(10) {
-            now += Duration::from_millis(1);
-            while bucket.take(now, 65_536).is_some() {
-                granted += 65_536;
-            }
-        }
-        assert!(
-            granted <= 1_500_000_000 && granted > 1_499_900_000,
-            "{granted}"
-        );
-    }
-
-    #[test]
-    fn the_time_of_what_never_came_is_another_streams() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
-        let later = start + Duration::from_millis(40);
-        assert!(bucket.take(later, 40_000).is_some());
-        assert!(bucket.take(later, 30_000).is_none());
-        bucket.give_back(later, 30_000, 0);
-        assert!(bucket.take(later, 30_000).is_some());
-        assert!(bucket.take(later, 1).is_none());
-        bucket.give_back(later, u64::MAX, 0);
-        assert_eq!(bucket.earned(later), 45_000);
-    }
-
-    #[test]
-    fn a_lower_rate_saves_nothing_beside_what_is_on_its_way() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(10_000_000), start);
-        let later = start + Duration::from_millis(45);
-        assert!(bucket.take(later, 225_000).is_some());
-        bucket.lend(225_000);
-        bucket.set_rate(later, BytesPerSecond(1_000_000));
-        assert_eq!(bucket.earned(later), 0);
-        // The rate goes on, and the depth is there again when all of it has come.
-        assert!(bucket.take(later, 1_000).is_none());
-        let then = later + Duration::from_millis(1);
-        assert!(bucket.take(then, 1_000).is_some());
-        bucket.came(then, 225_000, 0);
-        let hour = then + Duration::from_secs(3_600);
-        bucket.rest(hour);
-        assert_eq!(bucket.earned(hour), 45_000);
-    }
-
-    /// All savings are lent: a piece that trickles in takes its own time from who waits, no more.
-    #[test]
-    fn what_a_waiting_turn_has_earned_stays_when_others_are_charged() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
-        let later = start + DEPTH;
-        assert!(bucket.take(later, 45_000).is_some());
-        bucket.lend(45_000);
-        let turn = 20_000;
-        let mut now = later;
-        for _ in 0..21 {
-            now += Duration::from_millis(1);
-            bucket.charge(now, Duration::from_micros(40), turn);
-        }
-        assert!(bucket.take(now, turn).is_some(), "{:?}", bucket.earned(now));
-    }
-
-    #[test]
-    fn a_debt_is_as_long_at_any_rate() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
-        let debt = Duration::from_millis(7);
-        assert_eq!(bucket.charge(start, debt, 0), start + debt);
-        for rate in [1, 2_000_000, 1_000] {
-            bucket.set_rate(start, BytesPerSecond(rate));
-            assert_eq!(bucket.ready_at(0), start + debt);
-            // Nor does what another will not use pay for it.
-            bucket.give_back(start, 1_000, 0);
-            assert_eq!(bucket.ready_at(0), start + debt);
-        }
-        // It is paid once: from then on the line earns as ever.
-        let later = start + Duration::from_millis(27);
-        assert_eq!(bucket.earned(later), 20);
-        assert!(bucket.take(later, 20).is_some() && bucket.take(later, 1).is_none());
-    }
-
-    #[test]
-    fn more_than_the_depth_is_never_saved_up() {
-        let start = clock::now();
-        let mut bucket = Bucket::new(BytesPerSecond(1_000_000), start);
-        let later = start + Duration::from_secs(3_600);
-        bucket.rest(later);
-        assert_eq!(bucket.earned(later), 45_000);
-        assert!(bucket.take(later, 45_000).is_some() && bucket.take(later, 1).is_none());
-        // A grant beyond the depth pays its whole length.
-        let big = bucket.ready_at(1_000_000);
-        assert_eq!(big - later, Duration::from_secs(1));
-    }
-}
+mod tests;

@@ -89,6 +89,14 @@ impl body::Pay for Larder {
     fn pay(&self, bytes: u64) -> BoxFuture<'_, ()> {
         Box::pin(self.pace.pay(overhead::piece(bytes)))
     }
+
+    fn expect(&self, bytes: u64) {
+        self.pace.expect(overhead::piece(bytes));
+    }
+
+    fn expect_no_more(&self, bytes: u64) {
+        self.pace.expect_no_more(overhead::piece(bytes));
+    }
 }
 
 impl Ration for Larder {

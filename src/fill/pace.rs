@@ -139,6 +139,16 @@ impl Pace {
         clock::sleep_until(paid).await;
     }
 
+    /// So much may come, all at once, before it is paid for: savings make room for it.
+    pub fn expect(&self, bytes: u64) {
+        self.change(|queue, at| queue.expect(at, bytes));
+    }
+
+    /// What was expected does not come any more, or has come.
+    pub fn expect_no_more(&self, bytes: u64) {
+        self.change(|queue, at| queue.came(at, bytes));
+    }
+
     /// No more turns; whoever waits gets [`Closed`] at once.
     pub fn shut(&self, class: Class) {
         self.change(|queue, at| queue.shut(at, class));
@@ -286,12 +296,17 @@ impl Desk {
         };
         let known = before.map(|(_, until)| until);
         self.watcher = Some((id, deadline));
-        if known != Some(deadline)
+        if known.is_none_or(|until| is_sooner(deadline, until))
             && let Some(bell) = self.bells.get(&id)
         {
             bell.notify_one();
         }
     }
+}
+
+/// Of two deadlines. Whoever sleeps until an earlier one looks then, and sleeps on.
+fn is_sooner(this: Option<Instant>, than: Option<Instant>) -> bool {
+    this.is_some_and(|this| than.is_none_or(|than| this < than))
 }
 
 impl Seat<'_> {

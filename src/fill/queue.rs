@@ -220,6 +220,14 @@ impl Queue {
         self.bucket.came(at.now, bytes, self.waited_for());
     }
 
+    /// So much may come that waits for no turn, before it is charged.
+    pub(super) fn expect(&mut self, at: At, bytes: u64) {
+        self.step(at);
+        self.split_turn(at);
+        self.bucket.expect(at.now, bytes, self.waited_for());
+        self.step(at);
+    }
+
     /// So much has come that waits for no turn, and so goes before all who do. Returns when more of
     /// it may be read: by the cap itself, however little of that viewers leave to the others, but
     /// half of it while others wait.

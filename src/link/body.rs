@@ -37,6 +37,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// Whoever sends nothing for so long is gone.
 pub(super) const SILENCE_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// Paid for together: pieces may be as short as whoever sends likes.
+const PAID_TOGETHER: u64 = 16 << 10;
+
 /// How much of a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -50,6 +53,19 @@ pub struct Limits {
 pub trait Pay: fmt::Debug + Send + Sync {
     /// So many bytes of a body have come; nothing more of it is read before this returns.
     fn pay(&self, bytes: u64) -> BoxFuture<'_, ()>;
+
+    /// From now on so many bytes may come before anybody pays for them.
+    fn expect(&self, bytes: u64);
+
+    /// They do no more.
+    fn expect_no_more(&self, bytes: u64);
+}
+
+/// What comes ahead of those who pay for it, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Ahead<'a> {
+    pay: &'a dyn Pay,
+    bytes: u64,
 }
 
 /// `Content-Encoding`.
@@ -92,6 +108,19 @@ enum Source<'a> {
     Zstd(zstd::Decoder<'static, &'a [u8]>),
 }
 
+impl<'a> Ahead<'a> {
+    pub(super) fn new(pay: &'a dyn Pay, bytes: u64) -> Self {
+        pay.expect(bytes);
+        Self { pay, bytes }
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.pay.expect_no_more(self.bytes);
+    }
+}
+
 impl BodyError {
     pub fn code(&self) -> Code {
         match self {
@@ -124,8 +153,8 @@ pub fn encode(body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
     encoder.finish().map_err(failed)
 }
 
-/// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it: however
-/// long that takes, as long as something comes.
+/// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it. Nothing
+/// for [`SILENCE_TIME_MAX`] is an error; how long all of it may take is the caller's to say.
 pub async fn collect<B>(body: B, limit: u64, pay: Option<&dyn Pay>) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
@@ -141,7 +170,7 @@ where
         return Err(too_large(0));
     }
     let mut body = pin!(body);
-    let mut collected = BytesMut::new();
+    let (mut collected, mut owed) = (BytesMut::new(), 0);
     loop {
         let at = collected.len() as u64;
         let broken = |problem: &str| BodyError::Broken {
@@ -152,19 +181,28 @@ where
             return Err(broken(&format!("nothing came for {SILENCE_TIME_MAX:?}")));
         };
         let Some(frame) = frame else {
+            settle(pay, &mut owed).await;
             return Ok(collected.freeze());
         };
         let frame = frame.map_err(|error| broken(&error.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if let Some(pay) = pay {
-            pay.pay(data.len() as u64).await;
+        owed += data.len() as u64;
+        if owed >= PAID_TOGETHER {
+            settle(pay, &mut owed).await;
         }
         if at + data.len() as u64 > limit {
             return Err(too_large(at));
         }
         collected.extend_from_slice(&data);
+    }
+}
+
+async fn settle(pay: Option<&dyn Pay>, owed: &mut u64) {
+    let bytes = std::mem::take(owed);
+    if let Some(pay) = pay.filter(|_| bytes > 0) {
+        pay.pay(bytes).await;
     }
 }
 

@@ -9,9 +9,11 @@
 
 use super::Config;
 use super::body;
+use super::body::Ahead;
 use super::body::Encoding;
 use super::body::Limits;
 use super::body::Pay;
+use super::connection;
 use super::connection::Answer;
 use super::connection::Call;
 use super::connection::Connection;
@@ -64,8 +66,8 @@ const ENROL_TIME_MAX: Duration = Duration::from_secs(30);
 /// given up long before.
 const MANIFEST_TIME_MAX: Duration = Duration::from_secs(2 * 3_600);
 
-/// [`sources::LIMITS`] at 5 Mb/s.
-const SOURCES_TIME_MAX: Duration = Duration::from_secs(60);
+/// [`sources::LIMITS`] at 1.2 Mbit/s, which a receive buffer of the link brings over 400 ms.
+const SOURCES_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Replies are a few hundred bytes, an issued chain a few thousand.
 const REPLY_LIMITS: Limits = Limits {
@@ -195,6 +197,8 @@ impl Client {
             pay: self.pay.clone(),
             ..post("/v1/manifest", Bytes::new())
         };
+        let pay = self.pay.as_deref();
+        let _ahead = pay.map(|pay| Ahead::new(pay, connection::AHEAD_BYTES));
         let answer = self.call(&self.manifests, MANIFEST_TIME_MAX, &call).await?;
         match answer.status {
             StatusCode::NOT_MODIFIED => Ok(None),

@@ -39,6 +39,10 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 /// Of an answer, read before anybody has paid for it; a head must fit.
 const READ_AHEAD_BYTES: usize = 32 << 10;
 
+/// Of a long answer, before anybody pays for it: what the kernel (a receive buffer and the frames
+/// in it), TLS (a record or two) and [`READ_AHEAD_BYTES`] hold, and a piece. 185 KB were measured.
+pub(super) const AHEAD_BYTES: u64 = 190_000;
+
 /// For a connection that failed to tell us why.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 

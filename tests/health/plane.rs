@@ -87,6 +87,8 @@ pub(crate) struct Mind {
     pub renewals: usize,
     /// Of manifests, as they came.
     pub paid: Vec<u64>,
+    /// Bytes that may come before they are paid for.
+    pub expected: u64,
     /// Nobody reads on until this is over.
     pub waits: Duration,
 }
@@ -128,6 +130,7 @@ impl Plane {
             renew: false,
             renewals: 0,
             paid: Vec::new(),
+            expected: 0,
             waits: Duration::ZERO,
         }));
         let (signer, pin) = (Signer::generate().unwrap(), authority.pin());
@@ -160,6 +163,14 @@ impl Pay for Plane {
         let mut mind = self.mind();
         mind.paid.push(bytes);
         Box::pin(oca::clock::sleep(mind.waits))
+    }
+
+    fn expect(&self, bytes: u64) {
+        self.mind().expected += bytes;
+    }
+
+    fn expect_no_more(&self, bytes: u64) {
+        self.mind().expected -= bytes;
     }
 }
 

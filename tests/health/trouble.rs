@@ -184,14 +184,16 @@ async fn a_manifest_is_paid_for_as_it_comes_and_nothing_else_is() {
     }
     own.until("payment", |_| !plane.mind().paid.is_empty())
         .await;
+    assert!(plane.mind().expected > 100_000, "what comes ahead of it");
     let (begun, beats) = (clock::now(), plane.mind().beats.len());
     own.until("manifest", |view| view.manifest_held == Some(place))
         .await;
     let mind = plane.mind();
+    assert_eq!(mind.expected, 0, "nothing comes any more");
     let (pieces, sum) = (mind.paid.len() as u64, mind.paid.iter().sum::<u64>());
     assert!((150_000..400_000).contains(&sum), "{sum} B of 4,000 keys");
     assert!(
-        mind.paid.iter().all(|piece| *piece <= 32 << 10),
+        mind.paid.iter().all(|piece| *piece <= 48 << 10),
         "{:?}",
         mind.paid
     );
