@@ -9,6 +9,7 @@
 use super::blocks;
 use crate::clock;
 use bytes::Bytes;
+use io_uring::EnterFlags;
 use io_uring::IoUring;
 use io_uring::opcode;
 use io_uring::types::Fd;
@@ -52,14 +53,16 @@ pub struct Ring<T> {
 }
 
 impl<T> Ring<T> {
-    /// Errors with `ENOSYS` or `EPERM` where the kernel, the administrator or a sandbox refuses.
+    /// For the thread that calls, which alone may use it. Errors with `ENOSYS` or `EPERM` where the
+    /// kernel, the administrator or a sandbox refuses.
     pub fn new(depth: u16) -> io::Result<Self> {
         let entries = u32::from(depth);
-        // The thread that waits for completions is the one that takes them: no interrupts for it.
+        // Completions wait until we wait for as many, and wake us once; they say so in the queue.
         let mut polite = IoUring::builder();
-        polite.setup_coop_taskrun();
+        polite.setup_single_issuer().setup_defer_taskrun();
+        polite.setup_taskrun_flag();
         let kernel = match polite.build(entries) {
-            // Before Linux 5.19.
+            // Before Linux 6.1.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries)?,
             other => other?,
         };
@@ -150,6 +153,12 @@ impl<T> Ring<T> {
 
     /// What has landed already.
     pub fn landed(&mut self) -> Vec<Landed<T>> {
+        if self.kernel.submission().taskrun() {
+            let take = EnterFlags::GETEVENTS.bits();
+            // SAFETY: nothing is submitted, and nothing is pointed to. An error shows in the next
+            // wait.
+            let _ = unsafe { self.kernel.submitter().enter::<()>(0, 0, take, None) };
+        }
         let mut landed = Vec::new();
         for entry in self.kernel.completion() {
             let number = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
