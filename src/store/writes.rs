@@ -33,6 +33,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::Once;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// Writes that a disk has at a time: 4 MiB, enough for any to be busy while its thread does
 /// something else, and little to wait for when a flush is due.
@@ -60,7 +62,9 @@ pub(super) struct Put {
 #[derive(Default)]
 pub(super) struct Writes {
     way: OnceLock<Way>,
+    /// Only the lane's thread works with it, which made it; dropped by anybody, but empty.
     ring: Mutex<Option<Ring<Waiting>>>,
+    is_ring_broken: AtomicBool,
     #[cfg(test)]
     pub(super) faults: Mutex<std::collections::VecDeque<io::Result<usize>>>,
 }
@@ -127,7 +131,8 @@ impl Writes {
         static SAID: Once = Once::new();
         match Ring::new(DEPTH) {
             Ok(ring) => {
-                tracing::debug!(registered = ring.is_registered(), "fills write by io_uring");
+                let (registered, deferred) = (ring.is_registered(), ring.is_deferred());
+                tracing::debug!(registered, deferred, "fills write by io_uring");
                 *self.lock() = Some(ring);
                 Way::Ring
             }
@@ -146,9 +151,10 @@ impl Writes {
 
     /// As `oca show disks` tells it. `None` before it is known.
     pub(super) fn name(&self) -> Option<&'static str> {
+        let is_broken = self.is_ring_broken.load(Ordering::Relaxed);
         self.way.get().map(|way| match way {
-            Way::Ring => "direct io_uring",
-            Way::Direct => "direct",
+            Way::Ring if !is_broken => "direct io_uring",
+            Way::Ring | Way::Direct => "direct",
             Way::Ordinary => "buffered",
         })
     }
@@ -269,6 +275,7 @@ impl Writes {
             Err(error) => {
                 let problem = format!("io_uring broke: {error}");
                 tracing::error!(problem, "{problem}; the disk writes a chunk at a time");
+                self.is_ring_broken.store(true, Ordering::Relaxed);
                 let lost = guard.take().map_or_else(Vec::new, Ring::abandon);
                 for waiting in lost {
                     ended.push((waiting.done, Err(io::Error::other(problem.clone()))));

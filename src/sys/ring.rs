@@ -4,7 +4,8 @@
 //! [`Piece`]s and takes them back with what the kernel says of each. The ring owns what it writes
 //! from and to until then. It judges nothing: a short write is told as such.
 //!
-//! I/O: [`Ring::submit`] may wait for the kernel's queues, [`Ring::wait`] waits for the disk.
+//! I/O: [`Ring::submit`] and [`Ring::landed`] may wait for the kernel's queues, [`Ring::wait`]
+//! waits for the disk. All on the thread that made the ring.
 
 use super::blocks;
 use crate::clock;
@@ -18,6 +19,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// An error of `io_uring_enter` that says "again" is believed so often in a row.
@@ -50,6 +52,7 @@ pub struct Ring<T> {
     idle: Vec<usize>,
     /// The region of blocks is buffer 0.
     is_registered: bool,
+    owner: ThreadId,
 }
 
 impl<T> Ring<T> {
@@ -66,6 +69,10 @@ impl<T> Ring<T> {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries)?,
             other => other?,
         };
+        Ok(Self::over(kernel, depth))
+    }
+
+    fn over(kernel: IoUring, depth: u16) -> Self {
         let is_registered = blocks::region().is_some_and(|(at, length)| {
             let region = libc::iovec {
                 iov_base: at.cast_mut().cast(),
@@ -76,12 +83,18 @@ impl<T> Ring<T> {
             // Refused where little memory may be locked: the same writes cost a little more.
             registered.is_ok()
         });
-        Ok(Self {
+        Self {
             kernel,
             under_way: (0..depth).map(|_| None).collect(),
             idle: (0..usize::from(depth)).rev().collect(),
             is_registered,
-        })
+            owner: std::thread::current().id(),
+        }
+    }
+
+    /// One wake-up for all completions that are waited for.
+    pub fn is_deferred(&self) -> bool {
+        self.kernel.params().is_setup_single_issuer()
     }
 
     /// The memory of blocks is known to the kernel.
@@ -153,6 +166,11 @@ impl<T> Ring<T> {
 
     /// What has landed already.
     pub fn landed(&mut self) -> Vec<Landed<T>> {
+        debug_assert_eq!(
+            self.owner,
+            std::thread::current().id(),
+            "its own thread only"
+        );
         if self.kernel.submission().taskrun() {
             let take = EnterFlags::GETEVENTS.bits();
             // SAFETY: nothing is submitted, and nothing is pointed to. An error shows in the next
@@ -189,6 +207,11 @@ impl<T> Ring<T> {
     }
 
     fn enter(&mut self, want: usize) -> io::Result<()> {
+        debug_assert_eq!(
+            self.owner,
+            std::thread::current().id(),
+            "its own thread only"
+        );
         let mut tries = 0;
         loop {
             let error = match self.kernel.submit_and_wait(want) {
@@ -251,54 +274,65 @@ mod tests {
         }
     }
 
+    /// As kernels since Linux 6.1 have them, and as older ones.
+    fn rings(depth: u16) -> [Ring<u64>; 2] {
+        let plain = IoUring::new(u32::from(depth)).unwrap();
+        let rings = [Ring::new(depth).unwrap(), Ring::over(plain, depth)];
+        let deferred = rings.each_ref().map(Ring::is_deferred);
+        assert_eq!(deferred, [true, false], "this needs Linux 6.1");
+        rings
+    }
+
     #[test]
     fn pieces_land_where_they_belong_from_blocks_and_from_elsewhere() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut ring = Ring::new(4).unwrap();
-        let mut block = Block::take();
-        block.extend_from_slice(&[1; 5000]);
-        let block = Bytes::from_owner(block);
-        ring.begin(piece(&file, block, 10)).unwrap();
-        ring.begin(piece(&file, Bytes::from(vec![2; 700]), 6000))
-            .unwrap();
-        let mut told = Vec::new();
-        while !ring.is_empty() {
-            for landed in ring.wait(1).unwrap() {
-                told.push((landed.piece.token, landed.outcome.unwrap()));
+        for mut ring in rings(4) {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            let mut block = Block::take();
+            block.extend_from_slice(&[1; 5000]);
+            let block = Bytes::from_owner(block);
+            ring.begin(piece(&file, block, 10)).unwrap();
+            ring.begin(piece(&file, Bytes::from(vec![2; 700]), 6000))
+                .unwrap();
+            let mut told = Vec::new();
+            while !ring.is_empty() {
+                for landed in ring.wait(1).unwrap() {
+                    told.push((landed.piece.token, landed.outcome.unwrap()));
+                }
             }
+            told.sort_unstable();
+            assert_eq!(told, [(10, 5000), (6000, 700)]);
+            let mut found = vec![9; 6700];
+            file.read_exact_at(&mut found, 0).unwrap();
+            assert_eq!(found[..10], [0; 10]);
+            assert!(found[10..5010].iter().all(|byte| *byte == 1));
+            assert!(found[6000..].iter().all(|byte| *byte == 2));
+            assert!(ring.wait(3).unwrap().is_empty(), "nothing to wait for");
         }
-        told.sort_unstable();
-        assert_eq!(told, [(10, 5000), (6000, 700)]);
-        let mut found = vec![9; 6700];
-        file.read_exact_at(&mut found, 0).unwrap();
-        assert_eq!(found[..10], [0; 10]);
-        assert!(found[10..5010].iter().all(|byte| *byte == 1));
-        assert!(found[6000..].iter().all(|byte| *byte == 2));
-        assert!(ring.wait(3).unwrap().is_empty(), "nothing to wait for");
     }
 
     #[test]
     fn a_full_ring_gives_a_piece_back_and_an_error_is_told_of_its_own_piece() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let unwritable = Arc::new(File::open(path).unwrap());
-        let mut ring = Ring::new(2).unwrap();
-        ring.begin(piece(&file, Bytes::from_static(b"x"), 0))
-            .unwrap();
-        ring.begin(piece(&unwritable, Bytes::from_static(b"y"), 1))
-            .unwrap();
-        assert!(ring.is_full());
-        let back = ring.begin(piece(&file, Bytes::from_static(b"z"), 2));
-        assert_eq!(back.unwrap_err().token, 2);
-        let mut failed = Vec::new();
-        while !ring.is_empty() {
-            for landed in ring.wait(1).unwrap() {
-                if let Err(error) = landed.outcome {
-                    failed.push((landed.piece.token, error.raw_os_error()));
+        for mut ring in rings(2) {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let unwritable = Arc::new(File::open(path).unwrap());
+            ring.begin(piece(&file, Bytes::from_static(b"x"), 0))
+                .unwrap();
+            ring.begin(piece(&unwritable, Bytes::from_static(b"y"), 1))
+                .unwrap();
+            assert!(ring.is_full());
+            let back = ring.begin(piece(&file, Bytes::from_static(b"z"), 2));
+            assert_eq!(back.unwrap_err().token, 2);
+            let mut failed = Vec::new();
+            while !ring.is_empty() {
+                for landed in ring.wait(1).unwrap() {
+                    if let Err(error) = landed.outcome {
+                        failed.push((landed.piece.token, error.raw_os_error()));
+                    }
                 }
             }
+            assert_eq!(failed, [(1, Some(libc::EBADF))]);
         }
-        assert_eq!(failed, [(1, Some(libc::EBADF))]);
     }
 
     #[test]
@@ -316,39 +350,41 @@ mod tests {
 
     #[test]
     fn nothing_is_written_before_it_is_submitted_and_as_many_are_waited_for_as_are_wanted() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut ring = Ring::new(8).unwrap();
-        for number in 0..6 {
-            let bytes = Bytes::from(vec![7; 50_000]);
-            ring.begin(piece(&file, bytes, number * 50_000)).unwrap();
+        for mut ring in rings(8) {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            for number in 0..6 {
+                let bytes = Bytes::from(vec![7; 50_000]);
+                ring.begin(piece(&file, bytes, number * 50_000)).unwrap();
+            }
+            assert_eq!(file.metadata().unwrap().len(), 0);
+            assert!(ring.landed().is_empty());
+            ring.submit();
+            let (begun, mut landed) = (clock::now(), 0);
+            while landed == 0 {
+                assert!(begun.elapsed() < Duration::from_secs(10), "nothing lands");
+                clock::block_for(Duration::from_millis(1));
+                landed = ring.landed().len();
+            }
+            // More are wanted than there are.
+            while !ring.is_empty() {
+                landed += ring.wait(usize::MAX).unwrap().len();
+            }
+            assert_eq!(landed, 6);
+            assert_eq!(file.metadata().unwrap().len(), 300_000);
         }
-        assert_eq!(file.metadata().unwrap().len(), 0);
-        assert!(ring.landed().is_empty());
-        ring.submit();
-        let (begun, mut landed) = (clock::now(), 0);
-        while landed == 0 {
-            assert!(begun.elapsed() < Duration::from_secs(10), "nothing lands");
-            clock::block_for(Duration::from_millis(1));
-            landed = ring.landed().len();
-        }
-        // More are wanted than there are.
-        while !ring.is_empty() {
-            landed += ring.wait(usize::MAX).unwrap().len();
-        }
-        assert_eq!(landed, 6);
-        assert_eq!(file.metadata().unwrap().len(), 300_000);
     }
 
     #[test]
     fn a_ring_that_ends_waits_for_what_is_under_way() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut ring = Ring::new(8).unwrap();
-        for number in 0..8 {
-            let bytes = Bytes::from(vec![7; 100_000]);
-            ring.begin(piece(&file, bytes, number * 100_000)).unwrap();
+        for mut ring in rings(8) {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            for number in 0..8 {
+                let bytes = Bytes::from(vec![7; 100_000]);
+                ring.begin(piece(&file, bytes, number * 100_000)).unwrap();
+            }
+            drop(ring);
+            assert_eq!(file.metadata().unwrap().len(), 800_000);
+            assert_eq!(Arc::strong_count(&file), 1);
         }
-        drop(ring);
-        assert_eq!(file.metadata().unwrap().len(), 800_000);
-        assert_eq!(Arc::strong_count(&file), 1);
     }
 }
