@@ -14,7 +14,8 @@
 //!
 //! What waits for no turn is charged when it has come, a piece at a time: until that is paid, the
 //! line is spent into the future and grants nothing. The bound is then a piece and what comes in
-//! [`CHARGE_LATE`] more. What may come before it is charged is expected: as if it were lent.
+//! [`CHARGE_LATE`] more. What may come before it is charged is expected: as if it were lent. And
+//! beside what is lent a turn that somebody waits for may be saved up, whatever the depth leaves.
 //!
 //! Sans-IO: [`super::queue`] asks it.
 
@@ -47,7 +48,7 @@ pub(super) struct Bucket {
     spent: Instant,
     /// Bytes that are granted and have not come.
     lent: u64,
-    /// Up to when the line was charged.
+    /// From when on whoever is charged may read more, savings and debt aside.
     charged: Instant,
 }
 

@@ -1,6 +1,7 @@
-//! What the task draws on: turns, budget and history of [`super::Pace`], as a [`Ration`].
+//! What the task draws on: turns, budget and history of [`super::Pace`], as a [`Ration`]; and whom
+//! the control link pays for a manifest.
 //!
-//! The wiring makes one and gives it to [`super::start`].
+//! The wiring makes one before the link, and gives it to both.
 
 use super::Account;
 use super::BUILT;

@@ -28,7 +28,7 @@ const TURNS_OF_LARGE: u64 = 2;
 /// A budget that comes back within this time is waited for; a connection lives that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Of one piece. No rate that can be configured is so low that it takes longer.
+/// Of one piece, which is 48 KiB at most: half of it at the least rate that can be configured.
 const CHARGE_MAX: Duration = Duration::from_secs(1);
 
 /// A ledger that could not be written is tried again after this.
@@ -225,7 +225,6 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         self.bucket.expect(at.now, bytes, self.waited_for());
-        self.step(at);
     }
 
     /// So much has come that waits for no turn, and so goes before all who do. Returns when more of
@@ -235,9 +234,7 @@ impl Queue {
         self.step(at);
         self.split_turn(at);
         let time = bucket::line_time(bytes, self.limits.rate).min(CHARGE_MAX);
-        let paid = self.bucket.charge(at.now, time, self.waited_for());
-        self.step(at);
-        paid
+        self.bucket.charge(at.now, time, self.waited_for())
     }
 
     /// They have not come: others may have their time on the line.

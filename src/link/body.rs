@@ -5,6 +5,7 @@
 
 use super::message::Code;
 use crate::clock;
+use crate::clock::Elapsed;
 use crate::help::printable;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::io;
 use std::io::BufReader;
 use std::io::Read;
+use std::pin::Pin;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -37,8 +39,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// Whoever sends nothing for so long is gone.
 pub(super) const SILENCE_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Paid for together: pieces may be as short as whoever sends likes.
-const PAID_TOGETHER: u64 = 16 << 10;
+/// Paid for together: pieces may be as short as whoever sends likes. Counted in
+/// [`super::connection::AHEAD_BYTES`].
+pub(super) const PAID_TOGETHER: u64 = 16 << 10;
 
 /// How much of a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,48 +157,63 @@ pub fn encode(body: &impl Serialize) -> Result<Vec<u8>, BodyError> {
 }
 
 /// Collects a body as it comes, at most `limit` bytes, and no faster than `pay` lets it. Nothing
-/// for [`SILENCE_TIME_MAX`] is an error; how long all of it may take is the caller's to say.
+/// for [`SILENCE_TIME_MAX`] is an error; how long all of it may take is the caller's to say. What
+/// has come of a body that fails is paid for like any.
 pub async fn collect<B>(body: B, limit: u64, pay: Option<&dyn Pay>) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
     B::Error: fmt::Display,
 {
-    let too_large = |at: u64| BodyError::TooLarge {
-        what: "compressed",
-        limit,
-        at,
-    };
     // Of `Content-Length`, where there is one: refused before it is sent.
     if body.size_hint().lower() > limit {
-        return Err(too_large(0));
+        return Err(too_large(limit, 0));
     }
     let mut body = pin!(body);
     let (mut collected, mut owed) = (BytesMut::new(), 0);
     loop {
         let at = collected.len() as u64;
-        let broken = |problem: &str| BodyError::Broken {
-            at,
-            problem: printable(problem.as_bytes(), 200),
-        };
-        let Ok(frame) = clock::within(SILENCE_TIME_MAX, body.frame()).await else {
-            return Err(broken(&format!("nothing came for {SILENCE_TIME_MAX:?}")));
-        };
-        let Some(frame) = frame else {
+        let next = next(body.as_mut(), at).await;
+        if !matches!(next, Ok(Some(_))) {
             settle(pay, &mut owed).await;
+        }
+        let Some(data) = next? else {
             return Ok(collected.freeze());
         };
-        let frame = frame.map_err(|error| broken(&error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
         owed += data.len() as u64;
-        if owed >= PAID_TOGETHER {
+        let is_too_large = at + data.len() as u64 > limit;
+        if owed >= PAID_TOGETHER || is_too_large {
             settle(pay, &mut owed).await;
         }
-        if at + data.len() as u64 > limit {
-            return Err(too_large(at));
+        if is_too_large {
+            return Err(too_large(limit, at));
         }
         collected.extend_from_slice(&data);
+    }
+}
+
+fn too_large(limit: u64, at: u64) -> BodyError {
+    BodyError::TooLarge {
+        what: "compressed",
+        limit,
+        at,
+    }
+}
+
+/// Bytes of the next frame, none of trailers; `None` at the end.
+async fn next<B>(mut body: Pin<&mut B>, at: u64) -> Result<Option<Bytes>, BodyError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: fmt::Display,
+{
+    let broken = |problem: &str| BodyError::Broken {
+        at,
+        problem: printable(problem.as_bytes(), 200),
+    };
+    match clock::within(SILENCE_TIME_MAX, body.frame()).await {
+        Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
+        Ok(Some(Err(error))) => Err(broken(&error.to_string())),
+        Ok(None) => Ok(None),
+        Err(Elapsed) => Err(broken(&format!("nothing came for {SILENCE_TIME_MAX:?}"))),
     }
 }
 

@@ -62,8 +62,8 @@ const REPORT_TIME_MAX: Duration = Duration::from_secs(120);
 /// A certificate is made in milliseconds; the rest is waiting for the database.
 const ENROL_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// 3 million keys at 120 kbit/s, which is less than half of any sane cap. Whoever sends nothing is
-/// given up long before.
+/// 3 million keys at 120 kbit/s, which is less than half of any sane cap, and the largest that is
+/// taken at twice the least cap. Paying is in it. Whoever sends nothing is given up long before.
 const MANIFEST_TIME_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// [`sources::LIMITS`] at 1.2 Mbit/s, which a receive buffer of the link brings over 400 ms.
@@ -198,6 +198,8 @@ impl Client {
             ..post("/v1/manifest", Bytes::new())
         };
         let pay = self.pay.as_deref();
+        // From before the request until the answer is read, a new connection and a wait for the
+        // lane included.
         let _ahead = pay.map(|pay| Ahead::new(pay, connection::AHEAD_BYTES));
         let answer = self.call(&self.manifests, MANIFEST_TIME_MAX, &call).await?;
         match answer.status {

@@ -8,8 +8,10 @@
 use super::body;
 use super::body::BodyError;
 use super::body::Encoding;
+use super::body::PAID_TOGETHER;
 use super::body::Pay;
 use super::dial::Dial;
+use super::dial::RECEIVE_BUFFER_BYTES;
 use super::error::LinkError;
 use super::identity::Credentials;
 use super::identity::Identity;
@@ -42,6 +44,11 @@ const READ_AHEAD_BYTES: usize = 32 << 10;
 /// Of a long answer, before anybody pays for it: what the kernel (a receive buffer and the frames
 /// in it), TLS (a record or two) and [`READ_AHEAD_BYTES`] hold, and a piece. 185 KB were measured.
 pub(super) const AHEAD_BYTES: u64 = 190_000;
+
+const _: () = {
+    let held = RECEIVE_BUFFER_BYTES as u64 + 2 * (16 << 10) + READ_AHEAD_BYTES as u64;
+    assert!(AHEAD_BYTES >= held + READ_AHEAD_BYTES as u64 + PAID_TOGETHER);
+};
 
 /// For a connection that failed to tell us why.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);

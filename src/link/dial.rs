@@ -31,8 +31,9 @@ const ADDRESSES_MAX: usize = 4;
 
 /// What the kernel takes in before it is read. What is read slowly, because the cap is to hold, has
 /// come all the same: left to itself the kernel would take megabytes. A round trip of 100 ms lets
-/// through 5 Mbit/s, and a report goes the other way.
-const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
+/// through 5 Mbit/s, and a report goes the other way. Counted in
+/// [`super::connection::AHEAD_BYTES`].
+pub(super) const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// Bytes both ways.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
