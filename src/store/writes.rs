@@ -64,6 +64,7 @@ pub(super) struct Writes {
     way: OnceLock<Way>,
     /// Only the lane's thread works with it, which made it; dropped by anybody, but empty.
     ring: Mutex<Option<Ring<Waiting>>>,
+    /// Told to whoever asks without waiting: `ring` is locked while the disk is waited for.
     is_ring_broken: AtomicBool,
     #[cfg(test)]
     pub(super) faults: Mutex<std::collections::VecDeque<io::Result<usize>>>,

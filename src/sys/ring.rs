@@ -166,11 +166,7 @@ impl<T> Ring<T> {
 
     /// What has landed already.
     pub fn landed(&mut self) -> Vec<Landed<T>> {
-        debug_assert_eq!(
-            self.owner,
-            std::thread::current().id(),
-            "its own thread only"
-        );
+        self.check_thread();
         if self.kernel.submission().taskrun() {
             let take = EnterFlags::GETEVENTS.bits();
             // SAFETY: nothing is submitted, and nothing is pointed to. An error shows in the next
@@ -206,12 +202,13 @@ impl<T> Ring<T> {
         tokens
     }
 
+    /// The kernel refuses any other with `EEXIST`, and the ring is then as good as broken.
+    fn check_thread(&self) {
+        debug_assert_eq!(self.owner, std::thread::current().id(), "not its thread");
+    }
+
     fn enter(&mut self, want: usize) -> io::Result<()> {
-        debug_assert_eq!(
-            self.owner,
-            std::thread::current().id(),
-            "its own thread only"
-        );
+        self.check_thread();
         let mut tries = 0;
         loop {
             let error = match self.kernel.submit_and_wait(want) {
