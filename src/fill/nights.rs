@@ -46,7 +46,7 @@ pub struct Night {
     pub wanted: u64,
     /// Bytes that they lacked.
     pub wanted_bytes: u64,
-    /// Objects that were left when it closed.
+    /// Objects that were left when it closed; while it is open, those that the plan leaves.
     pub carried_over: u64,
     /// Their bytes.
     pub carried_over_bytes: u64,
@@ -69,6 +69,8 @@ pub struct Night {
 #[serde(default, rename_all = "kebab-case")]
 pub struct Refused {
     pub not_found: u64,
+    /// A source that had not begun to give.
+    pub not_yet: u64,
     pub busy: u64,
     pub refused: u64,
     pub wrong_bytes: u64,
@@ -133,13 +135,14 @@ impl Refused {
     }
 
     /// For metrics.
-    pub(super) fn words(mut self) -> [(&'static str, u64); 8] {
+    pub(super) fn words(mut self) -> [(&'static str, u64); 9] {
         self.words_mut().map(|(word, count)| (word, *count))
     }
 
-    fn words_mut(&mut self) -> [(&'static str, &mut u64); 8] {
+    fn words_mut(&mut self) -> [(&'static str, &mut u64); 9] {
         [
             ("not-found", &mut self.not_found),
+            ("not-yet", &mut self.not_yet),
             ("busy", &mut self.busy),
             ("refused", &mut self.refused),
             ("wrong-bytes", &mut self.wrong_bytes),

@@ -74,6 +74,16 @@ pub(super) struct Totals {
     pub(super) homeless_bytes: u64,
 }
 
+impl Totals {
+    /// Objects, and their bytes, that would come if there were time: those without a home do not.
+    pub(super) fn left(&self) -> (u64, u64) {
+        (
+            self.wanted_objects.saturating_sub(self.homeless_objects),
+            self.wanted_bytes.saturating_sub(self.homeless_bytes),
+        )
+    }
+}
+
 pub(super) fn plan(given: &Given<'_>) -> Plan {
     let wanted: BTreeSet<Digest> = given.wants.iter().map(|want| want.digest).collect();
     let unwanted = |digest: &Digest| !wanted.contains(digest);

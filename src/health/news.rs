@@ -27,22 +27,33 @@ const URGENT_SPACING: Duration = Duration::from_secs(5);
 /// Refused rows of a manifest that are logged; the count is complete.
 const REFUSED_LOGGED_MAX: usize = 10;
 
-/// Disks that could be read when the store was last looked at.
+/// Disks that could be read, and written, when the store was last looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Disks(BTreeSet<PathBuf>);
+pub(super) struct Disks {
+    readable: BTreeSet<PathBuf>,
+    writable: BTreeSet<PathBuf>,
+}
 
 impl Disks {
     pub(super) fn of(view: &store::View) -> Self {
-        let readable = view.disks.iter().filter(|disk| is_readable(disk));
-        Self(readable.map(|disk| disk.path.clone()).collect())
+        let of = |is: fn(&store::DiskView) -> bool| {
+            let disks = view.disks.iter().filter(|disk| is(disk));
+            disks.map(|disk| disk.path.clone()).collect()
+        };
+        Self {
+            readable: of(is_readable),
+            writable: of(|disk| disk.state == "online"),
+        }
     }
 
-    /// Takes the next view.
+    /// Takes the next view. A disk that turned read-only is news, too: it takes no fill any more.
     pub(super) fn update(&mut self, view: &store::View) -> Option<Input> {
         let before = std::mem::replace(self, Self::of(view));
-        if !before.0.is_subset(&self.0) {
+        let is_less = !before.readable.is_subset(&self.readable)
+            || !before.writable.is_subset(&self.writable);
+        if is_less {
             Some(Input::Changed)
-        } else if before.0 != self.0 {
+        } else if before != *self {
             Some(Input::Grew {
                 spacing: GROWTH_SPACING,
             })
@@ -277,16 +288,13 @@ mod tests {
         });
         assert_eq!(disks.update(&view(["online", "scanning"])), None);
         assert_eq!(disks.update(&view(["online", "online"])), grew);
+        let changed = Some(Input::Changed);
+        assert_eq!(disks.update(&view(["read-only", "online"])), changed);
         assert_eq!(disks.update(&view(["read-only", "online"])), None);
-        assert_eq!(
-            disks.update(&view(["suspect", "online"])),
-            Some(Input::Changed)
-        );
+        assert_eq!(disks.update(&view(["online", "online"])), grew);
+        assert_eq!(disks.update(&view(["suspect", "online"])), changed);
         // One goes while another comes: the loss is what counts.
-        assert_eq!(
-            disks.update(&view(["online", "isolated"])),
-            Some(Input::Changed)
-        );
+        assert_eq!(disks.update(&view(["online", "isolated"])), changed);
     }
 
     #[test]

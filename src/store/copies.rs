@@ -3,7 +3,7 @@
 //! Every copy is written beside the old one, fsynced and renamed; one that a later release wrote
 //! keeps its bytes under another name. `open` loads the best copy that
 //! verifies and puts it back where the state directory lost it; `adopt` and `Handle::bind` keep a
-//! new one.
+//! new one; `catch_up` brings a copy that is behind up to it.
 //!
 //! I/O: the state directory directly (the system disk), data disks through their own threads, a
 //! block at a time so that each block has the disk's deadline.
@@ -18,6 +18,7 @@ use super::manifest_file::FileError;
 use super::ours;
 use super::root;
 use super::step::Step;
+use super::volume::Home;
 use super::volume::Volume;
 use std::fs::File;
 use std::io;
@@ -144,25 +145,57 @@ fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> i
     manifest_file::write(manifest, &shared.index, &mut out)?;
     out.flush()?;
     drop(out);
-    let shared = Arc::clone(shared);
-    call(volume, move |volume| publish(&shared, volume, &file))
+    let (shared, position) = (Arc::clone(shared), manifest.position);
+    call(volume, move |volume| {
+        publish(&shared, volume, &file, layout::MANIFEST_NEW, position)
+    })
 }
 
-/// The file beside the copy takes its place. On the disk's own thread.
-pub(super) fn publish(shared: &Shared, volume: &Volume, file: &File) -> io::Result<()> {
+/// The file of this name beside the copy, which is of `position`, takes its place. On the disk's
+/// own thread.
+pub(super) fn publish(
+    shared: &Shared,
+    volume: &Volume,
+    file: &File,
+    name: &str,
+    position: Position,
+) -> io::Result<()> {
     let root = volume.root()?;
     let top = root.top();
     let probe = &shared.probe;
+    root.copy().note(None);
     let failed = |error: &io::Error| shared.flush_failed(volume, error);
     probe.reached(Step::ManifestWritten);
     file.sync_all().inspect_err(failed)?;
     probe.reached(Step::ManifestSynced);
     put_aside(top, &volume.config.path)?;
-    root::rename(top, layout::MANIFEST_NEW, top, layout::MANIFEST)?;
+    root::rename(top, name, top, layout::MANIFEST)?;
     probe.reached(Step::ManifestRenamed);
     top.sync_all().inspect_err(failed)?;
+    root.copy().note(Some(position));
     probe.reached(Step::ManifestDirectorySynced);
     Ok(())
+}
+
+/// Writes `manifest` to a new file of this name beside the copy. `beat` before each block. On the
+/// disk's own thread.
+pub(super) fn write_beside(
+    shared: &Shared,
+    volume: &Volume,
+    manifest: &Manifest,
+    name: &str,
+    beat: &dyn Fn(),
+) -> io::Result<File> {
+    let root = volume.root()?;
+    beat();
+    root::remove(root.top(), name)?;
+    let file = root::create_in(root.top(), name)?;
+    let blocks = Blocks { file: &file, beat };
+    let mut out = BufWriter::with_capacity(BLOCK_BYTES, blocks);
+    manifest_file::write(manifest, &shared.index, &mut out)?;
+    out.flush()?;
+    drop(out);
+    Ok(file)
 }
 
 /// A manifest whose format is of a later release is not thrown away by one that takes its place:
@@ -202,7 +235,12 @@ pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
             .map(|file| file.map(|mut f| manifest_file::position(&mut f)))
         {
             Ok(None) => {}
-            Ok(Some(Ok(position))) => copies.push((position, place)),
+            Ok(Some(Ok(position))) => {
+                if let Some(home) = place.home() {
+                    home.copy.note(Some(position));
+                }
+                copies.push((position, place));
+            }
             Ok(Some(Err(error))) => place.complain(&error),
             Err(error) => place.complain(&FileError::Io(error)),
         }
@@ -241,6 +279,13 @@ fn restore(shared: &Shared, manifest: &Manifest, place: &Place) {
 }
 
 impl Place<'_> {
+    fn home(&self) -> Option<Arc<Home>> {
+        match self {
+            Self::State(_) => None,
+            Self::Disk(volume) => volume.home(),
+        }
+    }
+
     /// The copy here, if there is one.
     fn open(&self) -> io::Result<Option<Box<dyn io::BufRead + '_>>> {
         let opened: io::Result<Box<dyn io::BufRead>> = match self {
@@ -317,6 +362,23 @@ impl Write for DiskWriter<'_> {
         call(self.volume, move |_| file.write_all_at(&bytes, offset))?;
         self.offset += count as u64;
         Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On the disk's own thread; each block has the disk's patience.
+struct Blocks<'a> {
+    file: &'a File,
+    beat: &'a dyn Fn(),
+}
+
+impl Write for Blocks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.beat)();
+        self.file.write(&bytes[..bytes.len().min(BLOCK_BYTES)])
     }
 
     fn flush(&mut self) -> io::Result<()> {

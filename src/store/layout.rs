@@ -24,6 +24,8 @@ pub(super) const STAGING: &str = "staging";
 pub(super) const QUARANTINE: &str = "quarantine";
 pub(super) const MANIFEST: &str = "manifest";
 pub(super) const MANIFEST_NEW: &str = "manifest.new";
+/// Of a disk that catches up.
+pub(super) const MANIFEST_COPY: &str = "manifest.copy";
 /// What a clean stop leaves: see `snapshot`.
 pub(super) const SNAPSHOT: &str = "index.snapshot";
 pub(super) const SNAPSHOT_NEW: &str = "index.snapshot.new";

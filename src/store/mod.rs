@@ -3,8 +3,8 @@
 //! Path of an object: [`prefill`] (or a fill) → `place` chooses a volume by `speed` and by
 //! `rendezvous` → `writer` stages, makes
 //! durable and renames → `index` knows it → `manifest` binds keys to it (`adopt`: as the control
-//! plane signed it) and `copies` keeps that → [`Handle::find`] and [`Handle::open`] serve it
-//! (`opener`: from which of several disks).
+//! plane signed it), `copies` keeps that and `catch_up` mends it → [`Handle::find`] and
+//! [`Handle::open`] serve it (`opener`: from which of several disks).
 //! A fill [`Handle::receive`]s: `staging` says who may go on with what, `staged` takes chunks,
 //! `landing` is what the disk's threads do with them, `writes` how, and `partial` the map of what
 //! is durable. `query` compares manifest and disks: what is wanted, what is surplus; `delete`
@@ -30,6 +30,7 @@ mod adopt;
 mod alive;
 mod arrange;
 mod audit;
+mod catch_up;
 mod census;
 mod comeback;
 mod compare;

@@ -11,6 +11,8 @@ use super::Config;
 use super::StoreError;
 use super::absent;
 use super::absent::Absent;
+use super::catch_up;
+use super::catch_up::ManifestCopy;
 use super::copies;
 use super::copies::StateDir;
 use super::core::Shared;
@@ -196,6 +198,7 @@ pub(super) fn claim(shared: &Shared, seen: Seen) -> Result<Home, IdentityError> 
         root,
         uuid,
         is_ours: AtomicBool::new(is_ours),
+        copy: ManifestCopy::default(),
     })
 }
 
@@ -233,6 +236,7 @@ fn load_manifest(shared: &Arc<Shared>) {
     shared.wake();
     for volume in &shared.volumes {
         ours::ask(shared, volume);
+        catch_up::ask(shared, volume);
     }
 }
 

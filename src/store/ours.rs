@@ -9,22 +9,18 @@
 //! I/O: small files of the state directory; [`take_over`] writes, on the disk's own thread.
 
 use super::copies;
-use super::copies::BLOCK_BYTES;
 use super::copies::StateDir;
 use super::core::Shared;
 use super::kept;
 use super::lane::Pulse;
 use super::layout;
 use super::manifest::Manifest;
-use super::manifest_file;
 use super::root;
 use super::scrub;
 use super::volume::Home;
 use super::volume::Volume;
 use std::fs::File;
 use std::io;
-use std::io::BufWriter;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,40 +173,17 @@ fn replace(
     manifest: &Manifest,
     beat: &dyn Fn(),
 ) -> io::Result<()> {
+    let name = layout::MANIFEST_NEW;
+    let file = copies::write_beside(shared, volume, manifest, name, beat)?;
     let root = volume.root()?;
     let top = root.top();
-    beat();
-    root::remove(top, layout::MANIFEST_NEW)?;
-    let file = root::create_in(top, layout::MANIFEST_NEW)?;
-    let blocks = Blocks { file: &file, beat };
-    let mut out = BufWriter::with_capacity(BLOCK_BYTES, blocks);
-    manifest_file::write(manifest, &shared.index, &mut out)?;
-    out.flush()?;
-    drop(out);
-    for name in root::list(root.dir(".")?)? {
+    for found in root::list(root.dir(".")?)? {
         // When its objects were verified is the disk's own affair.
-        if kept::is_kept(&name.text) && name.text != kept::file_name(scrub::KEPT) {
+        if kept::is_kept(&found.text) && found.text != kept::file_name(scrub::KEPT) {
             beat();
-            root::remove(top, &name.text)?;
+            root::remove(top, &found.text)?;
         }
     }
     beat();
-    copies::publish(shared, volume, &file)
-}
-
-/// Each block has the disk's patience.
-struct Blocks<'a> {
-    file: &'a File,
-    beat: &'a dyn Fn(),
-}
-
-impl Write for Blocks<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (self.beat)();
-        self.file.write(&bytes[..bytes.len().min(BLOCK_BYTES)])
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    copies::publish(shared, volume, &file, name, manifest.position)
 }

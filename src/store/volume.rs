@@ -11,6 +11,7 @@ mod fitness;
 use super::DiskConfig;
 use super::Upkeep;
 use super::alive::Alive;
+use super::catch_up::ManifestCopy;
 use super::census::Census;
 use super::damaged::Damaged;
 use super::lane::Busy;
@@ -97,11 +98,20 @@ pub(super) struct Home {
     pub(super) uuid: String,
     /// Copies of this box's state count here: see `ours`.
     pub(super) is_ours: AtomicBool,
+    /// Of the manifest.
+    pub(super) copy: ManifestCopy,
 }
 
 /// A volume's directory for as long as somebody works with it, also when another takes its place.
 #[derive(Clone, Debug)]
 pub(super) struct OpenRoot(Arc<Home>);
+
+impl OpenRoot {
+    /// Of the manifest, there.
+    pub(super) fn copy(&self) -> &ManifestCopy {
+        &self.0.copy
+    }
+}
 
 impl Deref for OpenRoot {
     type Target = Root;

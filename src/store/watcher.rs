@@ -6,6 +6,7 @@
 //! I/O: waits; what it asks of a disk runs on the disk's own thread.
 
 use super::alive;
+use super::catch_up;
 use super::comeback;
 use super::core::Shared;
 use super::ours;
@@ -101,6 +102,7 @@ fn ask_space(shared: &Arc<Shared>, volume: &Arc<Volume>) {
             volume.report(&own, Event::TurnedReadOnly, reason);
         }
         ours::take_over(&own, volume, pulse);
+        catch_up::catch_up(&own, volume, pulse);
         Ok(())
     });
 }

@@ -130,10 +130,19 @@ impl Writes {
 
     fn open_ring(&self) -> Way {
         static SAID: Once = Once::new();
+        static LOCKED: Once = Once::new();
         match Ring::new(DEPTH) {
             Ok(ring) => {
                 let (registered, deferred) = (ring.is_registered(), ring.is_deferred());
                 tracing::debug!(registered, deferred, "fills write by io_uring");
+                if !registered {
+                    LOCKED.call_once(|| {
+                        tracing::warn!(
+                            "too little memory may be locked: each write of a fill looks up its \
+                             pages anew; raise LimitMEMLOCK to 32 MiB for each disk"
+                        );
+                    });
+                }
                 *self.lock() = Some(ring);
                 Way::Ring
             }

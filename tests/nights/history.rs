@@ -6,6 +6,7 @@ use super::world::objects;
 use super::world::position;
 use super::world::window;
 use oca::fill::Refused;
+use oca::link::message::SourceKind;
 
 #[tokio::test(start_paused = true)]
 async fn a_night_tells_what_was_wanted_what_came_and_what_it_did_to_the_line() {
@@ -35,6 +36,33 @@ async fn a_night_tells_what_was_wanted_what_came_and_what_it_did_to_the_line() {
     assert!((1_150_000_000..=1_250_000_000).contains(&p95), "{p95}");
     assert_eq!(night.inbound_p95_without_fill_bps, 0);
     assert_eq!(view.nights_total.night, night);
+}
+
+/// The plan never carries over what there would be time for.
+#[tokio::test(start_paused = true)]
+async fn what_no_source_gave_is_carried_over_and_every_refusal_is_counted() {
+    let world = World::new(window("Europe/Paris", 12), "2026-03-02T00:30:00Z")
+        .with_sources(&[("liar-1", SourceKind::Peer)]);
+    world
+        .content
+        .list(position(1, 1), objects("film", 5, TB / 1000));
+    world.until("2026-03-02T12:00:00Z").await;
+    let night = world.fill.view().nights[0].night;
+    assert_eq!((night.wanted, night.carried_over), (5, 0), "time is left");
+    world.until("2026-03-02T13:03:00Z").await;
+    let view = world.fill.view();
+    let night = view.nights[0].night;
+    assert_eq!((night.wanted, night.done), (5, 0));
+    assert_eq!((night.carried_over, night.no_room), (5, 0));
+    assert_eq!(night.carried_over_bytes, night.wanted_bytes);
+    assert!(night.refused.wrong_bytes > 0, "{:?}", night.refused);
+    // A manifest of the day is for the next night.
+    world
+        .content
+        .list(position(1, 2), objects("film", 9, TB / 1000));
+    world.until("2026-03-02T15:00:00Z").await;
+    let night = world.fill.view().nights[0].night;
+    assert_eq!((night.wanted, night.carried_over), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

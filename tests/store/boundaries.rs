@@ -10,6 +10,7 @@ use crate::tools::objects_on;
 use crate::tools::opened;
 use crate::tools::read_all;
 use crate::tools::staging;
+use crate::tools::until;
 use crate::tracer::Fault;
 use crate::tracer::Traced;
 use crate::tracer::Tracee;
@@ -19,6 +20,8 @@ use crate::work::LEDGER;
 use crate::work::State;
 use crate::work::Work;
 use oca::object::Digest;
+use oca::store::AdoptError;
+use oca::store::DiskConfig;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -61,6 +64,10 @@ const LEAST: usize = 10;
 /// … or a copy unlinked, its directory flushed, and its sidecar unlinked.
 const LEAST_REMOVING: usize = 3;
 const CALLS_MAX: usize = 100;
+/// A file is made and written, and another named …
+const LEAST_ROOM: usize = 3;
+/// … and file and directory are flushed.
+const LEAST_FLUSHES: usize = 2;
 
 /// A listed object, alone or with its second copy.
 fn copied(is_done: bool) -> Vec<Work> {
@@ -73,8 +80,13 @@ fn copied(is_done: bool) -> Vec<Work> {
 const TWO_COPIES: &str = "1 objects are on disks 2 times";
 
 /// Between two operations an object of this case may be on two disks.
-fn may_be_twice(work: &Work) -> bool {
-    matches!(work, Work::Copy | Work::Spare)
+fn may_be_twice(name: &str) -> bool {
+    matches!(name, "copy" | "spare" | "delete-two" | "retire-two")
+}
+
+/// What changes the manifest.
+fn is_of_manifest(work: &Work) -> bool {
+    matches!(work, Work::Bind(_) | Work::Adopt(_) | Work::Delete(_))
 }
 
 /// What was done before, and what is done when the process is ended.
@@ -97,6 +109,11 @@ fn case(name: &str) -> (Vec<Work>, Work) {
         }
         "copy" => (copied(false), Work::Copy),
         "spare" => (copied(true), Work::Spare),
+        "delete-two" => {
+            let unlisted = [copied(true), vec![Work::Adopt(vec![])]].concat();
+            (unlisted, Work::Delete(vec![0]))
+        }
+        "retire-two" => (copied(true), Work::Retire(0)),
         "keep" => (vec![Work::Keep, Work::Keep], Work::Keep),
         other => panic!("{other}"),
     }
@@ -179,10 +196,9 @@ fn killed_everywhere(name: &str) -> String {
         let traced = traced(&lab, name, Some((at, Fault::Kill)), &ANY);
         let all = traced.calls;
         if !traced.was_killed {
-            let least = if work == Work::Spare {
-                LEAST_REMOVING
-            } else {
-                LEAST
+            let least = match name {
+                "spare" | "retire-two" => LEAST_REMOVING,
+                _ => LEAST,
             };
             assert!(at > least && all.len() < at, "{at}: {all:?}");
             return format!("{name}: killed at each of {} calls: {all:?}", all.len());
@@ -191,7 +207,7 @@ fn killed_everywhere(name: &str) -> String {
         let store = opened(&work::config(lab.dir.path()));
         work::come_to_rest(&store);
         let mut verdict = verdict::judge(&store, &sure, &perhaps);
-        if may_be_twice(&work) {
+        if may_be_twice(name) {
             verdict.twice.retain(|told| *told != TWO_COPIES);
         }
         let told = format!("{name} killed at the last of {all:?}");
@@ -207,12 +223,43 @@ fn killed_everywhere(name: &str) -> String {
             verdict.twice.clear();
         }
         assert!(verdict.is_clean(), "{told}, and then: {verdict:?}");
+        until("all disks have the manifest", || {
+            let has_it = |disk: &DiskConfig| head(&disk.path) == head(&lab.path("state"));
+            !is_of_manifest(&work) || lab.disks.iter().all(has_it)
+        });
         drop(store);
         for disk in &lab.disks {
             assert_eq!(staging(&disk.path), [""; 0], "{told}");
         }
+        if is_of_manifest(&work) {
+            outlives_state(&lab, &perhaps, &told);
+        }
     }
     panic!("{name} has no end after {CALLS_MAX} calls");
+}
+
+/// The first line of a manifest, which says where in time it stands.
+fn head(dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(dir.join("manifest")).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+/// The system disk is lost, too: nothing older takes the place of what was done.
+fn outlives_state(lab: &Lab, done: &State, told: &str) {
+    std::fs::remove_dir_all(lab.path("state")).unwrap();
+    let store = opened(&work::config(lab.dir.path()));
+    let mut verdict = verdict::judge(&store, done, done);
+    // Small state of its own goes with it.
+    verdict
+        .lost
+        .retain(|told| *told != "2 copies of the ledger");
+    let told = format!("{told}, and without its state: ");
+    assert!(verdict.is_clean(), "{told}{verdict:?}");
+    let (epoch, generation) = done.position;
+    if epoch > 0 && generation > 1 {
+        let older = store.adopt(epoch, generation - 1, Vec::new());
+        assert!(matches!(older, Err(AdoptError::Older { .. })), "{told}");
+    }
 }
 
 /// The disk is full for one call, at each call that takes room.
@@ -221,11 +268,12 @@ fn full_everywhere(name: &str) -> String {
     let (lab, _) = prepared(&before);
     let all = traced(&lab, name, None, &ANY).calls;
     let count = all.iter().filter(|name| TAKES_ROOM.contains(name)).count();
+    assert!(count >= LEAST_ROOM, "{all:?}");
     for at in 1..=count {
         let (lab, sure) = prepared(&before);
         let full = Fault::Fails(libc::ENOSPC);
         let traced = traced(&lab, name, Some((at, full)), &TAKES_ROOM);
-        assert_eq!(traced.code, Some(0));
+        assert_eq!((traced.code, traced.was_struck), (Some(0), true));
         let done = sure.after(&work);
         let store = opened(&work::config(lab.dir.path()));
         // Small state is kept when the state directory has it; a data disk may keep the last one.
@@ -253,9 +301,11 @@ fn flushes_fail_everywhere(name: &str) -> String {
     let (lab, _) = prepared(&before);
     let all = traced(&lab, name, None, &FLUSHES).calls;
     let count = all.iter().filter(|name| FLUSHES.contains(name)).count();
+    assert!(count >= LEAST_FLUSHES, "{all:?}");
     for at in 1..=count {
         let (lab, sure) = prepared(&before);
         let traced = traced(&lab, name, Some((at, Fault::Fails(libc::EIO))), &FLUSHES);
+        assert!(traced.was_struck, "{:?}", traced.calls);
         let told = format!(
             "{name}, whose flush {at} of {count} failed: {:?}",
             traced.calls
@@ -290,6 +340,7 @@ fn a_flush_of_a_move_that_fails_costs_no_object() {
         let (lab, sure) = prepared(&before);
         let fails = Some((at, Fault::Fails(libc::EIO)));
         let traced = traced(&lab, "retire", fails, &FLUSHES);
+        assert!(traced.was_struck, "{:?}", traced.calls);
         let told = format!("flush {at} of {count} failed: {:?}", traced.calls);
         let store = opened(&work::config(lab.dir.path()));
         assert!({ sure.held.iter() }.all(|object| store.holds(work::digest(*object))));
@@ -313,6 +364,26 @@ fn a_second_copy_killed_at_any_system_call_is_whole_or_absent_and_made_then() {
 #[test]
 fn a_spare_copy_whose_removal_is_killed_at_any_system_call_leaves_the_other_and_goes() {
     println!("{}", killed_everywhere("spare"));
+}
+
+#[test]
+fn a_deletion_of_two_copies_killed_at_any_system_call_leaves_none_in_the_end() {
+    println!("{}", killed_everywhere("delete-two"));
+}
+
+#[test]
+fn a_disk_that_retires_with_second_copies_and_is_killed_at_any_system_call_leaves_the_others() {
+    println!("{}", killed_everywhere("retire-two"));
+}
+
+#[test]
+fn a_deletion_that_meets_a_full_disk_at_any_system_call_is_done_when_there_is_room() {
+    println!("{}", full_everywhere("delete"));
+}
+
+#[test]
+fn keys_bound_when_a_disk_is_full_at_any_system_call_are_bound_when_there_is_room() {
+    println!("{}", full_everywhere("bind"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::tools::forget_snapshots;
 use crate::tools::object_path;
 use crate::tools::receive;
 use crate::tools::run;
+use crate::tools::until;
 use crate::tools::was_logged;
 use oca::clock;
 use oca::fill::Book;
@@ -123,6 +124,26 @@ fn under_a_newer_releases_manifest_nothing_is_deleted_and_its_copies_stay() {
         assert_eq!(std::fs::read(copy.with_extension("v9")).unwrap(), later);
     }
     assert!(was_logged(&["kept as", "state/manifest.v9"]));
+}
+
+/// What an older release cannot judge may be the latest that the box had.
+#[test]
+fn a_newer_releases_copy_beside_one_that_is_known_stays_while_others_catch_up() {
+    let lab = Lab::new(2);
+    run(&lab.open(), &lab.media(&FILES));
+    let [newer, none] = ["disk0/manifest", "disk1/manifest"].map(|name| lab.path(name));
+    let later = b"{\"v\":9,\"kind\":\"oca-manifest\",\"form\":\"columns\"}\n";
+    std::fs::write(&newer, later).unwrap();
+    std::fs::remove_file(&none).unwrap();
+    let store = lab.open();
+    until("the other disk has caught up", || none.exists());
+    // Its own thread has had its turn, too.
+    oca::clock::block_for(Duration::from_millis(300));
+    assert_serves(&store, &FILES);
+    assert_eq!(std::fs::read(&newer).unwrap(), later);
+    store.adopt(3, 4, [0, 1, 2].map(row).to_vec()).unwrap();
+    let kept = std::fs::read(newer.with_extension("v9")).unwrap();
+    assert_eq!(kept, later);
 }
 
 const LATER_LEDGER: &[u8] = b"oca fill ledger 2\nsomething else";

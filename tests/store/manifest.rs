@@ -4,6 +4,7 @@ use crate::tools::Lab;
 use crate::tools::assert_serves;
 use crate::tools::bytes;
 use crate::tools::run;
+use crate::tools::until;
 use crate::tools::was_logged;
 use oca::object::Digest;
 use oca::store::Finding;
@@ -70,6 +71,37 @@ fn a_damaged_copy_is_named_and_ignored_and_an_old_one_never_wins() {
     assert_eq!(store.find("a.m4s"), Finding::Unknown);
     let held: u64 = store.view().disks.iter().map(|disk| disk.objects).sum();
     assert_eq!(held, 3, "an absent manifest deletes nothing");
+}
+
+#[test]
+fn a_disk_takes_the_place_of_one_that_left_and_an_old_copy_catches_up_without_an_adoption() {
+    let lab = Lab::new(3);
+    run(&lab.open(), &lab.media(&FIRST));
+    let [state, disk0, disk1] = copies(&lab);
+    let old = std::fs::read(&state).unwrap();
+    run(&lab.open(), &lab.media(&SECOND));
+    let new = std::fs::read(&state).unwrap();
+    let is_new = |copy: &PathBuf| std::fs::read(copy).is_ok_and(|found| found == new);
+    assert!(copies(&lab).iter().all(is_new) && old != new);
+
+    std::fs::write(&disk0, &old).unwrap();
+    std::fs::remove_file(&disk1).unwrap();
+    let store = lab.open();
+    until("both have caught up", || is_new(&disk0) && is_new(&disk1));
+    assert!(was_logged(&["disk1", "has the manifest in effect again"]));
+    drop(store);
+    let disk2 = lab.path("disk2/manifest");
+    assert!(!disk2.exists(), "two data disks carry it");
+
+    // Its identity is lost, and with it the disk.
+    std::fs::write(lab.path("disk1/DISK.json"), "nonsense").unwrap();
+    let store = lab.open();
+    until("the third has it", || is_new(&disk2));
+    drop(store);
+    std::fs::remove_dir_all(lab.path("state")).unwrap();
+    std::fs::remove_file(&disk0).unwrap();
+    let store = lab.open();
+    assert_eq!(store.view().manifest.as_ref().unwrap().generation, 2);
 }
 
 /// Replaces the length that all copies claim for `key`, with a checksum that is right.

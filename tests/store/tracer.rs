@@ -43,6 +43,8 @@ pub(crate) enum Fault {
 pub(crate) struct Traced {
     pub was_killed: bool,
     pub code: Option<i32>,
+    /// A fault was to be, and was.
+    pub was_struck: bool,
     /// Names of the counted calls that were begun.
     pub calls: Vec<&'static str>,
 }
@@ -104,7 +106,7 @@ impl Tracee {
         meets: impl Fn(&str) -> bool,
         begin: impl FnOnce(),
     ) -> Traced {
-        let (mut calls, mut met) = (Vec::new(), 0);
+        let (mut calls, mut met, mut was_struck) = (Vec::new(), 0, false);
         let mut begin = Some(begin);
         let mut waiting: BTreeSet<Pid> = self.threads.keys().copied().collect();
         let bound = Bound::new(self.leader);
@@ -118,6 +120,7 @@ impl Tracee {
                         met += usize::from(is_one);
                         if let Some((_, fault)) = at.filter(|(at, _)| is_one && *at == met) {
                             self.strike(thread, fault);
+                            was_struck = true;
                         }
                     }
                     Some(thread)
@@ -133,8 +136,12 @@ impl Tracee {
                 WaitStatus::Exited(thread, code) => {
                     if thread == self.leader {
                         bound.end();
-                        let code = Some(code);
-                        return self.ended(false, code, calls);
+                        return Traced {
+                            was_killed: false,
+                            code: Some(code),
+                            was_struck,
+                            calls,
+                        };
                     }
                     // It may have ended before it stopped.
                     waiting.remove(&thread);
@@ -143,7 +150,12 @@ impl Tracee {
                 WaitStatus::Signaled(thread, signal, _) => {
                     if thread == self.leader {
                         bound.end();
-                        return self.ended(signal == Signal::SIGKILL, None, calls);
+                        return Traced {
+                            was_killed: signal == Signal::SIGKILL,
+                            code: None,
+                            was_struck,
+                            calls,
+                        };
                     }
                     waiting.remove(&thread);
                     None
@@ -158,14 +170,6 @@ impl Tracee {
             {
                 begin();
             }
-        }
-    }
-
-    fn ended(self, was_killed: bool, code: Option<i32>, calls: Vec<&'static str>) -> Traced {
-        Traced {
-            was_killed,
-            code,
-            calls,
         }
     }
 
@@ -206,10 +210,26 @@ impl Tracee {
             libc::SYS_write => ours("write"),
             libc::SYS_pwrite64 => ours("pwrite64"),
             libc::SYS_writev => ours("writev"),
+            libc::SYS_pwritev => ours("pwritev"),
+            libc::SYS_pwritev2 => ours("pwritev2"),
+            libc::SYS_sync_file_range => ours("sync_file_range"),
+            libc::SYS_syncfs => ours("syncfs"),
+            // The third argument is the file that is written.
+            libc::SYS_copy_file_range => {
+                let is_ours = self.is_ours(registers.rdx);
+                is_ours.then_some("copy_file_range")
+            }
             libc::SYS_fsync => ours("fsync"),
             libc::SYS_fdatasync => ours("fdatasync"),
             libc::SYS_ftruncate => ours("ftruncate"),
             libc::SYS_fallocate => ours("fallocate"),
+            libc::SYS_sync => Some("sync"),
+            libc::SYS_truncate => Some("truncate"),
+            libc::SYS_link => Some("link"),
+            libc::SYS_linkat => Some("linkat"),
+            libc::SYS_symlinkat => Some("symlinkat"),
+            libc::SYS_mknodat => Some("mknodat"),
+            libc::SYS_creat => Some("creat"),
             libc::SYS_rename => Some("rename"),
             libc::SYS_renameat => Some("renameat"),
             libc::SYS_renameat2 => Some("renameat2"),

@@ -84,6 +84,11 @@ impl Machine {
         }
     }
 
+    /// Is anything transferred?
+    pub(in crate::fill) fn is_busy(&self) -> bool {
+        self.queue.running().next().is_some()
+    }
+
     /// Between two windows, or by an operator's order, nothing is deleted.
     pub(in crate::fill) fn may_delete(&self) -> bool {
         self.is_open(Class::Night) && self.standing.is_some_and(|now| now.open.is_some())

@@ -24,6 +24,8 @@ pub(super) struct History {
     traffic: Traffic,
     read_at: Option<Instant>,
     keeping: Option<JoinHandle<()>>,
+    /// Of a night that was planned nobody has said yet what it left.
+    owes_rest: bool,
 }
 
 impl History {
@@ -42,18 +44,29 @@ impl Task {
         self.deps.ration.note(self.machine.date(now()), note);
     }
 
-    /// The history of a night keeps its last plan.
-    pub(super) fn planned(&self) {
-        if self.machine.is_open(Class::Night) {
-            let totals = &self.tally.totals;
-            self.note(Note::Planned {
-                wanted: totals.wanted_objects,
-                wanted_bytes: totals.wanted_bytes,
-                carried_over: totals.carried_objects,
-                carried_over_bytes: totals.carried_bytes,
-                no_room: totals.homeless_objects,
-            });
+    /// The history of a night keeps its last plan, and of one that is over what was left: of that
+    /// nothing comes any more, whatever the window would have had time for.
+    pub(super) fn planned(&mut self) {
+        let is_open = self.machine.is_open(Class::Night);
+        let is_over = self.machine.standing.is_some_and(|now| now.open.is_none());
+        let is_rest = is_over && self.history.owes_rest;
+        if !is_open && !is_rest {
+            return;
         }
+        let totals = &self.tally.totals;
+        let (carried_over, carried_over_bytes) = match is_open {
+            true => (totals.carried_objects, totals.carried_bytes),
+            false => totals.left(),
+        };
+        self.note(Note::Planned {
+            wanted: totals.wanted_objects,
+            wanted_bytes: totals.wanted_bytes,
+            carried_over,
+            carried_over_bytes,
+            no_room: totals.homeless_objects,
+        });
+        // What the last transfers have brought shows when they have ended.
+        self.history.owes_rest = is_open || self.machine.is_busy();
     }
 
     pub(super) fn received(&self, class: Class, kind: SourceKind, bytes: u64) {

@@ -194,3 +194,40 @@ pub(super) fn word(end: &Result<(), Fault>) -> &'static str {
         Err(Fault::Stopped) => "stopped",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fill::Refused;
+    use crate::store::PublishError;
+
+    #[test]
+    fn a_night_counts_every_end_that_brought_no_object() {
+        let told = || "so it is told".to_owned();
+        let not_yet = Fault::NotYet {
+            held: Vec::new(),
+            retry_after: None,
+        };
+        let faults = [
+            Fault::NotFound,
+            not_yet,
+            Fault::Busy { retry_after: None },
+            Fault::Refused(told()),
+            Fault::WrongBytes(told()),
+            Fault::Changed(told()),
+            Fault::Slow(told()),
+            Fault::Broken(told()),
+            Fault::Store(PublishError::Index(told())),
+        ];
+        let mut refused = Refused::default();
+        for (before, fault) in (0..).zip(faults) {
+            let counted = |refused: Refused| refused.words().iter().map(|(_, n)| n).sum::<u64>();
+            assert_eq!(counted(refused), before);
+            let word = word(&Err(fault));
+            refused.count(word);
+            assert_eq!(counted(refused), before + 1, "{word}");
+        }
+        let words = refused.words();
+        assert!(words.iter().all(|(_, count)| *count == 1), "{words:?}");
+    }
+}
