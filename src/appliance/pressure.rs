@@ -16,6 +16,7 @@ use crate::serve;
 use crate::store;
 use crate::store::DiskClass;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,16 @@ struct Last {
     busy: Vec<Duration>,
     /// Waits and their milliseconds, by disk.
     waits: BTreeMap<PathBuf, (u64, u64)>,
-    sent: Option<u64>,
+    cards: BTreeMap<OsString, Card>,
+}
+
+/// A network card that tells its speed.
+#[derive(Clone, Copy, Debug)]
+struct Card {
+    /// Bytes since it was there.
+    sent: u64,
+    /// Bits a second.
+    speed: u64,
 }
 
 /// Looks for as long as it is polled.
@@ -92,7 +102,7 @@ fn look(serve: &serve::Handle, store: &store::Handle) -> Last {
         at: clock::now(),
         busy: serve.busy(),
         waits: view.disks.iter().map(cold).collect(),
-        sent: line().map(|(sent, _)| sent),
+        cards: cards(),
     }
 }
 
@@ -113,39 +123,79 @@ fn readings(store: &store::Handle, last: &Last, next: &Last) -> Readings {
             (mean / usual_ms(disk.class), name)
         })
     });
-    let egress = line().zip(last.sent).map(|((sent, capacity), before)| {
-        let bits = sent.saturating_sub(before).saturating_mul(8) as f64;
-        bits / time / capacity as f64
-    });
     Readings {
         busy: busy.max_by(f64::total_cmp),
         wait: waits.max_by(|one, other| one.0.total_cmp(&other.0)),
-        egress,
+        egress: fullest(&last.cards, &next.cards, time),
     }
 }
 
-/// Bytes that the network cards have sent, and the bits a second that they can. `None`: no card
+/// What the fullest card has sent in `time` seconds, of what it can. One that waits for another's
+/// failure, or that a bond gives less to, makes no room on the one that is full. `None`: no card
 /// tells its speed, as in many virtual machines.
-fn line() -> Option<(u64, u64)> {
-    let cards = std::fs::read_dir("/sys/class/net").ok()?;
-    let (mut sent, mut capacity) = (0_u64, 0_u64);
-    for card in cards.flatten() {
+fn fullest(
+    last: &BTreeMap<OsString, Card>,
+    next: &BTreeMap<OsString, Card>,
+    time: f64,
+) -> Option<f64> {
+    let shares = next.iter().filter_map(|(name, card)| {
+        let before = last.get(name)?;
+        let bits = card.sent.saturating_sub(before.sent).saturating_mul(8) as f64;
+        Some(bits / time / card.speed as f64)
+    });
+    shares.max_by(f64::total_cmp)
+}
+
+/// Those with a link.
+fn cards() -> BTreeMap<OsString, Card> {
+    let Ok(found) = std::fs::read_dir("/sys/class/net") else {
+        return BTreeMap::new();
+    };
+    let cards = found.flatten().filter_map(|card| {
         let path = card.path();
         // Bonds and bridges are made of cards.
         if !path.join("device").exists() {
-            continue;
+            return None;
         }
-        let megabits = number(&path.join("speed")).filter(|speed| *speed > 0);
-        if let (Some(megabits), Some(bytes)) = (megabits, number(&path.join("statistics/tx_bytes")))
-        {
-            capacity = capacity.saturating_add(megabits.saturating_mul(1_000_000));
-            sent = sent.saturating_add(bytes);
-        }
-    }
-    (capacity > 0).then_some((sent, capacity))
+        let megabits = number(&path.join("speed")).filter(|speed| *speed > 0)?;
+        let told = Card {
+            sent: number(&path.join("statistics/tx_bytes"))?,
+            speed: megabits.saturating_mul(1_000_000),
+        };
+        Some((card.file_name(), told))
+    });
+    cards.collect()
 }
 
 /// A card without a link answers with an error or with -1.
 fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 10 Gbit/s each, with what they have sent.
+    fn cards(sent: &[(&str, u64)]) -> BTreeMap<OsString, Card> {
+        let card = |(name, sent): &(&str, u64)| {
+            let card = Card {
+                sent: *sent,
+                speed: 10_000_000_000,
+            };
+            (OsString::from(name), card)
+        };
+        sent.iter().map(card).collect()
+    }
+
+    #[test]
+    fn a_card_that_stands_by_makes_no_room_on_the_one_that_is_full() {
+        let last = cards(&[("a", 1_000_000_000), ("b", 70)]);
+        let next = cards(&[("a", 3_250_000_000), ("b", 70), ("new", 5)]);
+        assert_eq!(fullest(&last, &next, 2.0), Some(0.9));
+        // It took the other's place, and its counter began anew.
+        let next = cards(&[("a", 0), ("b", 625_000_070)]);
+        assert_eq!(fullest(&last, &next, 1.0), Some(0.5));
+        assert_eq!(fullest(&last, &BTreeMap::new(), 1.0), None);
+    }
 }

@@ -62,7 +62,7 @@ pub struct Readings {
     pub busy: Option<f64>,
     /// Mean wait of viewers for the slowest disk, as a multiple of what is usual, and its name.
     pub wait: Option<(f64, String)>,
-    /// Share of the line out.
+    /// Share of the line out, of the network card that is fullest.
     pub egress: Option<f64>,
 }
 

@@ -1,7 +1,7 @@
 //! What a box does until something ends it, and what it then must still have.
 //!
-//! Operations on a store of two disks in one file system with its state directory, so that one
-//! failure meets them all. What was acknowledged before it has to be there whatever comes, which
+//! Operations on a store of two disks and a state directory below one directory, in a guest each a
+//! file system of its own. What was acknowledged before it has to be there whatever comes, which
 //! `verdict` judges: after a loss of power in a guest, after a kill at a system call here.
 //!
 //! I/O: works on the store.

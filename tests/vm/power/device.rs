@@ -16,8 +16,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// 384 MiB: XFS wants 300. Memory is taken by what is written.
+/// Of a file system, 384 MiB: XFS wants 300. Memory is taken by what is written.
 pub(crate) const SECTORS: u64 = 786_432;
+
+/// The file systems of a box, side by side on one disk: no journal of one makes durable what
+/// another was to flush.
+const PARTS: [&str; 3] = ["state", "disk0", "disk1"];
+pub(crate) const BOX_SECTORS: u64 = SECTORS * PARTS.len() as u64;
 
 const MODULES: &[&str] = &[
     "-a",
@@ -43,7 +48,7 @@ pub(crate) fn blank_disks() {
     if Path::new("/dev/ram0").exists() {
         finished(Command::new("rmmod").arg("brd"));
     }
-    let kib = format!("rd_size={}", SECTORS / 2);
+    let kib = format!("rd_size={}", BOX_SECTORS / 2);
     stage::load(&["brd", "rd_nr=4", &kib]);
     stage::load(MODULES);
 }
@@ -86,6 +91,43 @@ impl Mapped {
         dmsetup(&["suspend", "--nolockfs", "--noflush", self.name]);
         dmsetup(&["reload", self.name, "--table", table]);
         dmsetup(&["resume", self.name]);
+    }
+}
+
+/// A box's file systems, mounted below one directory by their names.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    // Unmounted first.
+    mounts: Vec<Mounted>,
+    _mapped: Vec<Mapped>,
+}
+
+impl Parts {
+    /// On `disk`, which has [`BOX_SECTORS`]; made first if they are `new`.
+    pub(crate) fn mount(kind: FileSystem, disk: &Path, at: &Path, new: bool) -> Self {
+        let mapped: Vec<Mapped> = { PARTS.into_iter().zip(0..) }
+            .map(|(name, number)| {
+                let (disk, from) = (disk.display(), number * SECTORS);
+                Mapped::new(name, &format!("0 {SECTORS} linear {disk} {from}"))
+            })
+            .collect();
+        let mounts = mapped.iter().map(|part| {
+            if new {
+                kind.make(&part.node);
+            }
+            kind.mount(&part.node, &at.join(part.name))
+        });
+        Self {
+            mounts: mounts.collect(),
+            _mapped: mapped,
+        }
+    }
+
+    /// All that was written is on the disk.
+    pub(crate) fn sync(&self) {
+        for Mounted(at) in &self.mounts {
+            nix::unistd::syncfs(fs::File::open(at).unwrap()).unwrap();
+        }
     }
 }
 

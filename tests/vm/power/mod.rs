@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(200);
 const PATIENCE_LONG: Duration = Duration::from_secs(7200);
 
 /// Four disks of memory, of which little is written, and what is cached of them.
-const MEMORY_MIB: u32 = 2048;
+const MEMORY_MIB: u32 = 3072;
 
 /// Programs that the guest uses from the host's root.
 const PEERS: &[(&str, &str)] = &[

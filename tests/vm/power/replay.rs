@@ -1,16 +1,18 @@
 //! The power fails at every flush, and right after every answer: nothing is lost, corrupt or twice
 //! visible.
 //!
-//! A store works on a file system whose every write the device-mapper logs ([`super::log`]). Then
-//! the log is written to a second disk step by step; at each flush the file system on it is mounted
-//! behind a snapshot, so that its recovery changes nothing below, and a store opens it.
+//! A store works on file systems, of each disk and the state directory its own, on parts of a disk
+//! whose every write the device-mapper logs ([`super::log`]). Then the log is written to a second
+//! disk step by step; at each flush the file systems on it are mounted behind a snapshot, so that
+//! their recovery changes nothing below, and a store opens them.
 //!
 //! I/O: everything it has is a disk of memory in the guest.
 
 use super::device;
+use super::device::BOX_SECTORS;
 use super::device::FileSystem;
 use super::device::Mapped;
-use super::device::SECTORS;
+use super::device::Parts;
 use super::device::ram;
 use super::log::Log;
 use super::log::Replay;
@@ -104,15 +106,12 @@ fn survives(kind: FileSystem) -> String {
 fn record(kind: FileSystem, at: &Path, plan: &[Work]) {
     let (below, log) = (ram(BOX), ram(LOG));
     let (below, log) = (below.display(), log.display());
-    let disk = Mapped::new("box", &format!("0 {SECTORS} log-writes {below} {log}"));
-    kind.make(&disk.node);
-    let mounted = kind.mount(&disk.node, at);
-    nix::unistd::syncfs(std::fs::File::open(at).unwrap()).unwrap();
+    let table = format!("0 {BOX_SECTORS} log-writes {below} {log}");
+    let disk = Mapped::new("box", &table);
+    let parts = Parts::mount(kind, &disk.node, at, true);
+    parts.sync();
     disk.tell(&["mark", MADE]);
     let config = work::config(at);
-    for disk in &config.disks {
-        std::fs::create_dir(&disk.path).unwrap();
-    }
     let mut store = opened(&config);
     let mut state = State::default();
     disk.tell(&["mark", &format!("{DONE}0")]);
@@ -129,7 +128,7 @@ fn record(kind: FileSystem, at: &Path, plan: &[Work]) {
     let verdict = verdict::judge(&store, &state, &state);
     assert!(verdict.is_clean(), "before any loss of power: {verdict:?}");
     drop(store);
-    drop(mounted);
+    drop(parts);
 }
 
 /// Entries at which the power may fail once there is a file system: those that flush, and those
@@ -176,14 +175,10 @@ fn trial(kind: FileSystem, at: &Path, plan: &[Work], done: Option<usize>) -> Ver
     let perhaps = next.map_or_else(|| sure.clone(), |work| sure.after(work));
     let (below, changes): (PathBuf, PathBuf) = (ram(COPY), ram(CHANGES));
     let (below, changes) = (below.display(), changes.display());
-    let table = format!("0 {SECTORS} snapshot {below} {changes} N 8");
+    let table = format!("0 {BOX_SECTORS} snapshot {below} {changes} N 8");
     let disk = Mapped::new("again", &table);
-    let mounted = kind.mount(&disk.node, at);
+    let parts = Parts::mount(kind, &disk.node, at, false);
     let config = work::config(at);
-    for disk in &config.disks {
-        // Whoever mounts a disk has made its place.
-        std::fs::create_dir_all(&disk.path).unwrap();
-    }
     let store = opened(&config);
     work::come_to_rest(&store);
     let mut verdict = verdict::judge(&store, &sure, &perhaps);
@@ -192,7 +187,7 @@ fn trial(kind: FileSystem, at: &Path, plan: &[Work], done: Option<usize>) -> Ver
         verdict.twice.clear();
     }
     drop(store);
-    drop(mounted);
+    drop(parts);
     drop(disk);
     verdict
 }
