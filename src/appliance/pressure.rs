@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Fewer waits in a second say nothing of a disk.
 const WAITS_MIN: u64 = 4;
 
+/// Cards that are so many times slower than the fastest give viewers nothing.
+const MUCH_SLOWER: u64 = 4;
+
 /// What a viewer's cold read takes on a disk that has time, twice over.
 fn usual_ms(class: DiskClass) -> f64 {
     match class {
@@ -131,14 +134,17 @@ fn readings(store: &store::Handle, last: &Last, next: &Last) -> Readings {
 }
 
 /// What the fullest card has sent in `time` seconds, of what it can. One that waits for another's
-/// failure, or that a bond gives less to, makes no room on the one that is full. `None`: no card
-/// tells its speed, as in many virtual machines.
+/// failure, or that a bond gives less to, makes no room on the one that is full. One that is much
+/// slower than another is for the box's management. `None`: no card tells its speed, as in many
+/// virtual machines.
 fn fullest(
     last: &BTreeMap<OsString, Card>,
     next: &BTreeMap<OsString, Card>,
     time: f64,
 ) -> Option<f64> {
-    let shares = next.iter().filter_map(|(name, card)| {
+    let fastest = next.values().map(|card| card.speed).max()?;
+    let viewers = { next.iter() }.filter(|(_, card)| card.speed >= fastest / MUCH_SLOWER);
+    let shares = viewers.filter_map(|(name, card)| {
         let before = last.get(name)?;
         let bits = card.sent.saturating_sub(before.sent).saturating_mul(8) as f64;
         Some(bits / time / card.speed as f64)
@@ -197,5 +203,15 @@ mod tests {
         let next = cards(&[("a", 0), ("b", 625_000_070)]);
         assert_eq!(fullest(&last, &next, 1.0), Some(0.5));
         assert_eq!(fullest(&last, &BTreeMap::new(), 1.0), None);
+        // A backup goes over the port for management.
+        let (mut last, mut next) = (cards(&[("a", 0), ("slow", 0)]), last);
+        for (cards, sent) in [(&mut last, 0), (&mut next, 125_000_000)] {
+            let slow = Card {
+                sent,
+                speed: 1_000_000_000,
+            };
+            cards.insert("slow".into(), slow);
+        }
+        assert_eq!(fullest(&last, &next, 1.0), Some(0.8));
     }
 }

@@ -21,6 +21,7 @@ use super::volume::Volume;
 use crate::clock;
 use crate::clock::Instant;
 use crate::lock::lock;
+use std::io;
 use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -36,17 +37,28 @@ pub(super) struct ManifestCopy(Mutex<Known>);
 
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// `None`: there is none, or nobody has looked.
+    was_looked_at: bool,
+    /// `None`: there is none that could be used.
     position: Option<Position>,
     waits_since: Option<Instant>,
 }
 
 impl ManifestCopy {
+    /// It was written, or found to be no good.
     pub(super) fn note(&self, position: Option<Position>) {
         *lock(&self.0) = Known {
+            was_looked_at: true,
             position,
             waits_since: None,
         };
+    }
+
+    /// Its head was read. What was written since is known better.
+    pub(super) fn found(&self, position: Option<Position>) {
+        let mut known = lock(&self.0);
+        if !known.was_looked_at {
+            (known.was_looked_at, known.position) = (true, position);
+        }
     }
 
     /// Nobody tries again for [`RETRY_AFTER`].
@@ -54,8 +66,8 @@ impl ManifestCopy {
         lock(&self.0).waits_since = Some(clock::now());
     }
 
-    fn is_known(&self) -> bool {
-        lock(&self.0).position.is_some()
+    fn was_looked_at(&self) -> bool {
+        lock(&self.0).was_looked_at
     }
 
     /// Older than `position`, and worth a try?
@@ -85,17 +97,18 @@ pub(super) fn ask(shared: &Arc<Shared>, volume: &Arc<Volume>) {
 ///
 /// One call on the disk's thread from the first look to the last: a later manifest, which `copies`
 /// names on the same thread, comes before it and is seen, or after it and stays. What `copies` may
-/// have begun to write has another name.
+/// have begun to write has another name. Other writers of the disk wait for it: some seconds for
+/// millions of keys, as rare as a kill between two copies.
 pub(super) fn catch_up(shared: &Shared, volume: &Volume, pulse: &Pulse) {
     let (Some(manifest), Some(home)) = (behind(shared, volume), volume.home()) else {
         return;
     };
     let (disk, position) = (volume.name(), manifest.position);
-    if !home.copy.is_known() {
+    if !home.copy.was_looked_at() {
         // Of a disk that was not there when copies were looked for: it may be a later one.
         match found_on(volume) {
             Err(FileError::Version(_)) => return home.copy.wait(),
-            found => home.copy.note(found.ok()),
+            found => home.copy.found(found.ok()),
         }
         if !home.copy.is_behind(position) {
             return;
@@ -106,9 +119,14 @@ pub(super) fn catch_up(shared: &Shared, volume: &Volume, pulse: &Pulse) {
     let written = copies::write_beside(shared, volume, &manifest, name, &beat);
     match written.and_then(|file| {
         beat();
+        // The disk may be another process's as soon as this one says that it is done.
+        if shared.is_stopping() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         copies::publish(shared, volume, &file, name, position)
     }) {
         Ok(()) => tracing::info!(disk, "disk {disk} has the manifest in effect again"),
+        Err(_) if shared.is_stopping() => {}
         Err(error) => {
             // On a full disk it may have taken the last room. A wish: the next try removes it, too.
             let _ = volume
@@ -130,6 +148,9 @@ fn found_on(volume: &Volume) -> Result<Position, FileError> {
 
 /// The manifest in effect, if the disk is one of those that are to have it and does not.
 fn behind(shared: &Shared, volume: &Volume) -> Option<Arc<Manifest>> {
+    if shared.is_stopping() {
+        return None;
+    }
     let manifest = shared.manifest.load_full()?;
     let is_behind = volume.home()?.copy.is_behind(manifest.position);
     // One that is being scanned has its place: whoever is done first is not to write for it.

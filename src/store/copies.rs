@@ -237,7 +237,7 @@ pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
             Ok(None) => {}
             Ok(Some(Ok(position))) => {
                 if let Some(home) = place.home() {
-                    home.copy.note(Some(position));
+                    home.copy.found(Some(position));
                 }
                 copies.push((position, place));
             }
@@ -262,7 +262,12 @@ pub(super) fn load(shared: &Arc<Shared>) -> Option<Manifest> {
                 }
                 return Some(manifest);
             }
-            Err(error) => place.complain(&error),
+            Err(error) => {
+                place.complain(&error);
+                if let Some(home) = place.home() {
+                    home.copy.note(None);
+                }
+            }
         }
     }
     None

@@ -141,8 +141,11 @@ impl FanOut {
 }
 
 /// Makes what is missing of the fixed directories, and all of them durable: that one exists does
-/// not say that an earlier process came to its fsync.
+/// not say that an earlier process came to its fsync. Removes what a kill has left beside them.
 pub(super) fn ensure(root: &Root) -> io::Result<()> {
+    for name in [MANIFEST_NEW, MANIFEST_COPY] {
+        root::remove(root.top(), name)?;
+    }
     for name in [OBJECTS, STAGING, QUARANTINE] {
         root::make_dir(root.top(), name)?;
     }

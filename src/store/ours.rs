@@ -139,7 +139,7 @@ pub(super) fn ask(shared: &Arc<Shared>, volume: &Arc<Volume>) {
 /// one of this box. Does nothing as long as it cannot be written or there is no manifest.
 ///
 /// Whoever keeps copies leaves the disk alone until then, so that two never write the same file. A
-/// manifest that takes effect meanwhile comes to the disk with the next one: the highest wins.
+/// manifest that takes effect meanwhile comes to the disk by `catch_up`: the highest wins.
 pub(super) fn take_over(shared: &Shared, volume: &Volume, pulse: &Pulse) {
     let Some(home) = volume.home().filter(|home| !home.is_ours()) else {
         return;

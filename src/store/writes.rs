@@ -139,7 +139,7 @@ impl Writes {
                     LOCKED.call_once(|| {
                         tracing::warn!(
                             "too little memory may be locked: each write of a fill looks up its \
-                             pages anew; raise LimitMEMLOCK to 32 MiB for each disk"
+                             pages anew; raise LimitMEMLOCK to 26 MiB for each disk"
                         );
                     });
                 }

@@ -137,8 +137,8 @@ fn a_newer_releases_copy_beside_one_that_is_known_stays_while_others_catch_up() 
     std::fs::remove_file(&none).unwrap();
     let store = lab.open();
     until("the other disk has caught up", || none.exists());
-    // Its own thread has had its turn, too.
-    oca::clock::block_for(Duration::from_millis(300));
+    // Written by the disks' own threads: what was asked of them before is done.
+    store.keep("turn", b"is over").unwrap();
     assert_serves(&store, &FILES);
     assert_eq!(std::fs::read(&newer).unwrap(), later);
     store.adopt(3, 4, [0, 1, 2].map(row).to_vec()).unwrap();

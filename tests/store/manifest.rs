@@ -88,7 +88,10 @@ fn a_disk_takes_the_place_of_one_that_left_and_an_old_copy_catches_up_without_an
     std::fs::remove_file(&disk1).unwrap();
     let store = lab.open();
     until("both have caught up", || is_new(&disk0) && is_new(&disk1));
-    assert!(was_logged(&["disk1", "has the manifest in effect again"]));
+    let disk1_name = lab.path("disk1").display().to_string();
+    until("it is told", || {
+        was_logged(&[&disk1_name, "has the manifest in effect again"])
+    });
     drop(store);
     let disk2 = lab.path("disk2/manifest");
     assert!(!disk2.exists(), "two data disks carry it");

@@ -84,9 +84,10 @@ impl Machine {
         }
     }
 
-    /// Is anything transferred?
-    pub(in crate::fill) fn is_busy(&self) -> bool {
-        self.queue.running().next().is_some()
+    /// Is anything transferred in this class?
+    pub(in crate::fill) fn is_busy(&self, class: Class) -> bool {
+        let mut running = self.queue.running();
+        running.any(|(_, object)| object.class == class)
     }
 
     /// Between two windows, or by an operator's order, nothing is deleted.

@@ -11,6 +11,7 @@ use crate::fill::Note;
 use crate::fill::traffic;
 use crate::fill::traffic::Traffic;
 use crate::link::message::SourceKind;
+use jiff::civil::Date;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -24,8 +25,8 @@ pub(super) struct History {
     traffic: Traffic,
     read_at: Option<Instant>,
     keeping: Option<JoinHandle<()>>,
-    /// Of a night that was planned nobody has said yet what it left.
-    owes_rest: bool,
+    /// The night that was planned, until somebody has said what it left.
+    planned: Option<Date>,
 }
 
 impl History {
@@ -49,24 +50,29 @@ impl Task {
     pub(super) fn planned(&mut self) {
         let is_open = self.machine.is_open(Class::Night);
         let is_over = self.machine.standing.is_some_and(|now| now.open.is_none());
-        let is_rest = is_over && self.history.owes_rest;
-        if !is_open && !is_rest {
+        let night = match is_open {
+            true => Some(self.machine.date(now())),
+            false => self.history.planned.filter(|_| is_over),
+        };
+        let Some(night) = night else {
             return;
-        }
+        };
         let totals = &self.tally.totals;
         let (carried_over, carried_over_bytes) = match is_open {
             true => (totals.carried_objects, totals.carried_bytes),
             false => totals.left(),
         };
-        self.note(Note::Planned {
+        let note = Note::Planned {
             wanted: totals.wanted_objects,
             wanted_bytes: totals.wanted_bytes,
             carried_over,
             carried_over_bytes,
             no_room: totals.homeless_objects,
-        });
+        };
+        self.deps.ration.note(night, note);
         // What the last transfers have brought shows when they have ended.
-        self.history.owes_rest = is_open || self.machine.is_busy();
+        let is_going_on = is_open || self.machine.is_busy(Class::Night);
+        self.history.planned = is_going_on.then_some(night);
     }
 
     pub(super) fn received(&self, class: Class, kind: SourceKind, bytes: u64) {

@@ -19,8 +19,9 @@ use std::time::Duration;
 /// Of a file system, 384 MiB: XFS wants 300. Memory is taken by what is written.
 pub(crate) const SECTORS: u64 = 786_432;
 
-/// The file systems of a box, side by side on one disk: no journal of one makes durable what
-/// another was to flush.
+/// The file systems of a box, side by side on one disk: no journal of one commits what another was
+/// to commit. They share that disk's cache: what one has written past its own is durable with the
+/// next flush of any.
 const PARTS: [&str; 3] = ["state", "disk0", "disk1"];
 pub(crate) const BOX_SECTORS: u64 = SECTORS * PARTS.len() as u64;
 
