@@ -116,8 +116,11 @@ async fn another_password_is_for_the_next_connection_and_ends_no_session() {
     assert!(again(&handles[1]).is_err());
     key("right", "second");
     again(&handles[1]).unwrap();
+    // Both, before one of them ends it.
     for handle in &handles {
         until(handle, is_up).await;
+    }
+    for handle in &handles {
         handle.stop("done").await;
     }
 }
