@@ -35,7 +35,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct ManifestCopy(Mutex<Known>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Known {
     was_looked_at: bool,
     /// `None`: there is none that could be used.
@@ -72,7 +72,7 @@ impl ManifestCopy {
 
     /// Older than `position`, and worth a try?
     fn is_behind(&self, position: Position) -> bool {
-        let known = lock(&self.0).clone();
+        let known = lock(&self.0);
         let is_late = |at: Instant| at.elapsed() >= RETRY_AFTER;
         known.position.is_none_or(|copy| copy < position) && known.waits_since.is_none_or(is_late)
     }
@@ -155,8 +155,7 @@ fn behind(shared: &Shared, volume: &Volume) -> Option<Arc<Manifest>> {
     let is_behind = volume.home()?.copy.is_behind(manifest.position);
     // One that is being scanned has its place: whoever is done first is not to write for it.
     let may_write = |state: State| state.is_writable() || state == State::Scanning;
-    let own = { shared.volumes.iter() }.filter(|v| may_write(v.state()) && v.is_ours());
-    let mut chosen = copies::staying_first(own).take(copies::DISK_COPIES);
+    let mut chosen = copies::chosen(shared, may_write);
     let is_chosen = chosen.any(|one| one.number == volume.number);
     (is_behind && is_chosen && volume.state().is_writable()).then_some(manifest)
 }

@@ -17,6 +17,7 @@ use super::manifest_file;
 use super::manifest_file::FileError;
 use super::ours;
 use super::root;
+use super::state::State;
 use super::step::Step;
 use super::volume::Home;
 use super::volume::Volume;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Data disks that carry a copy: the state directory and one disk may die together.
-pub(super) const DISK_COPIES: usize = 2;
+const DISK_COPIES: usize = 2;
 
 /// What one call on a disk's thread moves.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
@@ -107,9 +108,7 @@ pub(super) fn keep(shared: &Arc<Shared>, manifest: &Manifest) -> Result<(), Stor
         path: shared.state_dir.path.join(layout::MANIFEST),
         problem: format!("the manifest cannot be written: {error}"),
     })?;
-    // One of another box comes by its copy through `ours`.
-    let writable = { shared.volumes.iter() }.filter(|v| v.state().is_writable() && v.is_ours());
-    for volume in staying_first(writable).take(DISK_COPIES) {
+    for volume in chosen(shared, State::is_writable) {
         if let Err(error) = keep_on(shared, volume, manifest) {
             let disk = volume.name();
             tracing::error!(disk, %error, "disk {disk}: no copy of the manifest: {error}");
@@ -119,13 +118,16 @@ pub(super) fn keep(shared: &Arc<Shared>, manifest: &Manifest) -> Result<(), Stor
     Ok(())
 }
 
-/// Copies lie on disks that are to stay, as far as there are enough.
-pub(super) fn staying_first<'a>(
-    volumes: impl Iterator<Item = &'a Arc<Volume>>,
-) -> impl Iterator<Item = &'a Arc<Volume>> {
-    let mut volumes: Vec<_> = volumes.collect();
-    volumes.sort_by_key(|volume| volume.retire.is_on());
-    volumes.into_iter()
+/// The data disks that are to carry copies, of those in a state that `may_write`: those that are to
+/// stay, as far as there are enough. One of another box comes by its copy through `ours`.
+pub(super) fn chosen(
+    shared: &Shared,
+    may_write: fn(State) -> bool,
+) -> impl Iterator<Item = &Arc<Volume>> {
+    let own = { shared.volumes.iter() }.filter(|v| may_write(v.state()) && v.is_ours());
+    let mut own: Vec<_> = own.collect();
+    own.sort_by_key(|volume| volume.retire.is_on());
+    own.into_iter().take(DISK_COPIES)
 }
 
 fn keep_on(shared: &Arc<Shared>, volume: &Arc<Volume>, manifest: &Manifest) -> io::Result<()> {

@@ -9,9 +9,9 @@
 use super::Handle;
 use super::StoreError;
 use super::copies;
-use super::copies::DISK_COPIES;
 use super::core::Shared;
 use super::root;
+use super::state::State;
 use super::step::Probe;
 use super::step::Step;
 use super::volume::Volume;
@@ -61,9 +61,7 @@ impl Handle {
         );
         kept.map_err(|error| refused(format!("it cannot be written: {error}")))?;
         let bytes: Arc<[u8]> = bytes.into();
-        let writable = shared.volumes.iter();
-        let writable = writable.filter(|v| v.state().is_writable() && v.is_ours());
-        for volume in copies::staying_first(writable).take(DISK_COPIES) {
+        for volume in copies::chosen(shared, State::is_writable) {
             let (own, name, bytes) = (Arc::clone(shared), name.to_owned(), Arc::clone(&bytes));
             let kept = copies::call(volume, move |v| keep_on(&own, v, &name, &bytes));
             if let Err(error) = kept {

@@ -39,7 +39,7 @@ pub(crate) enum Fault {
 }
 
 /// How the process ended, and what it called.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traced {
     pub was_killed: bool,
     pub code: Option<i32>,
@@ -106,7 +106,7 @@ impl Tracee {
         meets: impl Fn(&str) -> bool,
         begin: impl FnOnce(),
     ) -> Traced {
-        let (mut calls, mut met, mut was_struck) = (Vec::new(), 0, false);
+        let (mut traced, mut met) = (Traced::default(), 0);
         let mut begin = Some(begin);
         let mut waiting: BTreeSet<Pid> = self.threads.keys().copied().collect();
         let bound = Bound::new(self.leader);
@@ -115,12 +115,12 @@ impl Tracee {
             let thread = match waitpid(None, Some(flags)).unwrap() {
                 WaitStatus::PtraceSyscall(thread) => {
                     if let Some(name) = self.turn(thread) {
-                        calls.push(name);
+                        traced.calls.push(name);
                         let is_one = meets(name);
                         met += usize::from(is_one);
                         if let Some((_, fault)) = at.filter(|(at, _)| is_one && *at == met) {
                             self.strike(thread, fault);
-                            was_struck = true;
+                            traced.was_struck = true;
                         }
                     }
                     Some(thread)
@@ -136,12 +136,8 @@ impl Tracee {
                 WaitStatus::Exited(thread, code) => {
                     if thread == self.leader {
                         bound.end();
-                        return Traced {
-                            was_killed: false,
-                            code: Some(code),
-                            was_struck,
-                            calls,
-                        };
+                        traced.code = Some(code);
+                        return traced;
                     }
                     // It may have ended before it stopped.
                     waiting.remove(&thread);
@@ -150,12 +146,8 @@ impl Tracee {
                 WaitStatus::Signaled(thread, signal, _) => {
                     if thread == self.leader {
                         bound.end();
-                        return Traced {
-                            was_killed: signal == Signal::SIGKILL,
-                            code: None,
-                            was_struck,
-                            calls,
-                        };
+                        traced.was_killed = signal == Signal::SIGKILL;
+                        return traced;
                     }
                     waiting.remove(&thread);
                     None
