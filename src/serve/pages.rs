@@ -24,8 +24,10 @@ use crate::store::Urgency;
 use crate::sys::page_cache;
 use crate::task::Heartbeat;
 use seen::TRUST_TIME;
+use seen::note_counted;
 use seen::note_seen;
 pub(super) use seen::note_sent;
+use seen::read_lately;
 use seen::seen_lately;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -266,6 +268,17 @@ impl<'a> Pages<'a> {
             self.ask_ahead(fills, until - 1, now);
             return true;
         }
+        if let Some((until, _)) = self.run(at, now, read_lately)
+            && fills.is_still_there(self.object, at, until - at)
+        {
+            for chunk in at / CHUNK_BYTES..until.div_ceil(CHUNK_BYTES) {
+                note_counted(self.object, chunk, now);
+            }
+            (self.until, self.seen) = (until, now);
+            self.pass(at);
+            self.ask_ahead(fills, until - 1, now);
+            return true;
+        }
         let end = self.chunk_end(at);
         let known = self.ahead.take_if(|(until, _)| *until == end);
         let is_known =
@@ -338,13 +351,22 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// The end of what was seen lately from `at` on, without a gap, and when the first of it was.
     fn run_seen_lately(&self, at: u64, now: Instant) -> Option<(u64, Instant)> {
+        self.run(at, now, seen_lately)
+    }
+
+    /// The end of what is `known` from `at` on, without a gap, and when the first of it was seen.
+    fn run(
+        &self,
+        at: u64,
+        now: Instant,
+        known: fn(&ObjectFile, u64, Instant) -> Option<Instant>,
+    ) -> Option<(u64, Instant)> {
         let first = at / CHUNK_BYTES;
-        let mut seen = seen_lately(self.object, first, now)?;
+        let mut seen = known(self.object, first, now)?;
         let mut until = self.chunk_end(at);
         for chunk in first + 1..first + RUN_CHUNKS {
-            let more = (until <= self.part.last).then(|| seen_lately(self.object, chunk, now));
+            let more = (until <= self.part.last).then(|| known(self.object, chunk, now));
             let Some(more) = more.flatten() else {
                 break;
             };
@@ -440,6 +462,25 @@ mod tests {
         let aged = t0 + TRUST_TIME;
         assert_eq!(run(0, LENGTH - 1, 0, aged), Some((CHUNK_BYTES, later)));
         assert_eq!(run(0, LENGTH - 1, 0, aged + TRUST_TIME), None);
+    }
+
+    #[test]
+    fn what_was_read_a_moment_ago_is_counted_and_no_longer_trusted() {
+        let object = object(4);
+        let t0 = clock::now();
+        let whole = pages(&object, t0, 0, LENGTH - 1);
+        whole.note_seen(0, CHUNK_BYTES, t0);
+        let later = t0 + TRUST_TIME;
+        assert_eq!(whole.run_seen_lately(0, later), None);
+        assert_eq!(whole.run(0, later, read_lately), Some((CHUNK_BYTES, t0)));
+        note_counted(&object, 0, later);
+        assert!(whole.run_seen_lately(0, later).is_some(), "it was counted");
+        note_counted(&object, 1, later);
+        assert_eq!(seen_lately(&object, 1, later), None, "it was never read");
+        // However often it is counted: whether it was read is asked again.
+        let aged = t0 + Duration::from_secs(1);
+        note_counted(&object, 0, aged);
+        assert_eq!(whole.run(0, aged, read_lately), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use super::StoreError;
 use super::copies;
 use super::core::Shared;
+use super::lengths;
 use super::manifest::Binding;
 use super::manifest::BuildError;
 use super::manifest::Builder;
@@ -123,7 +124,7 @@ pub(super) fn adopt(
     shared.manifest.store(Some(Arc::new(manifest)));
     shared.changed();
     view::publish(shared);
-    view::name_conflicts(shared);
+    lengths::settle(shared);
     Ok(adopted)
 }
 

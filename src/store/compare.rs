@@ -14,9 +14,10 @@ use super::lane::Pulse;
 use super::layout;
 use super::layout::Kind;
 use super::root;
-use super::scan;
-use super::scan::Judged;
 use super::state::Event;
+use super::verdict;
+use super::verdict::Depth;
+use super::verdict::Judged;
 use super::volume::Volume;
 use crate::clock;
 use crate::lock::lock;
@@ -48,7 +49,7 @@ const NAMED_MAX: u64 = 10;
 struct Seen(Vec<u64>);
 
 /// Nobody wants to know any more.
-struct Stopped;
+pub(super) struct Stopped;
 
 /// Starts to compare a disk that came into service by its snapshot.
 pub(super) fn start(shared: &Arc<Shared>, volume: &Arc<Volume>) {
@@ -163,7 +164,7 @@ fn names(shared: &Shared, volume: &Volume, path: &str) -> Result<Option<Vec<root
 }
 
 /// Has the disk's own thread look at what differs.
-fn settle(
+pub(super) fn settle(
     shared: &Arc<Shared>,
     volume: &Arc<Volume>,
     digests: &[Digest],
@@ -219,8 +220,9 @@ fn take_in(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse, digest: Di
         // Deleted meanwhile.
         return;
     }
-    let sidecar = has(&layout::sidecar_name(digest));
-    let judged = scan::judge(shared, volume, pulse, &dir, digest, sidecar);
+    // Somebody put it there: it was not published here.
+    let sidecar = has(&layout::sidecar_name(digest)).then_some(Depth::Sidecar);
+    let judged = verdict::judge(shared, volume, pulse, &dir, digest, sidecar);
     if let Judged::Whole(number, _) = judged {
         shared.add(number, volume);
         note(volume, digest, "lies on it and was not in its snapshot");

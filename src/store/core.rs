@@ -130,7 +130,7 @@ impl Shared {
         let length = self.index.object(number).map_or(0, |(_, length)| length);
         if self.index.remove_place(number, volume.number) {
             volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
-            volume.tally.bytes.fetch_sub(length, Ordering::Relaxed);
+            volume.tally.took(length);
         }
     }
 
@@ -183,7 +183,7 @@ impl Shared {
         let known = self.place(number, |index| index.remove_place(number, volume.number));
         if known {
             volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
-            volume.tally.bytes.fetch_sub(length, Ordering::Relaxed);
+            volume.tally.took(length);
         }
         known
     }

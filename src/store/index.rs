@@ -44,7 +44,8 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Slot {
     digest: OnceLock<Digest>,
-    /// One more than the length that a sidecar vouches for; 0 while nobody has seen the object.
+    /// One more than its file's length, or than that which a sidecar vouches for where two did not
+    /// agree; 0 while nobody has seen the object.
     length: AtomicU64,
     places: [AtomicU64; WORDS],
 }
@@ -82,7 +83,7 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// The number of an object whose bytes were seen: `length` is its file's and its sidecar's.
+    /// The number of an object that was seen: `length` is its file's.
     pub(super) fn number(&self, digest: Digest, length: u64) -> Result<u32, IndexError> {
         let number = self.number_unseen(digest)?;
         let Some(slot) = self.slot(number) else {
@@ -103,8 +104,15 @@ impl Index {
         }
     }
 
+    /// The length of an object is `length`, for sure. The one that was known, if it was another.
+    pub(super) fn correct(&self, number: u32, length: u64) -> Option<u64> {
+        let given = length.saturating_add(1);
+        let known = self.slot(number)?.length.swap(given, Ordering::AcqRel);
+        known.checked_sub(1).filter(|_| known != given)
+    }
+
     /// The number of an object that somebody only names, a fresh one if it was unknown. Names come
-    /// with claims about lengths, which never enter the index: only a sidecar is believed.
+    /// with claims about lengths, which never enter the index: only files and sidecars are believed.
     pub(super) fn number_unseen(&self, digest: Digest) -> Result<u32, IndexError> {
         let mut shard = self
             .shard(digest)

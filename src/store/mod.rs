@@ -12,7 +12,8 @@
 //! others.
 //! At start (`open`) `identity` checks and locks each disk and a `scan` per disk fills the index.
 //! After a clean stop it reads a `snapshot` instead, whose names `compare` looks at again behind
-//! the viewers; `census` knows where disk and index may differ.
+//! the viewers; `census` knows where disk and index may differ. Whether an object is what its names
+//! say is a `verdict`; whose length is disputed, `lengths` has looked at.
 //! Copies count on disks of this box (`ours`), objects on any. `watcher` looks after all disks.
 //! A disk that was refused is looked at again (`comeback`), and so is a suspect one that was
 //! mounted anew or that somebody looked at (`recheck`); what a lost one held, or one that was not
@@ -48,6 +49,7 @@ mod key_hash;
 mod landing;
 mod lane;
 mod layout;
+mod lengths;
 mod manifest;
 mod manifest_file;
 mod mover;
@@ -86,6 +88,7 @@ mod table;
 mod tests_support;
 mod unfinished;
 mod upkeep;
+mod verdict;
 mod view;
 mod volume;
 mod watcher;

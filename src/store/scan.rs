@@ -1,11 +1,13 @@
-//! What lies on a disk gets into the index: by its `snapshot`, or by one stat and one sidecar an
+//! What lies on a disk gets into the index: by its `snapshot`, or by its names and one stat an
 //! object.
 //!
 //! `open` runs it on the writers' thread of each disk, side by side; a scan takes some threads
 //! more, for what is not in memory is waited for, and a disk does several things at once. An object
-//! without a valid sidecar of its length is set aside and named; what a crash left in `staging/` is
-//! kept where it can be gone on with, and removed elsewhere.
-//! Bytes are not hashed here: millions of objects must be ready in minutes.
+//! without a sidecar beside it is set aside and named; what a crash left in `staging/` is kept where
+//! it can be gone on with, and removed elsewhere. A publication makes the sidecar durable before it
+//! names it, and both names before it counts: a file with both was whole. Whether it is still so
+//! long is asked where somebody says otherwise (`lengths`), what it consists of by the scrub:
+//! millions of objects must be ready in minutes.
 //!
 //! I/O: reads the whole tree of one disk, or one file of it; spawns threads for the former.
 
@@ -15,24 +17,23 @@ use super::core::Shared;
 use super::lane::Pulse;
 use super::layout;
 use super::layout::Kind;
+use super::lengths;
 use super::quarantine;
 use super::root;
 use super::root::Root;
-use super::sidecar;
-use super::sidecar::SidecarError;
 use super::snapshot;
 use super::staging;
 use super::state::Event;
 use super::state::State;
+use super::verdict;
+use super::verdict::Depth;
+use super::verdict::Judged;
 use super::volume::Volume;
 use crate::clock;
 use crate::lock::lock;
-use crate::object::Digest;
-use nix::fcntl::OFlag;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -61,21 +62,6 @@ struct Found {
     is_from_snapshot: bool,
 }
 
-/// What became of an object that was looked at.
-pub(super) enum Judged {
-    /// Its number and its length.
-    Whole(u32, u64),
-    PutAside,
-    /// It stays where it is, and is not served.
-    Unread,
-}
-
-/// Why an object is not indexed.
-enum Verdict {
-    Corrupt(String),
-    Failed(io::Error),
-}
-
 /// Fills the index from one volume and reports it as scanned.
 pub(super) fn scan(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse) {
     let started = clock::now();
@@ -97,6 +83,7 @@ pub(super) fn scan(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse) {
             );
             let reason = if read_only { "mounted read-only" } else { "" };
             volume.report(shared, Event::Scanned { read_only }, reason);
+            lengths::settle_again(shared);
             if found.is_from_snapshot {
                 compare::start(shared, volume);
             }
@@ -327,7 +314,8 @@ fn directory(
             continue;
         };
         let held = sidecars.remove(&digest);
-        match judge(shared, volume, pulse, dir, digest, held) {
+        let depth = held.then_some(Depth::Names);
+        match verdict::judge(shared, volume, pulse, dir, digest, depth) {
             Judged::Whole(number, length) => {
                 found.objects += 1;
                 shared.add_scanned(number, length, volume);
@@ -341,119 +329,5 @@ fn directory(
         found.orphans += 1;
         // On a read-only disk it stays, and harms nobody.
         let _ = root::remove(dir, &layout::sidecar_name(digest));
-    }
-}
-
-/// Looks at one object: is it whole, for all that its names and sidecar tell? One that is not is
-/// put aside.
-pub(super) fn judge(
-    shared: &Shared,
-    volume: &Volume,
-    pulse: &Pulse,
-    dir: &File,
-    digest: Digest,
-    has_sidecar: bool,
-) -> Judged {
-    let beat = || pulse.beat(volume.deadline());
-    beat();
-    let disk = volume.name();
-    let vouched = volume.damaged.vouch(digest).map_err(Verdict::Corrupt);
-    let checked = vouched.and_then(|()| check(dir, &digest.to_string(), digest, has_sidecar));
-    let judged = checked.and_then(|length| {
-        let number = shared.index.number(digest, length);
-        let number = number.map_err(|error| Verdict::Corrupt(error.to_string()))?;
-        Ok((number, length))
-    });
-    match judged {
-        Ok((number, length)) => Judged::Whole(number, length),
-        Err(Verdict::Corrupt(reason)) => {
-            tracing::error!(disk, %digest, "disk {disk}: object {digest} is corrupt: {reason}");
-            quarantine::set_aside(shared, volume, digest, &reason, &beat);
-            Judged::PutAside
-        }
-        Err(Verdict::Failed(error)) => {
-            tracing::error!(disk, %digest, "disk {disk}: object {digest}: {error}; not served");
-            volume.census.note(digest);
-            shared.note_read_error(volume, digest, &error);
-            Judged::Unread
-        }
-    }
-}
-
-/// The object's length, if its sidecar vouches for it.
-fn check(dir: &File, name: &str, digest: Digest, has_sidecar: bool) -> Result<u64, Verdict> {
-    let corrupt = |reason: String| Err(Verdict::Corrupt(reason));
-    let stat = root::stat(dir, name).map_err(Verdict::Failed)?;
-    if !stat.is_file {
-        return corrupt("it is not a regular file".into());
-    }
-    if !has_sidecar {
-        return corrupt("its sidecar is missing".into());
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-    let bytes = root::open_in(dir, &layout::sidecar_name(digest), flags)
-        .and_then(|file| read_sidecar(&file, stat.length));
-    let bytes = match bytes {
-        Ok(bytes) => bytes,
-        Err(error) if speaks_of_the_file(&error) => {
-            return corrupt(format!("its sidecar cannot be read: {error}"));
-        }
-        Err(error) => return Err(Verdict::Failed(error)),
-    };
-    match sidecar::decode(&bytes, digest) {
-        Ok(tree) if tree.length() == stat.length => Ok(stat.length),
-        Ok(tree) => corrupt(format!(
-            "it is {} bytes long and should be {}",
-            stat.length,
-            tree.length()
-        )),
-        // A later release wrote it: its object is not for this one to judge, or to move.
-        Err(later @ SidecarError::Version(_)) => Err(Verdict::Failed(io::Error::other(later))),
-        Err(error) => corrupt(error.to_string()),
-    }
-}
-
-/// At once, where it is as long as the sidecar of such an object has to be.
-fn read_sidecar(file: &File, length: u64) -> io::Result<Vec<u8>> {
-    let expected = sidecar::bytes_of(length).min(sidecar::SIDECAR_BYTES_MAX);
-    let mut bytes = vec![0; usize::try_from(expected).unwrap_or(0) + 1];
-    let count = file.read_at(&mut bytes, 0)?;
-    if count as u64 == expected {
-        bytes.truncate(count);
-        return Ok(bytes);
-    }
-    root::read_small(file, sidecar::SIDECAR_BYTES_MAX)
-}
-
-/// Is the sidecar itself wrong? Anything else (descriptors or memory used up, no permission, a
-/// sick disk) says nothing about the object, which must not be thrown away for it.
-fn speaks_of_the_file(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidData
-        || matches!(
-            error.raw_os_error(),
-            Some(libc::ELOOP | libc::EXDEV | libc::EISDIR | libc::ENOENT)
-        )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_without_descriptors_or_permission_condemns_no_object() {
-        for code in [
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOMEM,
-            libc::EACCES,
-            libc::EIO,
-        ] {
-            let error = io::Error::from_raw_os_error(code);
-            assert!(!speaks_of_the_file(&error), "{error}");
-        }
-        for code in [libc::ELOOP, libc::EISDIR] {
-            let error = io::Error::from_raw_os_error(code);
-            assert!(speaks_of_the_file(&error), "{error}");
-        }
     }
 }

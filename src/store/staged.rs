@@ -11,6 +11,7 @@
 use super::core::Shared;
 use super::landing;
 use super::landing::Work;
+use super::lengths;
 use super::partial::Chunks;
 use super::staging::Lease;
 use super::volume::CallError;
@@ -241,8 +242,7 @@ impl Staged {
         if missing > 0 {
             return Err(PublishError::Incomplete { digest, missing });
         }
-        let number = self.shared.index.number(digest, length);
-        let number = number.map_err(|error| PublishError::Index(error.to_string()))?;
+        let number = lengths::number(&self.shared, digest, length)?;
         let (work, volume) = (Arc::clone(&open.work), Arc::clone(&open.volume));
         let answer = patiently(&volume, || {
             let work = Arc::clone(&work);

@@ -143,6 +143,14 @@ pub(super) struct Tally {
     pub(super) free: AtomicU64,
 }
 
+impl Tally {
+    /// So many bytes are not there any more.
+    pub(super) fn took(&self, bytes: u64) {
+        let less = |sum: u64| Some(sum.saturating_sub(bytes));
+        let _ = (self.bytes).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
 /// A call got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {

@@ -9,6 +9,7 @@ use super::alive;
 use super::catch_up;
 use super::comeback;
 use super::core::Shared;
+use super::lengths;
 use super::ours;
 use super::recheck;
 use super::state::Event;
@@ -69,7 +70,7 @@ pub(super) fn run(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration
         }
         // After the view: who waited for it finds every disk in it as it is.
         if settles {
-            view::name_conflicts(shared);
+            lengths::settle(shared);
             shared.settled.send_replace(true);
         }
         if waited == Err(RecvTimeoutError::Disconnected) {

@@ -10,6 +10,7 @@
 
 use super::core::Shared;
 use super::layout;
+use super::lengths;
 use super::root;
 use super::root::Root;
 use super::sidecar;
@@ -230,10 +231,8 @@ impl Publication {
                 found: digest,
             });
         }
-        let index = &self.shared.index;
-        let number = index.number(digest, length);
-        let number = number.map_err(|error| PublishError::Index(error.to_string()))?;
-        if index.is_readable(number) {
+        let number = lengths::number(&self.shared, digest, length)?;
+        if self.shared.index.is_readable(number) {
             let already_held = true;
             return Ok(Published {
                 digest,

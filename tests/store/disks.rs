@@ -35,21 +35,18 @@ fn a_corrupt_object_found_at_start_is_quarantined_named_and_not_served() {
     };
     let truncated = std::fs::File::options().write(true).open(at(0).1).unwrap();
     truncated.set_len(4999).unwrap();
-    let sidecar = at(1).1.with_extension("meta");
-    let mut meta = std::fs::read(&sidecar).unwrap();
-    meta[100] ^= 0x80;
-    std::fs::write(&sidecar, meta).unwrap();
+    std::fs::remove_file(at(1).1).unwrap();
+    std::fs::create_dir(at(1).1).unwrap();
     std::fs::remove_file(at(2).1.with_extension("meta")).unwrap();
     std::fs::remove_file(at(3).1).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", at(3).1).unwrap();
     forget_snapshots(&lab.disks);
 
     let store = lab.open();
+    // The short one shows when the manifest is compared.
+    until("all are set aside", || disk(&store, 0).quarantined == 4);
     let view = disk(&store, 0);
-    assert_eq!(
-        (view.state, view.objects, view.quarantined),
-        ("online", 1, 4)
-    );
+    assert_eq!((view.state, view.objects), ("online", 1));
     for (n, (key, _)) in FILES[..4].iter().enumerate() {
         let (digest, path) = at(n);
         let name = digest.to_string();

@@ -26,6 +26,7 @@ mod held_pages;
 mod identity;
 mod killed;
 mod killed_fill;
+mod lengths;
 #[path = "../support/loop_disk.rs"]
 mod loop_disk;
 mod manifest;

@@ -9,18 +9,31 @@ use crate::store::ObjectFile;
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// How long pages that were seen in memory are taken to be there still. A kernel evicts what has
-/// not been used for longest, but one that reclaims ahead of need (DAMON), or that is squeezed,
-/// takes pages that were read a second ago. What leaves within this time is waited for on a worker,
-/// so it is short: a worker looks at most twenty times a second at what everybody asks for.
-pub(super) const TRUST_TIME: Duration = Duration::from_millis(50);
+/// How long pages that were seen in memory are taken to be there still. What leaves within this
+/// time is waited for on a worker, on a disk that hangs for ever: kernels that reclaim ahead of need
+/// (DAMON) take pages that were read a moment ago. So it is short, and saves the look where it
+/// would cost most: at what is asked for hundreds of times a second.
+pub(super) const TRUST_TIME: Duration = Duration::from_millis(5);
+
+/// How long pages that were seen to have been read need only be counted: what comes back meanwhile
+/// comes back by a flight, and that is known.
+const COUNT_TIME: Duration = Duration::from_secs(1);
 
 /// By digest and number, each in its one place.
 const LATELY_MAX: usize = 16_384;
 
 thread_local! {
-    /// With the time when it was seen. Connections never move between threads.
-    static LATELY: RefCell<Vec<Option<(u64, Instant)>>> = const { RefCell::new(Vec::new()) };
+    /// Connections never move between threads.
+    static LATELY: RefCell<Vec<Option<Seen>>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    tag: u64,
+    /// All of its pages were there.
+    counted: Instant,
+    /// And had been read from the disk, all of them.
+    read: Instant,
 }
 
 /// The place of a chunk in the table, and what stands there for it.
@@ -35,12 +48,20 @@ fn place(object: &ObjectFile, chunk: u64) -> (usize, u64) {
 
 /// When a chunk was seen, if its pages may be relied on still.
 pub(super) fn seen_lately(object: &ObjectFile, chunk: u64, now: Instant) -> Option<Instant> {
+    let seen = known(object, chunk)?.counted;
+    (now.saturating_duration_since(seen) < TRUST_TIME).then_some(seen)
+}
+
+/// When a chunk was seen, if it is enough to count its pages.
+pub(super) fn read_lately(object: &ObjectFile, chunk: u64, now: Instant) -> Option<Instant> {
+    let seen = known(object, chunk)?;
+    (now.saturating_duration_since(seen.read) < COUNT_TIME).then_some(seen.counted)
+}
+
+fn known(object: &ObjectFile, chunk: u64) -> Option<Seen> {
     let (place, tag) = place(object, chunk);
-    LATELY.with_borrow(|seen| {
-        let (known, at) = seen.get(place).copied().flatten()?;
-        let is_fresh = now.saturating_duration_since(at) < TRUST_TIME;
-        (known == tag && is_fresh).then_some(at)
-    })
+    let seen = LATELY.with_borrow(|seen| seen.get(place).copied().flatten());
+    seen.filter(|seen| seen.tag == tag)
 }
 
 /// All of a small object has just been sent: whether or not it was in memory before, it is there.
@@ -51,12 +72,28 @@ pub(in crate::serve) fn note_sent(object: &ObjectFile, part: Part, now: Instant)
     }
 }
 
+/// All pages of a chunk are there and were read.
 pub(super) fn note_seen(object: &ObjectFile, chunk: u64, now: Instant) {
     let (place, tag) = place(object, chunk);
     LATELY.with_borrow_mut(|seen| {
         if seen.is_empty() {
             seen.resize(LATELY_MAX, None);
         }
-        seen[place] = Some((tag, now));
+        seen[place] = Some(Seen {
+            tag,
+            counted: now,
+            read: now,
+        });
+    });
+}
+
+/// All pages of a chunk are there.
+pub(super) fn note_counted(object: &ObjectFile, chunk: u64, now: Instant) {
+    let (place, tag) = place(object, chunk);
+    LATELY.with_borrow_mut(|seen| {
+        let known = seen.get_mut(place).and_then(Option::as_mut);
+        if let Some(known) = known.filter(|known| known.tag == tag) {
+            known.counted = now;
+        }
     });
 }

@@ -49,6 +49,14 @@ pub(super) fn look(file: &File, at: u64, length: u64) -> Presence {
     }
 }
 
+/// Are all pages of `length` bytes from `at` in memory, read or being read? False where pages
+/// cannot be counted.
+pub(super) fn is_counted(file: &File, at: u64, length: u64) -> bool {
+    let page = page_cache::page_bytes();
+    let last = at + length.max(1) - 1;
+    count(file, at, length).is_some_and(|pages| pages > last / page - at / page)
+}
+
 /// Is the page of this byte in memory and read?
 fn probe(file: &File, at: u64) -> Presence {
     match page_cache::read_now(file, &mut [0], at) {
@@ -135,6 +143,14 @@ mod tests {
             file.read_exact_at(&mut [0], at).unwrap();
         }
         assert_eq!(look(&file, 0, LENGTH), Presence::Absent);
+        let counted = [
+            (0, LENGTH),
+            (HOLE.end - 1, 1),
+            (0, HOLE.start),
+            (HOLE.end, 9),
+        ];
+        let counted = counted.map(|(at, length)| is_counted(&file, at, length));
+        assert_eq!(counted, [false, false, true, true]);
         assert_eq!(look(&file, 0, HOLE.start), Presence::Present);
         assert_eq!(look(&file, HOLE.end, LENGTH - HOLE.end), Presence::Present);
         // Last: a probe has the kernel bring what it finds absent.

@@ -10,6 +10,7 @@ use super::super::layout;
 use super::super::root;
 use super::super::root::Root;
 use super::super::sidecar;
+use super::super::sidecar::SidecarError;
 use crate::object::CHUNK_BYTES;
 use crate::object::ChunkTree;
 use crate::object::Digest;
@@ -119,8 +120,15 @@ impl Reading {
             }
             text.extend_from_slice(meta.read(buffer, at, size).map_err(fault)?);
         }
-        let damaged = |problem: sidecar::SidecarError| Fault::Damaged(problem.to_string());
-        let tree = sidecar::decode(&text, digest).map_err(damaged)?;
+        let tree = sidecar::decode(&text, digest).map_err(|problem| match problem {
+            // A later release wrote it: its object is not for this one to judge, or to move.
+            SidecarError::Version(_) => Fault::Read(io::Error::other(problem)),
+            SidecarError::Size(_)
+            | SidecarError::Checksum
+            | SidecarError::Magic
+            | SidecarError::OtherObject(_)
+            | SidecarError::Tree => Fault::Damaged(problem.to_string()),
+        })?;
         if tree.length() != length {
             let claimed = tree.length();
             let problem = format!("its sidecar says {claimed} bytes and it has {length}");
