@@ -7,6 +7,7 @@
 //!
 //! I/O: waits for the disk's threads in [`Pages::begin`] and [`Pages::supply`].
 
+mod behind;
 mod seen;
 
 use super::Content;
@@ -18,11 +19,11 @@ use crate::store::FillError;
 use crate::store::Fills;
 use crate::store::Household;
 use crate::store::ObjectFile;
-use crate::store::Reader;
 use crate::store::Supply;
 use crate::store::Urgency;
 use crate::sys::page_cache;
 use crate::task::Heartbeat;
+use behind::Behind;
 use seen::TRUST_TIME;
 use seen::note_counted;
 use seen::note_seen;
@@ -70,13 +71,6 @@ pub(super) struct Pages<'a> {
     household: Household,
 }
 
-/// Which chunks came from the disk for this response, to be dropped behind it.
-struct Behind {
-    reader: Reader,
-    /// First bytes of chunks; at most the present one and the next.
-    brought: [Option<u64>; 2],
-}
-
 impl<'a> Pages<'a> {
     pub(super) fn new(
         content: &'a dyn Content,
@@ -91,10 +85,7 @@ impl<'a> Pages<'a> {
         }
         let reader = fills.filter(|_| drop_behind);
         Self {
-            behind: reader.map(|fills| Behind {
-                reader: fills.reader(object),
-                brought: [None; 2],
-            }),
+            behind: reader.map(|fills| Behind::new(fills.reader(object))),
             fills,
             ..Self::in_memory(object, part, now)
         }
@@ -271,7 +262,13 @@ impl<'a> Pages<'a> {
         if let Some((until, _)) = self.run(at, now, read_lately)
             && fills.is_still_there(self.object, at, until - at)
         {
-            for chunk in at / CHUNK_BYTES..until.div_ceil(CHUNK_BYTES) {
+            let first = at.div_ceil(CHUNK_BYTES);
+            let whole = match until == self.object.length {
+                true => until.div_ceil(CHUNK_BYTES),
+                false => until / CHUNK_BYTES,
+            };
+            // Of the others only a part was counted.
+            for chunk in first..whole {
                 note_counted(self.object, chunk, now);
             }
             (self.until, self.seen) = (until, now);
@@ -385,14 +382,8 @@ impl<'a> Pages<'a> {
 
     /// The chunk from `at` comes from the disk for this response.
     fn brought(&mut self, at: u64) {
-        let Some(behind) = &mut self.behind else {
-            return;
-        };
-        if behind.brought.contains(&Some(at)) {
-            return;
-        }
-        if let Some(free) = behind.brought.iter_mut().find(|chunk| chunk.is_none()) {
-            *free = Some(at);
+        if let Some(behind) = &mut self.behind {
+            behind.brought(at);
         }
     }
 
@@ -404,25 +395,9 @@ impl<'a> Pages<'a> {
     }
 }
 
-impl Behind {
-    fn pass(&mut self, at: u64) {
-        for place in &mut self.brought {
-            if let Some(chunk) = place.take_if(|chunk| *chunk + CHUNK_BYTES <= at) {
-                self.reader.passed(chunk, CHUNK_BYTES);
-            }
-        }
-    }
-}
-
-/// However the response ended, it reads no more.
-impl Drop for Behind {
-    fn drop(&mut self) {
-        self.pass(u64::MAX);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::seen::COUNT_TIME;
     use super::*;
 
     const LENGTH: u64 = 3 * CHUNK_BYTES + 7;
@@ -478,7 +453,9 @@ mod tests {
         note_counted(&object, 1, later);
         assert_eq!(seen_lately(&object, 1, later), None, "it was never read");
         // However often it is counted: whether it was read is asked again.
-        let aged = t0 + Duration::from_secs(1);
+        let aged = t0 + COUNT_TIME;
+        let almost = aged - Duration::from_millis(1);
+        assert!(whole.run(0, almost, read_lately).is_some());
         note_counted(&object, 0, aged);
         assert_eq!(whole.run(0, aged, read_lately), None);
     }

@@ -124,7 +124,7 @@ pub(super) fn adopt(
     shared.manifest.store(Some(Arc::new(manifest)));
     shared.changed();
     view::publish(shared);
-    lengths::settle(shared);
+    lengths::ask(shared);
     Ok(adopted)
 }
 

@@ -5,7 +5,7 @@
 //! thread of its own, politely, lists all directories (no stat, no sidecar: lengths are looked at
 //! when an object is opened, bytes by the scrub). Where names and index differ, the disk's own
 //! thread looks itself, so that nothing under way is taken for a difference: what is unknown is
-//! taken in as by a scan, what is not there is forgotten.
+//! taken in if its sidecar vouches for it, what is not there is forgotten.
 //!
 //! I/O: spawns one thread, which reads directories and waits; the rest on the disk's own thread.
 
@@ -98,13 +98,13 @@ fn run(shared: &Arc<Shared>, volume: &Arc<Volume>) -> Result<(), Stopped> {
     for part in 0..=255_u8 {
         let mut strays = Vec::new();
         look_through(shared, volume, part, &mut seen, &mut strays)?;
-        settle(shared, volume, &strays, take_in)?;
+        on_its_thread(shared, volume, &strays, take_in)?;
         volume.census.passed();
     }
     let index = &shared.index;
     let absent = (0..known).filter(|n| !seen.has(*n) && index.places(*n).has(volume.number));
     let absent: Vec<Digest> = absent.filter_map(|number| index.digest(number)).collect();
-    settle(shared, volume, &absent, forget_absent)?;
+    on_its_thread(shared, volume, &absent, forget_absent)?;
     volume.census.ended();
     Ok(())
 }
@@ -163,8 +163,8 @@ fn names(shared: &Shared, volume: &Volume, path: &str) -> Result<Option<Vec<root
     }
 }
 
-/// Has the disk's own thread look at what differs.
-pub(super) fn settle(
+/// Has the disk's own thread look at some objects, in batches, and waits for it.
+pub(super) fn on_its_thread(
     shared: &Arc<Shared>,
     volume: &Arc<Volume>,
     digests: &[Digest],
@@ -221,8 +221,11 @@ fn take_in(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse, digest: Di
         return;
     }
     // Somebody put it there: it was not published here.
-    let sidecar = has(&layout::sidecar_name(digest)).then_some(Depth::Sidecar);
-    let judged = verdict::judge(shared, volume, pulse, &dir, digest, sidecar);
+    let depth = match has(&layout::sidecar_name(digest)) {
+        true => Depth::Sidecar,
+        false => Depth::Bare,
+    };
+    let judged = verdict::judge(shared, volume, pulse, &dir, digest, depth);
     if let Judged::Whole(number, _) = judged {
         shared.add(number, volume);
         note(volume, digest, "lies on it and was not in its snapshot");

@@ -9,6 +9,7 @@ use super::copies::StateDir;
 use super::index::Index;
 use super::journal::Journal;
 use super::lane::Ticks;
+use super::lengths::Disputes;
 use super::manifest::Manifest;
 use super::mover::Mover;
 use super::quarantine;
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     pub(super) changes: AtomicU64,
     pub(super) waker: SyncSender<()>,
     pub(super) mover: Mover,
+    pub(super) disputes: Disputes,
 }
 
 impl Shared {
@@ -130,8 +132,27 @@ impl Shared {
         let length = self.index.object(number).map_or(0, |(_, length)| length);
         if self.index.remove_place(number, volume.number) {
             volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
-            volume.tally.took(length);
+            volume.tally.less(length);
         }
+    }
+
+    /// A sidecar, or who has hashed its bytes, vouches for the length of an object: what is noted
+    /// of its copies follows. True if another was known.
+    pub(super) fn correct(&self, number: u32, length: u64) -> bool {
+        let Some(before) = self.index.vouch(number, length) else {
+            return false;
+        };
+        for volume in self
+            .index
+            .places(number)
+            .iter()
+            .filter_map(|n| self.volume(n))
+        {
+            volume.tally.bytes.fetch_add(length, Ordering::Relaxed);
+            volume.tally.less(before);
+        }
+        self.changed();
+        true
     }
 
     /// Changes the places of an object, and notes what that means for who asks for it. False if
@@ -183,7 +204,7 @@ impl Shared {
         let known = self.place(number, |index| index.remove_place(number, volume.number));
         if known {
             volume.tally.objects.fetch_sub(1, Ordering::Relaxed);
-            volume.tally.took(length);
+            volume.tally.less(length);
         }
         known
     }

@@ -2,7 +2,7 @@
 //!
 //! On a disk that is mounted read-only a damaged file stays in its place, and a scan, which does
 //! not read what objects consist of, would take it for whole again. `quarantine` keeps its digest
-//! here until a move succeeds; `scan` asks before it believes a file; `view` tells an operator.
+//! here until a move succeeds; `verdict` asks before it believes a file; `view` tells an operator.
 //!
 //! I/O: a small file of the state directory, on the disk's own thread.
 

@@ -94,12 +94,13 @@ impl Handle {
     pub async fn open(&self, digest: Digest) -> Result<Arc<ObjectFile>, OpenError> {
         let shared = self.shared();
         let number = shared.index.find(digest).ok_or(OpenError::NotHeld)?;
-        let (_, length) = shared.index.object(number).ok_or(OpenError::NotHeld)?;
         let mut refusal = OpenError::NotHeld;
         let mut tried = Places::default();
         // Asked anew after each: an object may be moved from one to another meanwhile.
         while let Some(volume) = untried(shared, number, tried) {
             tried.insert(volume.number);
+            // Asked anew too: a sidecar may have been read meanwhile.
+            let (_, length) = shared.index.object(number).ok_or(OpenError::NotHeld)?;
             if shared.is_stopping() || !volume.state().is_readable() {
                 refusal = volume.unavailable(None);
                 continue;
@@ -116,6 +117,9 @@ impl Handle {
                         digest,
                         volume,
                     }));
+                }
+                Ok(Err(error)) if shared.index.object(number) != Some((digest, length)) => {
+                    refusal = volume.unavailable(Some(error.to_string()));
                 }
                 Ok(Err(error)) => refusal = self.open_failed(volume, digest, &error),
                 Err(error @ (CallError::Busy | CallError::NoAnswer)) => {

@@ -27,6 +27,10 @@ const SHARDS: usize = 64;
 
 const WORDS: usize = VOLUMES_MAX / 64;
 
+/// A sidecar was read, or the bytes were hashed: whoever says otherwise is wrong. Without it the
+/// length is that of a file.
+const VOUCHED: u64 = 1 << 63;
+
 /// A set of volumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Places([u64; WORDS]);
@@ -44,8 +48,7 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Slot {
     digest: OnceLock<Digest>,
-    /// One more than its file's length, or than that which a sidecar vouches for where two did not
-    /// agree; 0 while nobody has seen the object.
+    /// One more than its length, with [`VOUCHED`]; 0 while nobody has seen the object.
     length: AtomicU64,
     places: [AtomicU64; WORDS],
 }
@@ -83,21 +86,22 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// The number of an object that was seen: `length` is its file's.
+    /// The number of an object of this length, by its file, its sidecar, a snapshot or whoever
+    /// publishes it.
     pub(super) fn number(&self, digest: Digest, length: u64) -> Result<u32, IndexError> {
         let number = self.number_unseen(digest)?;
         let Some(slot) = self.slot(number) else {
             return Err(IndexError::Full);
         };
-        let given = length.saturating_add(1);
+        let given = noted(length);
         let order = Ordering::AcqRel;
         match slot
             .length
             .compare_exchange(0, given, order, Ordering::Acquire)
         {
-            Err(known) if known != given => Err(IndexError::Length {
+            Err(known) if known & !VOUCHED != given => Err(IndexError::Length {
                 digest,
-                known: known - 1,
+                known: (known & !VOUCHED) - 1,
                 given: length,
             }),
             Ok(_) | Err(_) => Ok(number),
@@ -105,14 +109,21 @@ impl Index {
     }
 
     /// The length of an object is `length`, for sure. The one that was known, if it was another.
-    pub(super) fn correct(&self, number: u32, length: u64) -> Option<u64> {
-        let given = length.saturating_add(1);
-        let known = self.slot(number)?.length.swap(given, Ordering::AcqRel);
+    pub(super) fn vouch(&self, number: u32, length: u64) -> Option<u64> {
+        let given = noted(length);
+        let slot = self.slot(number)?;
+        let known = slot.length.swap(given | VOUCHED, Ordering::AcqRel) & !VOUCHED;
         known.checked_sub(1).filter(|_| known != given)
     }
 
+    /// Is the length of an object more than its file's?
+    pub(super) fn is_vouched(&self, number: u32) -> bool {
+        let slot = self.slot(number);
+        slot.is_some_and(|slot| slot.length.load(Ordering::Acquire) & VOUCHED != 0)
+    }
+
     /// The number of an object that somebody only names, a fresh one if it was unknown. Names come
-    /// with claims about lengths, which never enter the index: only files and sidecars are believed.
+    /// with claims about lengths, which never enter the index: files and sidecars are believed.
     pub(super) fn number_unseen(&self, digest: Digest) -> Result<u32, IndexError> {
         let mut shard = self
             .shard(digest)
@@ -151,7 +162,7 @@ impl Index {
     /// Digest and length by number, of an object that was seen on a disk.
     pub(super) fn object(&self, number: u32) -> Option<(Digest, u64)> {
         let slot = self.slot(number)?;
-        let length = slot.length.load(Ordering::Acquire).checked_sub(1)?;
+        let length = (slot.length.load(Ordering::Acquire) & !VOUCHED).checked_sub(1)?;
         Some((*slot.digest.get()?, length))
     }
 
@@ -277,6 +288,10 @@ impl Places {
             rests.map(move |rest| first + (rest.trailing_zeros() & 63) as u16)
         })
     }
+}
+
+fn noted(length: u64) -> u64 {
+    length.min(VOUCHED - 2) + 1
 }
 
 /// A digest is uniform already: some of its bytes are its hash.

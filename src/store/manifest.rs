@@ -289,11 +289,10 @@ impl Row {
         self.packed & TIME_MAX
     }
 
-    /// The length of the object on the disks, in service or not, if it is not the claimed one.
+    /// The length of the object on disks in service, if it is not the claimed one.
     pub(super) fn conflict(&self, index: &Index) -> Option<u64> {
         let (_, length) = index.object(self.object)?;
-        let is_held = length != self.length() && !index.places(self.object).is_empty();
-        is_held.then_some(length)
+        (length != self.length() && index.is_readable(self.object)).then_some(length)
     }
 
     /// What a viewer is told of the key: where the object is, if a volume in service holds it. An

@@ -22,6 +22,7 @@ use super::identity::Seen;
 use super::index::Index;
 use super::index::VOLUMES_MAX;
 use super::lane::Ticks;
+use super::lengths::Disputes;
 use super::mover;
 use super::mover::Mover;
 use super::ours;
@@ -88,6 +89,7 @@ pub(super) fn start(config: &Config, probe: &Probe) -> Result<Arc<Shared>, Store
         ticks,
         stopping: AtomicBool::new(false),
         manifest_loaded: AtomicBool::new(false),
+        disputes: Disputes::default(),
         clock_is_sane: AtomicBool::new(false),
         view: watch::Sender::default(),
         settled: watch::Sender::new(false),

@@ -1,9 +1,9 @@
 //! `quarantine/`: what is not what its name says, with the reason beside it, for a while.
 //!
-//! `core`, `scan` and the scrub put objects here, `suspects` files whose flush failed. Somebody may
-//! want to see what a disk made of them; nobody needs them, and they take room from what is served:
-//! the oldest go when their time is over, or when there are too many. Their time is not over before
-//! somebody vouches for the clock: one that is years ahead ends nothing.
+//! `core`, `verdict`, `lengths` and the scrub put objects here, `suspects` files whose flush
+//! failed. Somebody may want to see what a disk made of them; nobody needs them, and they take room
+//! from what is served: the oldest go when their time is over, or when there are too many. Their
+//! time is not over before somebody vouches for the clock: one that is years ahead ends nothing.
 //!
 //! I/O: renames and removes, on the disk's own thread.
 

@@ -66,9 +66,7 @@ impl Handle {
         let index = &shared.index;
         let mut best: Vec<Option<Best>> = vec![None; index.len() as usize];
         for (key, row) in manifest.rows() {
-            let is_wanted = row.rank != UNLISTED_RANK
-                && !index.is_readable(row.object)
-                && row.conflict(index).is_none();
+            let is_wanted = row.rank != UNLISTED_RANK && !index.is_readable(row.object);
             let slot = best.get_mut(row.object as usize).filter(|_| is_wanted);
             let Some(slot) = slot else {
                 continue;

@@ -3,11 +3,11 @@
 //!
 //! `open` runs it on the writers' thread of each disk, side by side; a scan takes some threads
 //! more, for what is not in memory is waited for, and a disk does several things at once. An object
-//! without a sidecar beside it is set aside and named; what a crash left in `staging/` is kept where
-//! it can be gone on with, and removed elsewhere. A publication makes the sidecar durable before it
-//! names it, and both names before it counts: a file with both was whole. Whether it is still so
-//! long is asked where somebody says otherwise (`lengths`), what it consists of by the scrub:
-//! millions of objects must be ready in minutes.
+//! without a sidecar beside it is set aside and named; what a crash left in `staging/` is kept
+//! where it can be gone on with, and removed elsewhere. A publication makes the sidecar durable
+//! before it names it, and both names before it counts: a file with both was whole. Whether it is
+//! still so long is looked at where somebody says otherwise (`lengths`), what it consists of by the
+//! scrub: millions of objects must be ready in minutes.
 //!
 //! I/O: reads the whole tree of one disk, or one file of it; spawns threads for the former.
 
@@ -83,7 +83,7 @@ pub(super) fn scan(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse) {
             );
             let reason = if read_only { "mounted read-only" } else { "" };
             volume.report(shared, Event::Scanned { read_only }, reason);
-            lengths::settle_again(shared);
+            lengths::ask_if_settled(shared);
             if found.is_from_snapshot {
                 compare::start(shared, volume);
             }
@@ -314,7 +314,10 @@ fn directory(
             continue;
         };
         let held = sidecars.remove(&digest);
-        let depth = held.then_some(Depth::Names);
+        let depth = match held {
+            true => Depth::Names,
+            false => Depth::Bare,
+        };
         match verdict::judge(shared, volume, pulse, dir, digest, depth) {
             Judged::Whole(number, length) => {
                 found.objects += 1;

@@ -242,7 +242,7 @@ impl Staged {
         if missing > 0 {
             return Err(PublishError::Incomplete { digest, missing });
         }
-        let number = lengths::number(&self.shared, digest, length)?;
+        let number = lengths::number_to_publish(&self.shared, digest, length)?;
         let (work, volume) = (Arc::clone(&open.work), Arc::clone(&open.volume));
         let answer = patiently(&volume, || {
             let work = Arc::clone(&work);

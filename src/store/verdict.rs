@@ -32,52 +32,54 @@ pub(super) enum Judged {
 /// What is looked at of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// That both its names are there, and the length of its file.
+    /// It has no sidecar.
+    Bare,
+    /// The length of its file, beside which there is a sidecar.
     Names,
     Sidecar,
 }
 
-/// Why an object is not indexed.
-pub(super) enum Verdict {
+/// Why an object cannot be relied on.
+pub(super) enum Problem {
     Corrupt(String),
-    Failed(io::Error),
+    Unread(io::Error),
 }
 
-/// Looks at one object, so deeply; `None`: it has no sidecar. Is it whole, for all that is seen
-/// then? One that is not is put aside.
+/// Looks at one object, so deeply. Is it whole, for all that is seen then? One that is not is put
+/// aside.
 pub(super) fn judge(
     shared: &Shared,
     volume: &Volume,
     pulse: &Pulse,
     dir: &File,
     digest: Digest,
-    depth: Option<Depth>,
+    depth: Depth,
 ) -> Judged {
     let beat = || pulse.beat(volume.deadline());
     beat();
     let disk = volume.name();
-    let vouched = volume.damaged.vouch(digest).map_err(Verdict::Corrupt);
+    let vouched = volume.damaged.vouch(digest).map_err(Problem::Corrupt);
     let judged = vouched.and_then(|()| match depth {
-        None => Err(bare(dir, digest)),
-        Some(Depth::Names) => {
+        Depth::Bare => Err(bare(dir, digest)),
+        Depth::Names => {
             let length = measure(dir, digest)?;
             match shared.index.number(digest, length) {
                 // Another disk, or an earlier look, says otherwise.
                 Err(IndexError::Length { .. }) => vouch(shared, dir, digest),
-                Err(full @ IndexError::Full) => Err(Verdict::Failed(io::Error::other(full))),
+                Err(full @ IndexError::Full) => Err(Problem::Unread(io::Error::other(full))),
                 Ok(number) => Ok((number, length)),
             }
         }
-        Some(Depth::Sidecar) => vouch(shared, dir, digest),
+        Depth::Sidecar => vouch(shared, dir, digest),
     });
     match judged {
         Ok((number, length)) => Judged::Whole(number, length),
-        Err(Verdict::Corrupt(reason)) => {
+        Err(Problem::Corrupt(reason)) => {
             tracing::error!(disk, %digest, "disk {disk}: object {digest} is corrupt: {reason}");
             quarantine::set_aside(shared, volume, digest, &reason, &beat);
             Judged::PutAside
         }
-        Err(Verdict::Failed(error)) => {
+        Err(Problem::Unread(error)) => {
             tracing::error!(disk, %digest, "disk {disk}: object {digest}: {error}; not served");
             volume.census.note(digest);
             shared.note_read_error(volume, digest, &error);
@@ -86,39 +88,42 @@ pub(super) fn judge(
     }
 }
 
-/// Number and length of an object whose sidecar vouches for it: who says otherwise is wrong.
-fn vouch(shared: &Shared, dir: &File, digest: Digest) -> Result<(u32, u64), Verdict> {
+/// Number and length of an object whose sidecar vouches for it. Copies that are not as long are to
+/// be looked at.
+fn vouch(shared: &Shared, dir: &File, digest: Digest) -> Result<(u32, u64), Problem> {
     let length = check(dir, digest)?;
     let index = &shared.index;
     let number = match index.number(digest, length) {
         Err(IndexError::Length { .. }) => index.number_unseen(digest),
         numbered => numbered,
     };
-    let number = number.map_err(|full| Verdict::Failed(io::Error::other(full)))?;
-    shared.correct(number, length);
+    let number = number.map_err(|full| Problem::Unread(io::Error::other(full)))?;
+    if shared.correct(number, length) {
+        shared.disputes.note(digest);
+    }
     Ok((number, length))
 }
 
 /// What is wrong with an object without a sidecar.
-fn bare(dir: &File, digest: Digest) -> Verdict {
+fn bare(dir: &File, digest: Digest) -> Problem {
     match measure(dir, digest) {
-        Ok(_) => Verdict::Corrupt("its sidecar is missing".into()),
-        Err(verdict) => verdict,
+        Ok(_) => Problem::Corrupt("its sidecar is missing".into()),
+        Err(problem) => problem,
     }
 }
 
 /// The length of the object's file.
-fn measure(dir: &File, digest: Digest) -> Result<u64, Verdict> {
-    let stat = root::stat(dir, &digest.to_string()).map_err(Verdict::Failed)?;
+fn measure(dir: &File, digest: Digest) -> Result<u64, Problem> {
+    let stat = root::stat(dir, &digest.to_string()).map_err(Problem::Unread)?;
     match stat.is_file {
         true => Ok(stat.length),
-        false => Err(Verdict::Corrupt("it is not a regular file".into())),
+        false => Err(Problem::Corrupt("it is not a regular file".into())),
     }
 }
 
 /// The object's length, if its sidecar vouches for it.
-pub(super) fn check(dir: &File, digest: Digest) -> Result<u64, Verdict> {
-    let corrupt = |reason: String| Err(Verdict::Corrupt(reason));
+pub(super) fn check(dir: &File, digest: Digest) -> Result<u64, Problem> {
+    let corrupt = |reason: String| Err(Problem::Corrupt(reason));
     let length = measure(dir, digest)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     let bytes = root::open_in(dir, &layout::sidecar_name(digest), flags)
@@ -128,7 +133,7 @@ pub(super) fn check(dir: &File, digest: Digest) -> Result<u64, Verdict> {
         Err(error) if speaks_of_the_file(&error) => {
             return corrupt(format!("its sidecar cannot be read: {error}"));
         }
-        Err(error) => return Err(Verdict::Failed(error)),
+        Err(error) => return Err(Problem::Unread(error)),
     };
     match sidecar::decode(&bytes, digest) {
         Ok(tree) if tree.length() == length => Ok(length),
@@ -137,7 +142,7 @@ pub(super) fn check(dir: &File, digest: Digest) -> Result<u64, Verdict> {
             tree.length()
         )),
         // A later release wrote it: its object is not for this one to judge, or to move.
-        Err(later @ SidecarError::Version(_)) => Err(Verdict::Failed(io::Error::other(later))),
+        Err(later @ SidecarError::Version(_)) => Err(Problem::Unread(io::Error::other(later))),
         Err(error) => corrupt(error.to_string()),
     }
 }

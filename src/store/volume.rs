@@ -145,7 +145,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// So many bytes are not there any more.
-    pub(super) fn took(&self, bytes: u64) {
+    pub(super) fn less(&self, bytes: u64) {
         let less = |sum: u64| Some(sum.saturating_sub(bytes));
         let _ = (self.bytes).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }

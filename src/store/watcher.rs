@@ -47,7 +47,9 @@ pub(super) fn run(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration
         seen = now;
         shared.ticks.set(passed);
         for volume in &shared.volumes {
-            volume.watch(shared);
+            if volume.watch(shared) {
+                lengths::ask_if_settled(shared);
+            }
             alive::ask(shared, volume);
         }
         let asks = asked.is_none_or(|at| now.duration_since(at) >= SPACE_EVERY);
@@ -70,8 +72,9 @@ pub(super) fn run(shared: &Arc<Shared>, woken: &Receiver<()>, deadline: Duration
         }
         // After the view: who waited for it finds every disk in it as it is.
         if settles {
-            lengths::settle(shared);
             shared.settled.send_replace(true);
+            // A scan that ends from here on asks for itself.
+            lengths::ask(shared);
         }
         if waited == Err(RecvTimeoutError::Disconnected) {
             return;

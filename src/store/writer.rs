@@ -98,6 +98,11 @@ pub enum PublishError {
     TooLarge { length: u64, most: u64 },
     #[error("the index refused the object: {0}")]
     Index(String),
+    #[error(
+        "a disk holds a file of {0} that is not as long; it is looked at and put aside if it is \
+         wrong; try again"
+    )]
+    Disputed(Digest),
     #[error("another transfer is receiving {0}; try again when it has ended")]
     Receiving(Digest),
     #[error("chunk {chunk} of {digest} cannot have {found} bytes")]
@@ -120,6 +125,7 @@ impl PublishError {
             | Self::Digest { .. }
             | Self::TooLarge { .. }
             | Self::Index(_)
+            | Self::Disputed(_)
             | Self::Receiving(_)
             | Self::Chunk { .. }
             | Self::Incomplete { .. } => None,
@@ -128,7 +134,7 @@ impl PublishError {
 
     /// Nothing is wrong with the object or the disks: the same may be tried again soon.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Receiving(_))
+        matches!(self, Self::Receiving(_) | Self::Disputed(_))
     }
 }
 
@@ -231,7 +237,7 @@ impl Publication {
                 found: digest,
             });
         }
-        let number = lengths::number(&self.shared, digest, length)?;
+        let number = lengths::number_to_publish(&self.shared, digest, length)?;
         if self.shared.index.is_readable(number) {
             let already_held = true;
             return Ok(Published {

@@ -45,7 +45,7 @@ fn row(at: usize) -> (Key, Binding) {
 }
 
 /// The same sidecar, whole, as a version writes it that is not known here.
-fn later_sidecar(path: &Path) -> Vec<u8> {
+pub(crate) fn later_sidecar(path: &Path) -> Vec<u8> {
     let mut sidecar = std::fs::read(path).unwrap();
     sidecar.truncate(sidecar.len() - CHECKSUM_BYTES);
     // Behind eight bytes of magic.

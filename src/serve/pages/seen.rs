@@ -10,14 +10,15 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 /// How long pages that were seen in memory are taken to be there still. What leaves within this
-/// time is waited for on a worker, on a disk that hangs for ever: kernels that reclaim ahead of need
-/// (DAMON) take pages that were read a moment ago. So it is short, and saves the look where it
+/// time is waited for on a worker, on a disk that hangs for ever: kernels that reclaim ahead of
+/// need (DAMON) take pages that were read a moment ago. So it is short, and saves the look where it
 /// would cost most: at what is asked for hundreds of times a second.
 pub(super) const TRUST_TIME: Duration = Duration::from_millis(5);
 
-/// How long pages that were seen to have been read need only be counted: what comes back meanwhile
-/// comes back by a flight, and that is known.
-const COUNT_TIME: Duration = Duration::from_secs(1);
+/// How long pages that were seen to have been read need only be counted. Those that leave meanwhile
+/// and are on their way back are counted too; most of them come by a flight, which is known, but a
+/// `sendfile` that met their absence, or a probe, brings some. So this is short as well.
+pub(super) const COUNT_TIME: Duration = Duration::from_millis(50);
 
 /// By digest and number, each in its one place.
 const LATELY_MAX: usize = 16_384;
@@ -65,7 +66,7 @@ fn known(object: &ObjectFile, chunk: u64) -> Option<Seen> {
 }
 
 /// All of a small object has just been sent: whether or not it was in memory before, it is there.
-/// So what is asked for all the time is never looked at again.
+/// So what is asked for all the time is only counted.
 pub(in crate::serve) fn note_sent(object: &ObjectFile, part: Part, now: Instant) {
     if part.first == 0 && part.length() == object.length && object.length <= CHUNK_BYTES {
         note_seen(object, 0, now);

@@ -381,6 +381,7 @@ impl Fault {
             PublishError::TooLarge { .. } => "cut it into segments",
             PublishError::Index(_) => "prefill less",
             PublishError::Receiving(_)
+            | PublishError::Disputed(_)
             | PublishError::Chunk { .. }
             | PublishError::Incomplete { .. } => "try again",
         };

@@ -149,8 +149,8 @@ impl Fills {
             && presence::look(&object.file, at, length) == Presence::Present
     }
 
-    /// As [`Fills::is_ready`], of what was ready a moment ago, in several chunks perhaps, and cheaper:
-    /// what left memory since comes back by a flight, so that what is there has been read.
+    /// As [`Fills::is_ready`], of what was ready a moment ago, in several chunks perhaps, and
+    /// cheaper: pages are counted, also those that are being read.
     pub fn is_still_there(&self, object: &ObjectFile, at: u64, length: u64) -> bool {
         let mut chunks = at / CHUNK_BYTES..(at + length).div_ceil(CHUNK_BYTES);
         !chunks.any(|chunk| self.0.is_flying(object.digest, chunk))

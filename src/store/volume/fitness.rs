@@ -89,8 +89,9 @@ impl Volume {
         });
     }
 
-    /// Called by the watch thread: is a call over its deadline, or has the last one returned?
-    pub(in crate::store) fn watch(&self, shared: &Shared) {
+    /// Called by the watch thread: is a call over its deadline, or has the last one returned? True
+    /// if the disk answers again.
+    pub(in crate::store) fn watch(&self, shared: &Shared) -> bool {
         self.fills.watch();
         let lanes = [&self.readers, &self.writers, &self.asker];
         let overdue = self.fills.is_overdue()
@@ -105,9 +106,13 @@ impl Volume {
                 self.deadline.as_secs_f64()
             );
             self.report(shared, Event::Hung, &reason);
+            false
         } else if idle && self.home().is_some() && self.state() == State::Isolated {
             // One that never identified itself stays out: nobody would scan it.
             self.report(shared, Event::Answers, "answers again");
+            true
+        } else {
+            false
         }
     }
 
