@@ -1,7 +1,8 @@
 //! Objects by the million, laid down as the store publishes them, without a flush for each.
 //!
 //! Object number n is n zero bytes: true objects, each with a digest of its own, that take no block
-//! of the disk. What a start and the scrub look at is all there: name, length and sidecar. Removed when dropped.
+//! of the disk. What a start and the scrub look at is all there: name, length and sidecar. Removed
+//! when dropped.
 
 use anyhow::Context as _;
 use oca::key::Key;
