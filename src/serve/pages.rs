@@ -31,6 +31,7 @@ pub(super) use seen::note_sent;
 use seen::read_lately;
 use seen::seen_lately;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,13 +263,7 @@ impl<'a> Pages<'a> {
         if let Some((until, _)) = self.run(at, now, read_lately)
             && fills.is_still_there(self.object, at, until - at)
         {
-            let first = at.div_ceil(CHUNK_BYTES);
-            let whole = match until == self.object.length {
-                true => until.div_ceil(CHUNK_BYTES),
-                false => until / CHUNK_BYTES,
-            };
-            // Of the others only a part was counted.
-            for chunk in first..whole {
+            for chunk in self.whole_chunks(at, until) {
                 note_counted(self.object, chunk, now);
             }
             (self.until, self.seen) = (until, now);
@@ -372,12 +367,20 @@ impl<'a> Pages<'a> {
         Some((until, seen))
     }
 
-    /// From `at` to `end` was seen; remembered if that is a whole chunk.
+    /// From `at` to `end` was seen; remembered of whole chunks.
     fn note_seen(&self, at: u64, end: u64, now: Instant) {
-        let chunk_end = (at / CHUNK_BYTES + 1) * CHUNK_BYTES;
-        if at.is_multiple_of(CHUNK_BYTES) && end == chunk_end.min(self.object.length) {
-            note_seen(self.object, at / CHUNK_BYTES, now);
+        for chunk in self.whole_chunks(at, end) {
+            note_seen(self.object, chunk, now);
         }
+    }
+
+    /// The numbers of the chunks that lie between `at` and `end` with all their bytes.
+    fn whole_chunks(&self, at: u64, end: u64) -> Range<u64> {
+        let after = match end == self.object.length {
+            true => end.div_ceil(CHUNK_BYTES),
+            false => end / CHUNK_BYTES,
+        };
+        at.div_ceil(CHUNK_BYTES)..after
     }
 
     /// The chunk from `at` comes from the disk for this response.
@@ -470,6 +473,14 @@ mod tests {
         assert_eq!(part.run_seen_lately(1, now), None);
         part.note_seen(0, CHUNK_BYTES, now);
         assert!(part.run_seen_lately(1, now).is_some());
+        assert_eq!(part.whole_chunks(1, 3 * CHUNK_BYTES), 1..3);
+        assert_eq!(part.whole_chunks(CHUNK_BYTES, LENGTH - 1), 1..3);
+        assert_eq!(
+            part.whole_chunks(CHUNK_BYTES, LENGTH),
+            1..4,
+            "it ends there"
+        );
+        assert!(part.whole_chunks(3 * CHUNK_BYTES + 1, LENGTH).is_empty());
         assert_eq!(pages(&there, now, 0, 9).run_seen_lately(0, now), None);
     }
 }

@@ -13,6 +13,7 @@ use super::core::Shared;
 use super::lane::Pulse;
 use super::layout;
 use super::layout::Kind;
+use super::lengths;
 use super::root;
 use super::state::Event;
 use super::verdict;
@@ -63,6 +64,8 @@ pub(super) fn start(shared: &Arc<Shared>, volume: &Arc<Volume>) {
             pulse(&disk).rest();
             if let Ok(()) = outcome {
                 tell(&disk);
+                // What it took in may be of another length than a copy, or than its key claims.
+                lengths::ask_if_settled(&own);
             }
         });
     match spawned {
