@@ -363,7 +363,7 @@ fn disks_pulled_and_hung_under_load_harm_their_own_viewers_alone_and_are_refille
     // Opening what nobody asked for yet has to ask the disk.
     fs::write("/proc/sys/vm/drop_caches", "2").expect("dropping names needs root");
     lab.ailing.iter().for_each(AilingDisk::forget_names);
-    let stage = Stage::new(&lab.it, &lab.sound, &keys).hold(&keys[&HANGING]);
+    let stage = Stage::new(&lab.it, lab.sound.place(), &keys).hold(&keys[&HANGING]);
     let stage = Arc::new(stage);
     let mut viewers = sick_viewers::start(&stage);
     clock::block_for(WARM_UP);

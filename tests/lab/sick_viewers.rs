@@ -4,7 +4,6 @@
 //! I/O: blocking sockets, a thread for each viewer.
 
 use crate::harness::Box;
-use crate::loop_disk::LoopDisk;
 use oca::clock;
 use oca::object::Digest;
 use oca::sys::page_cache;
@@ -152,9 +151,10 @@ impl Kind {
 }
 
 impl Stage {
-    pub(crate) fn new(it: &Box, sound: &LoopDisk, keys: &BTreeMap<usize, Vec<String>>) -> Self {
+    /// `place`: where the sound disk is mounted, or its directory.
+    pub(crate) fn new(it: &Box, place: &Path, keys: &BTreeMap<usize, Vec<String>>) -> Self {
         let digests: BTreeMap<String, String> = it.held().into_iter().collect();
-        let file = |key: &String| (key.clone(), sound.place().join(path(&digests[key])));
+        let file = |key: &String| (key.clone(), place.join(path(&digests[key])));
         let sick: Vec<String> = { keys.iter() }
             .filter(|(disk, _)| **disk != 0)
             .flat_map(|(_, keys)| keys.clone())

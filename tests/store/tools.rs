@@ -344,9 +344,16 @@ impl Mount {
         Self(at.to_owned())
     }
 
+    /// Whoever writes a file there at this moment is waited for.
     pub(crate) fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        sh("mount", &["-o", &options, text(&self.0)]);
+        let arguments = ["-o", &options, text(&self.0)];
+        until("the file system to be remounted", || {
+            let output = Command::new("mount").args(arguments).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() || told.contains("busy"), "{told}");
+            output.status.success()
+        });
     }
 }
 

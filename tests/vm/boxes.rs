@@ -11,6 +11,7 @@ use crate::stage::Stage;
 use crate::stage::TlsStat;
 use crate::stage::until;
 use crate::trace::Account;
+use crate::trace::BYTES_A_PROBE;
 use crate::trace::Trace;
 use oca::serve::Offload;
 
@@ -19,11 +20,6 @@ const BYTES: usize = 5_000_003;
 
 /// Both ends' handshakes, requests and closing alerts.
 const OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
-
-/// Looking whether a piece is in memory reads single bytes of it. What was just received is not,
-/// and each page that is brought is touched, by whoever brings it and by whoever looks again:
-/// eight times at the most.
-const BYTES_A_PROBE: u64 = 512;
 
 /// Where they differ says more than that they do.
 fn same(got: &[u8], expected: &[u8]) {
@@ -85,8 +81,8 @@ pub(crate) fn no_byte(stage: &mut Stage) -> String {
     let (account, grown, bytes) = watched(stage, Offload::Require);
     assert_eq!(grown, TlsStat::handed_over(1));
     assert_eq!(account.in_kernel, bytes, "{account:?} for {bytes} B");
-    let probes = bytes / BYTES_A_PROBE;
-    assert!(account.to_user_space <= probes, "{account:?}");
+    assert_eq!(account.to_user_space, 0, "{account:?}");
+    assert!(account.probes <= bytes / BYTES_A_PROBE, "{account:?}");
     assert!(account.from_user_space <= OVERHEAD_BYTES_MAX, "{account:?}");
     format!("{bytes} B, {account:?}")
 }

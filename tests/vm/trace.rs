@@ -26,9 +26,15 @@ pub(crate) struct Account {
     pub in_kernel: u64,
     /// Object to user space: read or mapped.
     pub to_user_space: u64,
+    /// Single bytes of an object that were read: to bring their page, or to see whether it is there.
+    pub probes: u64,
     /// User space to any socket.
     pub from_user_space: u64,
 }
+
+/// Looks are a matter of time: the slower a machine, the more a body has. More than one for so many
+/// bytes, and they would be read after all.
+pub(crate) const BYTES_A_PROBE: u64 = 512;
 
 /// strace at work.
 pub(crate) struct Trace {
@@ -117,9 +123,10 @@ impl Account {
             .any(|kind| arguments.contains(kind));
         match name {
             "sendfile" | "splice" if touches_object && touches_socket => self.in_kernel += moved,
-            "read" | "pread64" | "readv" | "preadv" | "preadv2" if touches_object => {
-                self.to_user_space += moved;
-            }
+            "read" | "pread64" | "readv" | "preadv" | "preadv2" if touches_object => match moved {
+                1 => self.probes += 1,
+                _ => self.to_user_space += moved,
+            },
             "mmap" if touches_object => {
                 let length = arguments.split(", ").nth(1).unwrap_or_default();
                 self.to_user_space += length.parse::<u64>().unwrap_or(u64::MAX);
@@ -161,6 +168,8 @@ fn a_trace_is_added_up_over_threads_and_lines() {
         8 pread64(8</d/disk1/o/ab>,  <unfinished ...>\n\
         7 sendto(9<socket:[5]>, \"\"..., 300, MSG_MORE, NULL, 0) = 300\n\
         8 <... pread64 resumed>\"\"..., 131072, 0) = 131072\n\
+        7 preadv2(8</d/disk1/o/ab>, [{\"\"..., 1}], 1, 0, RWF_NOWAIT) = 1\n\
+        7 preadv2(8</d/disk1/o/ab>, [{\"\"..., 9}], 1, 0, RWF_NOWAIT) = 9\n\
         7 mmap(NULL, 4096, PROT_READ, MAP_SHARED, 8</d/disk1/o/ab>, 0) = 0x7f0000000000\n\
         7 read(4</etc/hosts>, \"\"..., 99) = 99\n\
         7 write(5<anon_inode:[eventfd]>, \"\"..., 8) = 8\n\
@@ -168,7 +177,8 @@ fn a_trace_is_added_up_over_threads_and_lines() {
         7 close(8</d/disk1/o/ab>) = 0\n";
     let expected = Account {
         in_kernel: 70_000,
-        to_user_space: 131_072 + 4096,
+        to_user_space: 131_072 + 9 + 4096,
+        probes: 1,
         from_user_space: 300,
     };
     assert_eq!(account(trace, "/d/disk1"), expected);

@@ -11,6 +11,7 @@ use crate::stage::sha256;
 use crate::suites;
 use crate::suites::Choice;
 use crate::trace::Account;
+use crate::trace::BYTES_A_PROBE;
 use crate::trace::Trace;
 use crate::viewer;
 use crate::viewer::Viewer;
@@ -21,10 +22,6 @@ const MIDDLE: &str = "film/middle-1.m4s";
 
 /// Handshakes, heads and closing alerts of the connections that are watched.
 const OVERHEAD_BYTES_MAX: u64 = 64 * 1024;
-
-/// Looking whether a piece is in memory may read single bytes of it: one a 4 KiB page would be
-/// far too many.
-const BYTES_A_PROBE: u64 = 16 * 1024;
 
 /// Two clients, whole files and a part, by each suite; the length of all bodies.
 fn watched(stage: &Stage, choices: &[&Choice]) -> (Account, u64) {
@@ -70,11 +67,8 @@ pub(crate) fn no_byte(stage: &mut Stage) -> String {
         account.in_kernel, bytes,
         "{account:?} for {bytes} B of bodies"
     );
-    let probes = bytes / BYTES_A_PROBE;
-    assert!(
-        account.to_user_space <= probes,
-        "{account:?} for {bytes} B of bodies"
-    );
+    assert_eq!(account.to_user_space, 0, "{account:?}");
+    assert!(account.probes <= bytes / BYTES_A_PROBE, "{account:?}");
     assert!(account.from_user_space <= OVERHEAD_BYTES_MAX, "{account:?}");
     format!("{bytes} B of bodies, {account:?}")
 }
