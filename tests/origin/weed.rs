@@ -31,13 +31,15 @@ const IDENTITIES: &str = r#"{"identities":[
 const START_TRIES: u32 = 600;
 const START_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-const HOLDER: &str = r#"dir=$1; shift
+/// A server that is killed leaves a socket for each of its ports.
+const HOLDER: &str = r#"dir=$1; ports=$2; shift 2
 "$@" >"$dir/log" 2>&1 &
 child=$!
 read -r _
 kill -9 "$child" 2>/dev/null
 wait "$child" 2>/dev/null
-rm -rf "$dir""#;
+rm -rf "$dir"
+for port in $ports; do rm -f /tmp/seaweedfs-*-"$port".sock; done"#;
 
 #[derive(Debug)]
 pub(crate) struct Weed {
@@ -93,6 +95,7 @@ fn start() -> Weed {
     command
         .args(["-c", HOLDER, "sh"])
         .arg(&dir)
+        .arg(ports.map(|port| port.to_string()).join(" "))
         .arg(program)
         .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
         .args(["-master.telemetry=false", "-master.volumeSizeLimitMB=64"])

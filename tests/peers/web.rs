@@ -67,6 +67,8 @@ impl Browser {
             .arg(format!("--ignore-certificate-errors-spki-list={pin}"))
             .arg(format!("--user-data-dir={}", dir.join("profile").display()))
             .arg(page)
+            // Its sockets go with the directory.
+            .env("TMPDIR", dir)
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
