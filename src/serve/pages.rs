@@ -55,6 +55,9 @@ pub(super) struct Pages<'a> {
     until: u64,
     /// … at this time.
     seen: Instant,
+    /// The last [`Pages::look`] asked the kernel: however long that took, the answer is the newest
+    /// that there is.
+    is_new: bool,
     /// The time when [`Pages::begin`] was done.
     looked_at: Instant,
     /// The chunk whose next one has been asked for.
@@ -101,6 +104,7 @@ impl<'a> Pages<'a> {
             last: part.last,
             until: part.first,
             seen: now,
+            is_new: false,
             looked_at: now,
             asked_from: None,
             fetched: None,
@@ -167,6 +171,7 @@ impl<'a> Pages<'a> {
     /// How many bytes from `at` were seen in memory: to be sent while [`Pages::is_fresh`]. `None`:
     /// await [`Pages::supply`].
     pub(super) fn look(&mut self, at: u64) -> Option<u64> {
+        self.is_new = false;
         let seen = at < self.until || self.is_ready(at, clock::now());
         seen.then(|| self.until - at)
     }
@@ -175,6 +180,13 @@ impl<'a> Pages<'a> {
     /// without end. Send no more of the file than [`Pages::read_now`] reads.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.fills.is_some_and(Fills::is_in_doubt)
+    }
+
+    /// Of the last look no more than its own time has passed. What it found may be sent at once
+    /// without [`Pages::is_fresh`]: where a look takes longer than that allows (a machine under
+    /// load, a tracer), nothing would ever be sent otherwise.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// What was seen may be relied on still; asked whenever the viewer can take more.
@@ -219,7 +231,7 @@ impl<'a> Pages<'a> {
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                if !self.is_fresh(clock::now()) {
+                if !self.is_new && !self.is_fresh(clock::now()) {
                     self.doubt(at);
                     return self.read_now(room, at, heart);
                 }
@@ -266,7 +278,7 @@ impl<'a> Pages<'a> {
             for chunk in self.whole_chunks(at, until) {
                 note_counted(self.object, chunk, now);
             }
-            (self.until, self.seen) = (until, now);
+            (self.until, self.seen, self.is_new) = (until, now, true);
             self.pass(at);
             self.ask_ahead(fills, until - 1, now);
             return true;
@@ -279,6 +291,7 @@ impl<'a> Pages<'a> {
             return false;
         }
         self.arrived(fills, at, end, now);
+        self.is_new = !is_known;
         true
     }
 

@@ -262,8 +262,11 @@ async fn send_some(
 ) -> Result<usize, Cut> {
     let length = usize::try_from(there.min(TURN_BYTES)).unwrap_or(PIECE_MAX);
     let mut now = progress.now.take();
+    let mut is_new = body.pages.is_new();
     let write = |stream: &mut Box<dyn ViewerStream>, cx: &mut Context<'_>| {
-        if !body.pages.is_fresh(now.take().unwrap_or_else(clock::now)) {
+        // Whoever waited for the viewer is neither at the time of the turn nor of the look.
+        let (known, is_new) = (now.take(), std::mem::take(&mut is_new));
+        if !is_new && !body.pages.is_fresh(known.unwrap_or_else(clock::now)) {
             return Poll::Ready(Ok(0));
         }
         let stream = Pin::new(&mut **stream);

@@ -26,7 +26,8 @@ pub(crate) struct Account {
     pub in_kernel: u64,
     /// Object to user space: read or mapped.
     pub to_user_space: u64,
-    /// Single bytes of an object that were read: to bring their page, or to see whether it is there.
+    /// Single bytes of an object that were read: to bring their page, or to see whether it is
+    /// there.
     pub probes: u64,
     /// User space to any socket.
     pub from_user_space: u64,

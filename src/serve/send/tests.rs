@@ -19,6 +19,7 @@ use tokio::io::ReadBuf;
 struct Socket {
     step: usize,
     fails: Option<i32>,
+    takes_files: bool,
     got: Arc<std::sync::Mutex<Vec<u8>>>,
 }
 
@@ -58,8 +59,11 @@ impl ViewerStream for Socket {
         _: &mut Context<'_>,
         _: &File,
         _: u64,
-        _: usize,
+        length: usize,
     ) -> Poll<io::Result<usize>> {
+        if self.takes_files {
+            return Poll::Ready(Ok(length));
+        }
         let code = self.fails.expect("the pages are not in memory");
         Poll::Ready(Err(io::Error::from_raw_os_error(code)))
     }
@@ -189,6 +193,54 @@ async fn of_a_disk_that_may_hang_nothing_is_sent_from_the_file() {
     assert!(sent.outcome.is_ok(), "{sent:?}");
     assert!(*crate::lock::lock(&got) == bytes);
     assert_eq!(fills.view().copies, 0, "and its thread is not asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_takes_long_is_sent_from_all_the_same_and_an_old_one_is_not() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[7; 3_000]).unwrap();
+    let object = object(file, 3_000);
+    let content = Forgetful(Files::new(&[]), Fills::forgetful());
+    let (heart, long) = (
+        Heartbeat::new("test", clock::now()),
+        Duration::from_millis(100),
+    );
+    let part = Part {
+        first: 0,
+        last: 2_999,
+    };
+    let pages = Pages::new(&content, &object, part, false, clock::now());
+    let mut body = Body {
+        object: &object,
+        part,
+        heart: &heart,
+        pages,
+    };
+    let mut alarm = Alarm::new(clock::now());
+    let mut progress = Progress {
+        alarm: &mut alarm,
+        patience: Patience {
+            time: Duration::from_secs(20),
+            bytes: 1,
+        },
+        since: clock::now(),
+        moved: 0,
+        waiting: None,
+        turn: 0,
+        steps: 0,
+        now: None,
+    };
+    let mut stream: Box<dyn ViewerStream> = Box::new(Socket {
+        takes_files: true,
+        ..Socket::default()
+    });
+    assert_eq!(body.pages.look(0), Some(3_000));
+    tokio::time::advance(long).await;
+    let count = send_some(&mut stream, &mut progress, &body, 0, 1_000).await;
+    assert_eq!(count.unwrap(), 1_000);
+    assert_eq!(body.pages.look(1_000), Some(2_000), "by the same look");
+    let count = send_some(&mut stream, &mut progress, &body, 1_000, 2_000).await;
+    assert_eq!(count.unwrap(), 0, "which is too old by now");
 }
 
 /// A file system that cannot tell what is in memory: a read may wait for the disk.
