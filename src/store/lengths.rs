@@ -103,8 +103,15 @@ fn run(shared: &Arc<Shared>) {
         let mut before = BTreeSet::new();
         loop {
             let disputed = disputed(shared);
-            // What could not be judged is not asked again at once.
-            if disputed.is_empty() || disputed == before || shared.is_stopping() {
+            if disputed.is_empty() || shared.is_stopping() {
+                break;
+            }
+            // What could not be judged is not asked again at once, and not forgotten.
+            if disputed == before {
+                let digests = disputed
+                    .iter()
+                    .filter_map(|number| shared.index.digest(*number));
+                digests.for_each(|digest| shared.disputes.note(digest));
                 break;
             }
             look(shared, &disputed);
@@ -145,9 +152,12 @@ fn look(shared: &Arc<Shared>, disputed: &BTreeSet<u32>) {
     for volume in &shared.volumes {
         let here = { disputed.iter() }.filter(|number| index.places(**number).has(volume.number));
         let digests: Vec<Digest> = here.filter_map(|number| index.digest(*number)).collect();
-        if volume.state().is_readable() {
-            // One that goes out of service meanwhile is asked when it is back.
-            let _ = compare::on_its_thread(shared, volume, &digests, judge_held);
+        let is_asked = volume.state().is_readable()
+            && compare::on_its_thread(shared, volume, &digests, judge_held).is_ok();
+        // One that is out of service is asked when it is back.
+        if !is_asked {
+            let noted = digests.iter();
+            noted.for_each(|digest| shared.disputes.note(*digest));
         }
     }
 }
@@ -176,6 +186,10 @@ fn judge_held(shared: &Arc<Shared>, volume: &Arc<Volume>, pulse: &Pulse, digest:
                 let beat = || pulse.beat(volume.deadline());
                 quarantine::set_aside(shared, volume, digest, &reason, &beat);
             }
+        }
+        // Descriptors or memory are used up: that says nothing about the object.
+        Err(Problem::Unread(error)) if root::is_passing(&error) => {
+            tracing::warn!(disk, %digest, "disk {disk}: object {digest} is not judged: {error}");
         }
         Err(Problem::Unread(error)) => {
             // Neither served nor in the way of who fetches it.

@@ -302,6 +302,14 @@ pub fn is_medium_error(error: &io::Error) -> bool {
         .is_some_and(|code| known.contains(&code))
 }
 
+/// Is it the process that has too little of something, for the while?
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN)
+    )
+}
+
 pub(super) fn is_read_only(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EROFS)
 }

@@ -15,6 +15,7 @@ use super::sidecar;
 use super::sidecar::SidecarError;
 use super::volume::Volume;
 use crate::object::Digest;
+use crate::object::OBJECT_BYTES_MAX;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io;
@@ -61,15 +62,19 @@ pub(super) fn judge(
     let vouched = volume.damaged.vouch(digest).map_err(Problem::Corrupt);
     let judged = vouched.and_then(|()| match depth {
         Depth::Bare => Err(bare(dir, digest)),
-        Depth::Names => {
-            let length = measure(dir, digest)?;
-            match shared.index.number(digest, length) {
-                // Another disk, or an earlier look, says otherwise.
-                Err(IndexError::Length { .. }) => vouch(shared, dir, digest),
+        Depth::Names => match measure(dir, digest)? {
+            // No object is: such a length is never added to any sum.
+            length if length > OBJECT_BYTES_MAX => vouch(shared, dir, digest),
+            length => match shared.index.number(digest, length) {
+                // Another disk, or an earlier look, says otherwise: that copy is looked at, too.
+                Err(IndexError::Length { .. }) => {
+                    shared.disputes.note(digest);
+                    vouch(shared, dir, digest)
+                }
                 Err(full @ IndexError::Full) => Err(Problem::Unread(io::Error::other(full))),
                 Ok(number) => Ok((number, length)),
-            }
-        }
+            },
+        },
         Depth::Sidecar => vouch(shared, dir, digest),
     });
     match judged {

@@ -17,6 +17,7 @@ use crate::tools::until;
 use crate::tools::was_logged;
 use oca::key::Key;
 use oca::object::Digest;
+use oca::object::OBJECT_BYTES_MAX;
 use oca::store::Binding;
 use oca::store::Finding;
 use oca::store::Handle;
@@ -88,6 +89,25 @@ fn of_two_copies_the_right_one_is_served_and_the_other_put_aside_whichever_disk_
         assert_put_aside(&store, place, 0);
         assert_eq!(disk(&store, 1 - short).objects, 3);
     }
+}
+
+#[test]
+fn a_file_that_is_longer_than_any_object_is_judged_by_its_sidecar_at_once() {
+    let lab = Lab::new(1);
+    let store = lab.open();
+    let content = bytes(FILES[0].0, FILES[0].1);
+    let mut staged = receive(&store, &content).unwrap();
+    feed(&mut staged, &content, |_| true).unwrap();
+    block(staged.commit()).unwrap();
+    drop(store);
+    let place = &lab.disks[0].path;
+    // No key names it, so nobody else would ever say that it is too long.
+    cut(&object_path(place, digest(0)), OBJECT_BYTES_MAX + 1);
+    forget_snapshots(&lab.disks);
+    let store = lab.open();
+    assert_put_aside(&store, place, 0);
+    assert!(!store.holds(digest(0)));
+    assert_eq!(held(&store), 0);
 }
 
 #[test]

@@ -93,14 +93,6 @@ enum Outcome {
     NotNow,
 }
 
-/// Is it the process that has too little of something, for the while?
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN)
-    )
-}
-
 /// Starts the thread of one disk.
 pub(in crate::store) fn start(shared: &Arc<Shared>, volume: &Arc<Volume>) -> io::Result<()> {
     let (stop, stopped) = sync_channel(1);
@@ -380,7 +372,7 @@ impl Round<'_> {
                 if volume.may_log().is_some() {
                     tracing::warn!(disk, %digest, %error, "scrub cannot read {digest}: {error}");
                 }
-                return match is_passing(&error) {
+                return match root::is_passing(&error) {
                     true => Outcome::NotNow,
                     false => Outcome::Unread,
                 };
