@@ -22,7 +22,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -181,16 +180,6 @@ fn viewers_who_wait_for_a_disk_pause_the_fill_with_the_reason_and_it_goes_on_whe
     assert_eq!(*stage.wrongs.lock().unwrap(), Vec::<String>::new());
 }
 
-/// `oca fill pause` and `oca fill resume`.
-fn tell(it: &Box, verb: &str) {
-    let socket = it.socket();
-    let output = Command::new(harness::OCA)
-        .args(["fill", verb, "--socket", socket.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-}
-
 /// What a hot request takes in the next seconds.
 fn spread(stage: &Stage) -> Spread {
     stage.forget_times();
@@ -203,7 +192,7 @@ fn spread(stage: &Stage) -> Spread {
 /// As [`spread`], beside a fill at its whole rate, which nothing holds back.
 fn beside_a_fill(it: &Box, stage: &Stage) -> Spread {
     let before = received(&it.fill());
-    tell(it, "resume");
+    it.tell_fill("resume");
     let runs = |fill: &Value| received(fill) > before + FULL_BYTES_A_SECOND / 2;
     let (first, begun) = (
         until("the fill", PATIENCE, || it.fill(), runs),
@@ -215,7 +204,7 @@ fn beside_a_fill(it: &Box, stage: &Stage) -> Spread {
     let share = came / took.as_secs_f64() / FULL_BYTES_A_SECOND as f64;
     assert!(share >= SHARE_MIN, "{share:.2} of its rate: {last}");
     assert_eq!(last["load"]["opening"], "open", "{last}");
-    tell(it, "pause");
+    it.tell_fill("pause");
     spread
 }
 
@@ -226,7 +215,7 @@ fn a_hot_viewer_hardly_notices_that_its_box_fills_itself_at_the_whole_rate() {
     let (_plane, mut it, keys) = prepare(&scratch, &FULL);
     it.prefill(&shipped(&scratch));
     it.start();
-    tell(&it, "pause");
+    it.tell_fill("pause");
     let place = it.dir.join("disk1");
     let stage = Arc::new(Stage::new(&it, &place, &BTreeMap::from([(0, keys)])));
     let viewers = (0..2).map(|seed| {

@@ -402,6 +402,16 @@ impl Box {
         until(&self.id, PATIENCE, told, |(told, _)| !told.is_null());
     }
 
+    /// `oca fill start|pause|resume`.
+    pub(crate) fn tell_fill(&self, verb: &str) {
+        let socket = self.socket();
+        let output = Command::new(OCA)
+            .args(["fill", verb, "--socket", socket.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     pub(crate) fn fill(&self) -> Value {
         self.show(&["fill"])
     }

@@ -11,7 +11,6 @@ use crate::harness::until;
 use crate::net::Net;
 use oca::clock;
 use oca::demo::Scratch;
-use std::process::Command;
 use std::time::Duration;
 
 const RATE: &str = "1.2 Gbit/s";
@@ -66,7 +65,7 @@ fn the_interface_never_carries_more_than_the_cap_and_nothing_outside_the_window(
     for (giver, half) in givers.iter_mut().zip(["even", "odd"]) {
         giver.prefill(&part.join(half));
         giver.start();
-        pause(giver);
+        giver.tell_fill("pause");
     }
     let mut it = make(3);
     let counter = Counter::start(&net, 3);
@@ -122,13 +121,4 @@ fn before_the_window(plane: &Plane, it: &Box, counter: &Counter) {
         urgent < 6_000_000.0,
         "{urgent} B for an urgent object of 5 MB"
     );
-}
-
-fn pause(it: &Box) {
-    let socket = it.socket();
-    let outcome = Command::new(harness::OCA)
-        .args(["fill", "pause", "--socket", socket.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(outcome.status.success(), "{outcome:?}");
 }

@@ -274,12 +274,7 @@ impl Lab {
 
     /// `oca fill start`: what may be fetched is looked at now, and not at the next survey.
     fn plan(&self) {
-        let socket = self.it.socket();
-        let output = std::process::Command::new(OCA)
-            .args(["fill", "start", "--socket", socket.to_str().unwrap()])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        self.it.tell_fill("start");
     }
 }
 

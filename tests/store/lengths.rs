@@ -58,6 +58,14 @@ fn assert_put_aside(store: &Handle, disk: &Path, at: usize) {
     assert!(store.view().disks.iter().all(|disk| disk.state == "online"));
 }
 
+/// Publishes an object without a key.
+fn publish(store: &Handle, at: usize) {
+    let content = bytes(FILES[at].0, FILES[at].1);
+    let mut staged = receive(store, &content).unwrap();
+    feed(&mut staged, &content, |_| true).unwrap();
+    block(staged.commit()).unwrap();
+}
+
 /// What the disks say that they hold, in bytes.
 fn held(store: &Handle) -> u64 {
     store.view().disks.iter().map(|disk| disk.bytes).sum()
@@ -95,10 +103,7 @@ fn of_two_copies_the_right_one_is_served_and_the_other_put_aside_whichever_disk_
 fn a_file_that_is_longer_than_any_object_is_judged_by_its_sidecar_at_once() {
     let lab = Lab::new(1);
     let store = lab.open();
-    let content = bytes(FILES[0].0, FILES[0].1);
-    let mut staged = receive(&store, &content).unwrap();
-    feed(&mut staged, &content, |_| true).unwrap();
-    block(staged.commit()).unwrap();
+    publish(&store, 0);
     drop(store);
     let place = &lab.disks[0].path;
     // No key names it, so nobody else would ever say that it is too long.
@@ -115,10 +120,7 @@ fn what_no_key_names_is_looked_at_when_a_manifest_or_a_publication_names_it() {
     for by_manifest in [true, false] {
         let lab = Lab::new(1);
         let store = lab.open();
-        let content = bytes(FILES[0].0, FILES[0].1);
-        let mut staged = receive(&store, &content).unwrap();
-        feed(&mut staged, &content, |_| true).unwrap();
-        block(staged.commit()).unwrap();
+        publish(&store, 0);
         drop(store);
         let place = &lab.disks[0].path;
         cut(&object_path(place, digest(0)), 300_001);
@@ -201,10 +203,7 @@ fn what_cannot_be_judged_is_left_and_in_nobodys_way() {
     assert!(was_logged(&[&digest(1).to_string(), "format version 2"]));
     assert_eq!(std::fs::metadata(&object).unwrap().len(), 4_000);
     assert!(std::fs::read(object.with_extension("meta")).unwrap() == later);
-    let content = bytes(FILES[1].0, FILES[1].1);
-    let mut staged = receive(&store, &content).unwrap();
-    feed(&mut staged, &content, |_| true).unwrap();
-    block(staged.commit()).unwrap();
+    publish(&store, 1);
     assert_serves(&store, &FILES);
     drop(store);
     assert_serves(&lab.open(), &FILES);
